@@ -1,0 +1,176 @@
+"""Handful's runtime: from pixels to a count, with numpy, OpenCV and onnxruntime alone.
+
+>>> from model import FingerCounter
+>>> from model.images import decode
+>>> reading = FingerCounter()(decode("assets/samples/3L_0.jpg"))
+>>> reading.total, reading.hands[0].side
+(3, 'left')
+"""
+
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+
+# The 12 classes, in the order of the model's outputs: index = fingers + 6 * (side is right).
+CLASSES = tuple(f"{fingers}{side}" for side in "LR" for fingers in range(6))
+SIDES = ("left", "right")
+MODEL = Path(__file__).parent / "handful.onnx"
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Hand:
+    """One hand that was read.
+
+    Attributes:
+        box: (x0, y0, x1, y1) around the hand, in pixels of the original picture.
+        crop: (x0, y0, x1, y1) of the square that the classifier saw, in the same pixels; it may
+            reach outside the picture. Grad-CAM maps cover this square.
+        fingers: how many fingers are raised, 0-5.
+        side: "left" or "right": the person's own hand, in a picture that is not mirrored.
+        confidence: probability of the class told (fingers and side), 0-1.
+        probabilities: (12,) float32, one for each of `CLASSES`, summing to 1.
+    """
+
+    box: Box
+    crop: Box
+    fingers: int
+    side: str
+    confidence: float
+    probabilities: np.ndarray
+    maps: np.ndarray = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """The class told, one of `CLASSES`, such as "3L"."""
+        return f"{self.fingers}{self.side[0].upper()}"
+
+    def gradcam(self, label: str | None = None) -> np.ndarray:
+        """Where the classifier looked: the Grad-CAM map of a class (of the class told, by default).
+
+        Returns (h, w) float32 over `crop`, scaled so that its largest value is 1 (all 0 where
+        nothing spoke for the class). Grad-CAM: Selvaraju et al., 2017, arXiv:1610.02391.
+
+        Raises:
+            ValueError: `label` is not one of `CLASSES`.
+        """
+        heat = self.maps[CLASSES.index(label or self.label)]
+        return heat / max(float(heat.max()), 1e-12)
+
+    def to_dict(self) -> dict:
+        """What the command line and the API tell of a hand, ready for JSON."""
+        return {
+            "fingers": self.fingers,
+            "side": self.side,
+            "confidence": round(self.confidence, 4),
+            "box": [round(float(x), 1) for x in self.box],
+            "probabilities": {c: round(float(p), 4) for c, p in zip(CLASSES, self.probabilities, strict=True)},
+        }
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read in one picture of `width` × `height` pixels, and how long that took."""
+
+    hands: tuple[Hand, ...]
+    width: int
+    height: int
+    milliseconds: float
+
+    @property
+    def total(self) -> int:
+        """Raised fingers of all hands together."""
+        return sum(hand.fingers for hand in self.hands)
+
+    def to_dict(self) -> dict:
+        """What the command line and the API tell of a picture, ready for JSON."""
+        return {
+            "width": self.width,
+            "height": self.height,
+            "total": self.total,
+            "hands": [hand.to_dict() for hand in self.hands],
+            "ms": round(self.milliseconds, 2),
+        }
+
+
+class FingerCounter:
+    """Counts raised fingers. One counter serves any number of threads.
+
+    >>> counter = FingerCounter()
+    >>> counter(np.zeros((480, 640, 3), np.uint8)).height
+    480
+    """
+
+    def __init__(self, path: str | Path = MODEL, threads: int = 1):
+        """Load a model.
+
+        Args:
+            path: an ONNX file written by `python -m training export`.
+            threads: threads for one reading. A server reads many pictures at once: one thread
+                for each keeps the cores busy without fighting over them.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Threads that wait for work sleep: spinning would take the core from another reading.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.size: int = self.session.get_inputs()[0].shape[1]
+        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+
+    def __call__(self, image: np.ndarray) -> Reading:
+        """Read a picture, (H, W, 3) uint8 RGB: the whole of it, as one hand.
+
+        Raises:
+            ValueError: `image` has another shape or dtype.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(f"A picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}.")
+        start = time.perf_counter()
+        height, width = image.shape[:2]
+        square, crop = letterbox(image, self.size)
+        probabilities, maps = self.classify(square[None])
+        hand = self._hand((0.0, 0.0, float(width), float(height)), crop, probabilities[0], maps[0])
+        return Reading((hand,), width, height, 1000 * (time.perf_counter() - start))
+
+    def classify(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Classify (N, size, size, 3) uint8 RGB: probabilities (N, 12) and maps (N, 12, h, w), float32."""
+        return tuple(self.session.run(["probabilities", "gradcam"], {"image": squares}))
+
+    @staticmethod
+    def _hand(box: Box, crop: Box, probabilities: np.ndarray, maps: np.ndarray) -> Hand:
+        # The count first, over both sides: a hand whose side is in doubt still has a sure count.
+        by_side = probabilities.reshape(2, 6)
+        fingers = int(by_side.sum(0).argmax())
+        side = int(by_side[:, fingers].argmax())
+        return Hand(box, crop, fingers, SIDES[side], float(by_side[side, fingers]), probabilities, maps)
+
+
+def letterbox(image: np.ndarray, size: int) -> tuple[np.ndarray, Box]:
+    """Fit a picture (H, W, 3) into a (size, size, 3) square, its shape kept, its edges drawn out.
+
+    Returns the square and the box that it covers, in pixels of the picture.
+    """
+    height, width = image.shape[:2]
+    side = max(height, width)
+    scaled = (max(1, round(width * size / side)), max(1, round(height * size / side)))
+    shrinking = side > size
+    image = cv2.resize(image, scaled, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+    left, top = (size - scaled[0]) // 2, (size - scaled[1]) // 2
+    square = cv2.copyMakeBorder(
+        image, top, size - scaled[1] - top, left, size - scaled[0] - left, cv2.BORDER_REPLICATE
+    )
+    x0, y0 = -left * side / size, -top * side / size
+    return square, (x0, y0, x0 + side, y0 + side)
+
+
+@cache
+def shared_counter() -> FingerCounter:
+    """The one counter of this process, for every page, stream and request."""
+    return FingerCounter()
