@@ -1,0 +1,53 @@
+# Each target is one Python line, which the README shows for machines without make.
+PYTHON ?= python3
+PY = .venv/bin/python
+PIP = $(PY) -m pip install -q --disable-pip-version-check
+N ?= 6000
+
+.PHONY: run test lint data render train evaluate export bench screenshots
+
+run: .venv/.run
+	$(PY) -m streamlit run app.py
+
+test: .venv/.test
+	$(PY) -m pytest --cov
+
+lint: .venv/.test
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+data: .venv/.test
+	$(PY) -m training data
+
+render: .venv/.test
+	$(PY) -m training render $(N)
+
+train: .venv/.test
+	$(PY) -m training fit --config training/fingers.yaml
+
+evaluate: .venv/.test
+	$(PY) -m training evaluate
+
+export: .venv/.test
+	$(PY) -m training export
+
+bench: .venv/.test
+	$(PY) -m benchmarks
+
+screenshots: .venv/.test
+	$(PY) docs/screenshots.py
+
+# Stamps: a second make installs nothing unless a requirements file changed since.
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Handful needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/.run: requirements.txt | $(PY)
+	$(PIP) -r requirements.txt
+	touch $@
+
+.venv/.test: requirements.txt requirements-train.txt requirements-dev.txt | $(PY)
+	$(PIP) -r requirements-dev.txt
+	$(PY) tests/browser.py
+	touch .venv/.run $@
