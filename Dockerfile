@@ -1,0 +1,24 @@
+FROM python:3.11-slim
+
+# Nothing is written at run time, so the user needs no account and no home of its own.
+# The bytecode of the packages is compiled once, by pip.
+ENV HOME=/tmp PORT=8501 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+
+# The packages change less often than the app: a layer of their own. The wheels bring their libraries: no apt.
+COPY requirements.txt .
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -r requirements.txt
+
+COPY .streamlit .streamlit
+COPY assets assets
+COPY model model
+COPY pages pages
+COPY app.py .
+
+# Hugging Face Spaces runs every container as user 1000.
+USER 1000
+EXPOSE 8501
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
+    CMD python -c "import http.client, os; c = http.client.HTTPConnection('127.0.0.1:' + os.environ['PORT'], timeout=4); c.request('GET', '/api/health'); assert c.getresponse().status == 200"
+# exec: the app itself gets the signal to stop.
+CMD ["sh", "-c", "exec streamlit run app.py --server.address 0.0.0.0 --server.port $PORT --server.headless true"]
