@@ -1,13 +1,15 @@
 """Writes a trained network as one ONNX file that takes pictures as they are and explains itself."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, nn
 
-from model import CLASSES
+from model import CLASSES, MODEL
+from training.classifier import Classifier
 from training.network import HandNet, scale
 
 OPSET = 20
@@ -21,7 +23,7 @@ class Reader(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.network.features(scale(image))
+        features = self.network.features(scale(image.permute(0, 3, 1, 2)))
         return self.network.classify(features).softmax(1), self.network.gradcam(features)
 
 
@@ -54,3 +56,25 @@ def export_onnx(network: HandNet, size: int, path: Path, metadata: dict[str, str
     onnx.checker.check_model(proto, full_check=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(proto, path)
+
+
+def export(checkpoint: Path = Path("runs/fingers/best.ckpt"), output: Path = MODEL) -> None:
+    """Turn a checkpoint into the one ONNX file that the app runs.
+
+    Args:
+        checkpoint: what `python -m training fit` left.
+        output: where the ONNX file goes.
+    """
+    if not checkpoint.is_file():
+        raise SystemExit(f"{checkpoint}: no such checkpoint. Train one: python -m training fit --config training/fingers.yaml")
+    about = torch.load(checkpoint, map_location="cpu", weights_only=False)["about"]
+    network = Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=False).network
+    metadata = {
+        "name": "Handful",
+        "training commit": about["commit"],
+        "data": about["data"],
+        "licence": "Apache-2.0",
+        "exported": datetime.now(UTC).date().isoformat(),
+    }
+    export_onnx(network, about["size"], output, metadata)
+    print(f"{output}: {output.stat().st_size / 1e6:.2f} MB, trained at {about['commit']}")

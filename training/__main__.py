@@ -1,0 +1,56 @@
+"""Everything that makes the model, one command each:
+
+    python -m training data                                     fetch and check the pictures
+    python -m training fit --config training/fingers.yaml       train (also: validate, test)
+    python -m training export                                   checkpoint to ONNX
+    python -m training evaluate                                 measure the ONNX file
+"""
+
+import sys
+
+import torch
+from jsonargparse import auto_cli
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from training.classifier import Classifier
+from training.data import Hands
+from training.data.fingers import BadData, prepare
+from training.evaluate import evaluate
+from training.export import export
+
+COMMANDS = {"data": prepare, "export": export, "evaluate": evaluate}
+
+
+class CLI(LightningCLI):
+    """Lightning's own command line, with the callbacks named, so that each value has its own flag."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(EMAWeightAveraging, "ema")
+        parser.set_defaults({"trainer.precision": precision(), "trainer.default_root_dir": "runs"})
+
+
+def precision() -> str:
+    """bf16-mixed where that is quicker than float32, else 32-true."""
+    if torch.cuda.is_available():
+        quick = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        quick = torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if quick else "32-true"
+
+
+def main(arguments: list[str]) -> None:
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    try:
+        if command:
+            auto_cli(command, args=arguments[1:], as_positional=False)
+        else:
+            CLI(Classifier, Hands, args=arguments, save_config_kwargs={"overwrite": True})
+    except BadData as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

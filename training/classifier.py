@@ -1,0 +1,97 @@
+"""How the network is trained: loss, metrics, optimiser. Lightning does the rest."""
+
+import subprocess
+
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from torch import Tensor
+from torchmetrics.classification import MulticlassAccuracy
+
+from training.augment import Augment, plain
+from training.network import HandNet
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Classifier(LightningModule):
+    """Trains a `HandNet`: AdamW, one cycle of learning rate, label smoothing, augmented batches.
+
+    Args:
+        network: what is trained.
+        augment: how training pictures are varied.
+        learning_rate: highest rate of the cycle (Smith and Topin, 2018, arXiv:1708.07120).
+        weight_decay: of AdamW.
+        label_smoothing: share of the target spread over all classes.
+        small: pixels of the pictures in the first epochs, when there is most to learn; quicker.
+        small_epochs: share of the epochs with small pictures.
+    """
+
+    def __init__(
+        self,
+        network: HandNet,
+        augment: Augment,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.02,
+        label_smoothing: float = 0.05,
+        small: int = 96,
+        small_epochs: float = 0.6,
+    ):
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.augment = augment
+        self.size = augment.size
+        self.learning_rate, self.weight_decay, self.label_smoothing = learning_rate, weight_decay, label_smoothing
+        self.small, self.small_epochs = small, small_epochs
+        self.accuracy = MulticlassAccuracy(12, average="micro")
+        self.fingers_accuracy = MulticlassAccuracy(6, average="micro")
+
+    def on_train_epoch_start(self) -> None:
+        early = self.current_epoch < self.small_epochs * (self.trainer.max_epochs or 1)
+        self.augment.size = self.small if early else self.size
+
+    def training_step(self, batch: Batch) -> Tensor:
+        with torch.autocast(self.device.type, enabled=False):
+            pictures, targets = self.augment(*batch)
+        logits = self.network(pictures.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch) -> None:
+        self._measure(batch, "val")
+
+    def test_step(self, batch: Batch) -> None:
+        self._measure(batch, "test")
+
+    def _measure(self, batch: Batch, stage: str) -> None:
+        images, targets = batch
+        logits = self.network(plain(images).contiguous(memory_format=torch.channels_last)).float()
+        count = logits.softmax(1).view(-1, 2, 6).sum(1)
+        self.accuracy(logits, targets)
+        self.fingers_accuracy(count, targets % 6)
+        self.log(f"{stage}/loss", F.cross_entropy(logits, targets), prog_bar=True, sync_dist=True)
+        self.log(f"{stage}/accuracy", self.accuracy, prog_bar=True)
+        self.log(f"{stage}/fingers_accuracy", self.fingers_accuracy)
+
+    def configure_optimizers(self) -> dict:
+        optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=self.weight_decay, fused=True)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        # What a model needs to tell where it comes from travels with its weights.
+        checkpoint["about"] = {"commit": commit(), "data": self.trainer.datamodule.credit, "size": self.size}
+
+
+def commit() -> str:
+    """The commit of the code that runs, marked where files differ from it; "unknown" outside git."""
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.stdout.strip()

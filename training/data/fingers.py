@@ -1,0 +1,225 @@
+"""Kaggle "Fingers": 18,000 + 3,600 pictures of one hand, 128×128 grey, on dark noise. CC0.
+
+    <folder>/train/<uuid>_<0-5><L|R>.png     1,500 a class
+    <folder>/test/<uuid>_<0-5><L|R>.png        300 a class
+
+Source: kaggle.com/datasets/koryakinp/fingers, by Pavel Koryakin.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import imagehash
+import numpy as np
+import torch
+from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+from torchvision.datasets import VisionDataset
+from tqdm import tqdm
+
+from model import CLASSES
+
+SIZE = 128
+PICTURES = {"train": 18_000, "test": 3_600}
+NAME = re.compile(r".+_([0-5][LR])\.png")
+# Perceptual hashes of 64 bits that differ in this many bits or fewer: frames of one clip.
+NEAR = 4
+
+
+class BadData(ValueError):
+    """A data set that cannot be used as it is; the text names the file and says what to do."""
+
+
+class Fingers(VisionDataset):
+    """One split of Fingers: ((2, 128, 128) uint8 grey and mask, class index) for each picture.
+
+    The mask tells hand from background (Otsu's threshold, softened): it lets training put the
+    hand in another room. Pictures are decoded once, into a memory-mapped file that every later
+    run and every worker shares; `__getitems__` hands a whole batch over in one read.
+
+    >>> pictures = Fingers("data/fingers", "test")
+    >>> image, target = pictures[0]
+    >>> image.shape, CLASSES[target]
+    (torch.Size([2, 128, 128]), '0L')
+
+    Raises:
+        BadData: the folder misses a split, or a picture has a wrong name, size or content.
+    """
+
+    def __init__(self, root: str | Path, split: str, transform: Callable | None = None):
+        super().__init__(root, transform=transform)
+        self.files = list_pictures(Path(root) / split)
+        self.targets = torch.tensor([CLASSES.index(label_of(file)) for file in self.files])
+        self._pictures, self.hashes = _decode_once(self.files, Path(root))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        images, targets = self.__getitems__([index])
+        return images[0], targets[0]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """A batch: ((N, 2, 128, 128) uint8, (N,) int64)."""
+        images = torch.from_numpy(self._pictures[indices])
+        return self.transform(images) if self.transform else images, self.targets[indices]
+
+    def groups(self) -> np.ndarray:
+        """(N,) int: the same number for near duplicates, which must not be split up."""
+        rows, columns = _near_pairs(self.hashes, self.hashes, NEAR)
+        links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(self), len(self)))
+        return connected_components(links, directed=False)[1]
+
+
+def label_of(file: Path) -> str:
+    """The class that a file's name tells, one of `CLASSES`."""
+    match = NAME.fullmatch(file.name)
+    if match is None:
+        raise BadData(
+            f"{file}: the name of a Fingers picture ends in its label, such as …_3L.png (0-5 fingers, L or R). "
+            "Rename the file or move it out of the folder."
+        )
+    return match[1]
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """The pictures of a split, sorted by name."""
+    files = sorted(file for file in folder.glob("*") if not file.name.startswith(".")) if folder.is_dir() else []
+    if not files:
+        raise BadData(f"{folder}: no pictures here. Fetch the data set with: python -m training data")
+    return files
+
+
+def _decode_once(files: list[Path], root: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures and masks (N, 2, 128, 128) uint8, memory-mapped, and perceptual hashes (N,) uint64."""
+    states = ((file.name, stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()])
+    key = hashlib.sha256(repr(list(states)).encode()).hexdigest()[:12]
+    stem = root / "cache" / f"{files[0].parent.name}-{key}"
+    pictures, hashes = stem.with_suffix(".npy"), stem.with_suffix(".hashes.npy")
+    if not hashes.exists():
+        stem.parent.mkdir(exist_ok=True)
+        # Written under a name of its own first: two processes may start together.
+        part = stem.with_suffix(f".{os.getpid()}.npy")
+        array = np.lib.format.open_memmap(part, "w+", np.uint8, (len(files), 2, SIZE, SIZE))
+        found = np.empty(len(files), np.uint64)
+        for i, file in enumerate(tqdm(files, f"Decoding {files[0].parent.name}", unit=" pictures")):
+            grey = read_grey(file)
+            array[i] = grey, _mask(grey)
+            found[i] = int(str(imagehash.phash(Image.fromarray(grey))), 16)
+        array.flush()
+        part.replace(pictures)
+        with hashes.with_suffix(f".{os.getpid()}").open("wb") as out:
+            np.save(out, found)
+        Path(out.name).replace(hashes)
+    return np.load(pictures, mmap_mode="r"), np.load(hashes)
+
+
+def read_grey(file: Path) -> np.ndarray:
+    """A Fingers picture, (128, 128) uint8."""
+    try:
+        with Image.open(file) as image:
+            grey = np.asarray(image.convert("L"))
+    except OSError as error:
+        raise BadData(f"{file}: cannot be read as a picture ({error}). Delete it and fetch the data set again.") from None
+    if grey.shape != (SIZE, SIZE):
+        raise BadData(f"{file}: {grey.shape[1]}×{grey.shape[0]} pixels, but Fingers is 128×128. Fetch the data set again.")
+    return grey
+
+
+def _mask(grey: np.ndarray) -> np.ndarray:
+    """0 on the dark background … 255 on the hand; (128, 128) uint8."""
+    _, mask = cv2.threshold(cv2.GaussianBlur(grey, (0, 0), 0.7), 0, 255, cv2.THRESH_OTSU)
+    return cv2.GaussianBlur(mask, (0, 0), 0.7)
+
+
+def _near_pairs(a: np.ndarray, b: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the hashes `a` and `b` differ in at most `distance` bits: two arrays of indices."""
+    pairs = [np.nonzero(np.bitwise_count(b ^ one) <= distance)[0] for one in a]
+    return np.repeat(np.arange(len(a)), [len(p) for p in pairs]), np.concatenate(pairs)
+
+
+def fetch(folder: Path, source: Path | None = None) -> None:
+    """Bring Fingers into `folder`/{train,test}: from a folder that is there already, or from Kaggle.
+
+    Pictures are linked where the file system can, else copied; `source` is left as it is.
+
+    Raises:
+        BadData: `source` has no train and test, or Kaggle could not be reached.
+    """
+    if source is None:
+        import kagglehub
+
+        try:
+            source = Path(kagglehub.dataset_download("koryakinp/fingers"))
+        except Exception as error:
+            raise BadData(
+                f"Kaggle could not be reached ({error}). Download koryakinp/fingers by hand, unpack it, and run: "
+                "python -m training data --fingers FOLDER"
+            ) from error
+    roots = [root for root in (source, source / "fingers") if all((root / split).is_dir() for split in PICTURES)]
+    if not roots:
+        raise BadData(f"{source}: this should hold the folders train and test of the Fingers data set.")
+    for split in PICTURES:
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        for file in tqdm(list_pictures(roots[0] / split), f"Fetching {split}", unit=" pictures"):
+            target = folder / split / file.name
+            if not target.exists():
+                try:
+                    os.link(file, target)
+                except OSError:
+                    shutil.copyfile(file, target)
+
+
+def summary(folder: Path) -> dict:
+    """Counts and duplicates of both splits, after checking that nothing is missing.
+
+    Raises:
+        BadData: a split or a class does not hold as many pictures as the published set.
+    """
+    splits = {split: Fingers(folder, split) for split in PICTURES}
+    for split, data in splits.items():
+        each = Counter(CLASSES[i] for i in data.targets.tolist())
+        expected = PICTURES[split] // len(CLASSES)
+        wrong = {c: each[c] for c in CLASSES if each[c] != expected}
+        if wrong:
+            raise BadData(
+                f"{folder / split}: {expected:,} pictures a class are published, here are {wrong}. "
+                f"Delete {folder} and run: python -m training data"
+            )
+    train, test = splits["train"], splits["test"]
+    digests = {
+        split: [hashlib.sha256(data._pictures[i, 0].tobytes()).digest() for i in range(len(data))]
+        for split, data in splits.items()
+    }
+    known = set(digests["train"])
+    near = len(set(_near_pairs(test.hashes, train.hashes, NEAR)[0].tolist()))
+    return {
+        "train": len(train),
+        "test": len(test),
+        "a class": f"{len(train) // 12:,} / {len(test) // 12:,}",
+        "exact duplicates within train": len(train) - len(known),
+        "exact duplicates within test": len(test) - len(set(digests["test"])),
+        "test pictures also in train": sum(digest in known for digest in digests["test"]),
+        f"test pictures with a near duplicate in train (≤ {NEAR} of 64 bits)": f"{near:,} ({near / len(test):.0%})",
+    }
+
+
+def prepare(folder: Path = Path("data/fingers"), fingers: Path | None = None) -> None:
+    """Fetch Fingers if it is not there yet, check it, say what is in it.
+
+    Args:
+        folder: where it goes.
+        fingers: a copy of the data set that you have; nothing is downloaded then.
+    """
+    if fingers or not all((folder / split).is_dir() for split in PICTURES):
+        fetch(folder, fingers)
+    for name, value in summary(folder).items():
+        print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
