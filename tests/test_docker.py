@@ -5,7 +5,8 @@ import re
 import sys
 
 import pytest
-from replay_dockerfile import ROOT, command, ignored, instructions, replay
+
+from tests.replay_dockerfile import ROOT, command, ignored, instructions, replay
 
 DOCKERIGNORE = (ROOT / ".dockerignore").read_text()
 
