@@ -209,7 +209,7 @@ def replay() -> dict:
                     raise RuntimeError(f"The app did not come up:\n{(image.root / 'log').read_text()}")
             report["healthy_s"] = round(time.monotonic() - start, 1)
             report["health"] = ask(port, "/api/health")
-            report["reading"] = ask(port, "/api/predict", min((image.workdir / "assets").rglob("*.jpg")))
+            report["reading"] = ask(port, "/api/predict", min((image.workdir / "assets/samples").iterdir()))
             start = time.monotonic()
             server.terminate()
             # As `docker stop` waits, before it kills.
