@@ -1,9 +1,9 @@
 """Everything that makes the model, one command each:
 
-    python -m training data                                     fetch and check the pictures
-    python -m training fit --config training/fingers.yaml       train (also: validate, test)
-    python -m training export                                   checkpoint to ONNX
-    python -m training evaluate                                 measure the ONNX file
+python -m training data                                     fetch and check the pictures
+python -m training fit --config training/fingers.yaml       train (also: validate, test)
+python -m training export                                   checkpoint to ONNX
+python -m training evaluate                                 measure the ONNX file
 """
 
 import sys

@@ -59,11 +59,14 @@ class Augment(nn.Module):
         """Turn, scale, shear, shift and mirror; what lies outside repeats the edge."""
         n, device = len(x), x.device
         angle = uniform(n, -self.tilt, self.tilt, device) * math.pi / 180
-        size = torch.exp(uniform(n, *map(math.log, self.zoom), device))
+        size = torch.exp(uniform(n, math.log(self.zoom[0]), math.log(self.zoom[1]), device))
         stretch, shear = uniform(n, 0.85, 1.18, device), uniform(n, -0.15, 0.15, device)
         cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
         side = torch.where(mirrored, -1.0, 1.0)
-        dx, dy = uniform(n, -2 * self.shift, 2 * self.shift, device), uniform(n, -2 * self.shift, 2 * self.shift, device)
+        dx, dy = (
+            uniform(n, -2 * self.shift, 2 * self.shift, device),
+            uniform(n, -2 * self.shift, 2 * self.shift, device),
+        )
         rows = [cos * side, shear * cos - sin * stretch, dx, sin * side, shear * sin + cos * stretch, dy]
         shape = [n, x.shape[1], self.size, self.size]
         grid = F.affine_grid(torch.stack(rows, 1).view(n, 2, 3), shape, align_corners=False)
@@ -91,7 +94,9 @@ class Augment(nn.Module):
         wall = torch.rand(n, 1, 1, 1, device=device) + torch.randn(n, 3, 1, 1, device=device) * 0.12
         for cells, most in ((2, 0.3), (4, 0.25), (9, 0.15), (24, 0.08)):
             strength = torch.rand(n, 1, 1, 1, device=device) ** 2 * most
-            shapes = torch.randn(n, 1, cells, cells, device=device) + 0.5 * torch.randn(n, 3, cells, cells, device=device)
+            shapes = torch.randn(n, 1, cells, cells, device=device) + 0.5 * torch.randn(
+                n, 3, cells, cells, device=device
+            )
             smooth = "bilinear" if torch.rand(()) < 0.5 else "nearest"
             wall = wall + strength * F.interpolate(shapes, (height, width), mode=smooth)
         return wall.clamp(0, 1)

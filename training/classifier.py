@@ -1,14 +1,17 @@
 """How the network is trained: loss, metrics, optimiser. Lightning does the rest."""
 
+import math
 import subprocess
 
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from training.augment import Augment, plain
+from training.data import Hands
 from training.network import HandNet
 
 Batch = tuple[Tensor, Tensor]
@@ -38,6 +41,8 @@ class Classifier(LightningModule):
         small_epochs: float = 0.6,
     ):
         super().__init__()
+        # As given on the command line: a checkpoint can then build its own network again.
+        self.save_hyperparameters()
         self.network = network.to(memory_format=torch.channels_last)
         self.augment = augment
         self.size = augment.size
@@ -74,15 +79,24 @@ class Classifier(LightningModule):
         self.log(f"{stage}/accuracy", self.accuracy, prog_bar=True)
         self.log(f"{stage}/fingers_accuracy", self.fingers_accuracy)
 
-    def configure_optimizers(self) -> dict:
-        optimizer = torch.optim.AdamW(self.network.parameters(), weight_decay=self.weight_decay, fused=True)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps)
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        weights = self.network.parameters()
+        optimizer = torch.optim.AdamW(weights, self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        steps = self.trainer.estimated_stepping_batches
+        # Not torch's OneCycleLR: that one restores its length too, and a training could not be prolonged.
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         # What a model needs to tell where it comes from travels with its weights.
-        checkpoint["about"] = {"commit": commit(), "data": self.trainer.datamodule.credit, "size": self.size}
+        checkpoint["about"] = {"commit": commit(), "data": Hands.credit, "size": self.size}
+
+
+def one_cycle(progress: float) -> float:
+    """Share of the highest learning rate at 0 … 1 of a training: up for a quarter, then down, along cosines."""
+    if progress < 0.25:
+        return 0.04 + 0.48 * (1 - math.cos(4 * math.pi * progress))
+    return 0.0005 + 0.49975 * (1 + math.cos(math.pi * (progress - 0.25) / 0.75))
 
 
 def commit() -> str:

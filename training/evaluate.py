@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from model import CLASSES, MODEL, FingerCounter
@@ -14,9 +13,7 @@ from training.data.fingers import Fingers
 BINS = 15
 
 
-def evaluate(
-    folder: Path = Path("data/fingers"), model: Path = MODEL, output: Path = MODEL.parent / "metrics"
-) -> None:
+def evaluate(folder: Path = Path("data/fingers"), model: Path = MODEL, output: Path = MODEL.parent / "metrics") -> None:
     """Read every picture of the Fingers test split with the exported model.
 
     Args:
@@ -26,13 +23,12 @@ def evaluate(
     """
     pictures = Fingers(folder, "test")
     counter = FingerCounter(model)
-    batches = DataLoader(pictures, 64, collate_fn=lambda batch: batch)
-    probabilities = np.concatenate(
-        [
-            counter.classify(images[:, :1].permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy().copy())[0]
-            for images, _ in tqdm(batches, "Reading", unit=" batches")
-        ]
-    )
+    hands = []
+    for i in tqdm(range(len(pictures)), "Reading", unit=" pictures"):
+        grey = pictures[i][0][0].numpy()
+        hands.append(counter(np.repeat(grey[:, :, None], 3, axis=2)).hands[0])
+    told = np.array([CLASSES.index(hand.label) for hand in hands])
+    probabilities = np.stack([hand.probabilities for hand in hands])
     files = [f"fingers/test/{file.name}" for file in pictures.files]
     measured = {
         "set": "fingers-test",
@@ -43,28 +39,30 @@ def evaluate(
             "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
             **counter.metadata,
         },
-        **measure(pictures.targets.numpy(), probabilities, files),
+        **measure(pictures.targets.numpy(), told, probabilities, files),
     }
     output.mkdir(parents=True, exist_ok=True)
     (output / "fingers-test.json").write_text(json.dumps(measured, indent=1) + "\n")
     right = round(measured["accuracy"] * len(files))
     print(f"{right:,} of {len(files):,} right in 12 classes ({measured['accuracy']:.2%})")
-    print(f"fingers {measured['fingers_accuracy']:.2%}, side {measured['side_accuracy']:.2%}, ECE {measured['ece']:.4f}")
+    print(
+        f"fingers {measured['fingers_accuracy']:.2%}, side {measured['side_accuracy']:.2%}, ECE {measured['ece']:.4f}"
+    )
 
 
-def measure(truth: np.ndarray, probabilities: np.ndarray, files: list[str]) -> dict:
-    """Accuracy, confusion and calibration of (N, 12) probabilities against (N,) class indices.
+def measure(truth: np.ndarray, told: np.ndarray, probabilities: np.ndarray, files: list[str]) -> dict:
+    """Accuracy, confusion and calibration of classes told (N,), with (N, 12) probabilities, against the truth (N,).
 
     `wrong` lists every picture whose class is not right, the surest mistake first.
     """
-    predicted = probabilities.argmax(1)
-    right = predicted == truth
+    right = told == truth
+    confidence = probabilities[np.arange(len(told)), told]
     confusion = np.zeros((12, 12), int)
-    np.add.at(confusion, (truth, predicted), 1)
+    np.add.at(confusion, (truth, told), 1)
     by_side = confusion.reshape(2, 6, 2, 6)
     fingers, side = by_side.sum((0, 2)), by_side.sum((1, 3))
-    ece, bins = reliability(probabilities.max(1), right)
-    wrong = sorted(np.flatnonzero(~right), key=lambda i: -probabilities[i].max())
+    ece, bins = reliability(confidence, right)
+    wrong = sorted(np.flatnonzero(~right), key=lambda i: -confidence[i])
     return {
         "pictures": len(truth),
         "accuracy": right.mean().item(),
@@ -81,7 +79,7 @@ def measure(truth: np.ndarray, probabilities: np.ndarray, files: list[str]) -> d
             {
                 "file": files[i],
                 "truth": CLASSES[truth[i]],
-                "predicted": CLASSES[predicted[i]],
+                "predicted": CLASSES[told[i]],
                 "probabilities": {c: round(p.item(), 4) for c, p in zip(CLASSES, probabilities[i], strict=True)},
             }
             for i in wrong
@@ -101,17 +99,13 @@ def per_class(confusion: np.ndarray) -> list[dict]:
 def reliability(confidence: np.ndarray, right: np.ndarray) -> tuple[float, list[dict]]:
     """Expected calibration error with equal bins, and the bins (Guo et al., 2017, arXiv:1706.04599)."""
     index = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    bins = []
+    bins: list[dict] = []
+    ece = 0.0
     for i in range(BINS):
         inside = index == i
-        bins.append(
-            {
-                "low": i / BINS,
-                "high": (i + 1) / BINS,
-                "count": int(inside.sum()),
-                "confidence": confidence[inside].mean().item() if inside.any() else None,
-                "accuracy": right[inside].mean().item() if inside.any() else None,
-            }
-        )
-    ece = sum(b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["count"]) / len(right)
+        bins.append({"low": i / BINS, "high": (i + 1) / BINS, "count": int(inside.sum())})
+        if inside.any():
+            told, share = confidence[inside].mean().item(), right[inside].mean().item()
+            bins[-1] |= {"confidence": told, "accuracy": share}
+            ece += inside.mean().item() * abs(share - told)
     return ece, bins

@@ -46,6 +46,7 @@ def export_onnx(network: HandNet, size: int, path: Path, metadata: dict[str, str
         dynamo=True,
         verbose=False,
     )
+    assert program is not None  # only without dynamo
     proto = program.model_proto
     about = {
         "classes": json.dumps(CLASSES),
@@ -66,7 +67,9 @@ def export(checkpoint: Path = Path("runs/fingers/best.ckpt"), output: Path = MOD
         output: where the ONNX file goes.
     """
     if not checkpoint.is_file():
-        raise SystemExit(f"{checkpoint}: no such checkpoint. Train one: python -m training fit --config training/fingers.yaml")
+        raise SystemExit(
+            f"{checkpoint}: no such file. Train one: python -m training fit --config training/fingers.yaml"
+        )
     about = torch.load(checkpoint, map_location="cpu", weights_only=False)["about"]
     network = Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=False).network
     metadata = {

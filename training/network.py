@@ -17,6 +17,8 @@ Shapes for a batch of N pictures, with the default widths (408 thousand weights)
     logits     N ×  12
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -48,7 +50,7 @@ class HandNet(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 112), dropout: float = 0.1):
         super().__init__()
         layers: list[nn.Module] = [conv(3, widths[0], stride=2), nn.ReLU()]
-        for before, width in zip(widths[:-1], widths[1:], strict=True):
+        for before, width in pairwise(widths):
             layers += [conv(before, width, stride=2), nn.ReLU(), Residual(width)]
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)

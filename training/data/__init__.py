@@ -25,9 +25,7 @@ class Hands(LightningDataModule):
     # Said in every model made from these pictures.
     credit = "Fingers by Pavel Koryakin, kaggle.com/datasets/koryakinp/fingers (CC0)"
 
-    def __init__(
-        self, folder: str = "data/fingers", batch_size: int = 128, workers: int = 0, validation: float = 0.1
-    ):
+    def __init__(self, folder: str = "data/fingers", batch_size: int = 128, workers: int = 0, validation: float = 0.1):
         super().__init__()
         self.folder = Path(folder)
         self.batch_size, self.workers, self.validation = batch_size, workers, validation
@@ -40,12 +38,12 @@ class Hands(LightningDataModule):
     def setup(self, stage: str) -> None:
         pictures = Fingers(self.folder, "train")
         kept = split_groups(pictures.groups(), self.validation)
-        self.train = Subset(pictures, np.flatnonzero(~kept).tolist())
-        self.val = Subset(pictures, np.flatnonzero(kept).tolist())
+        self.train: Subset = Subset(pictures, np.flatnonzero(~kept).tolist())
+        self.val: Subset = Subset(pictures, np.flatnonzero(kept).tolist())
         self.test = Fingers(self.folder, "test")
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train, shuffle=True, drop_last=True)
+        return self._loader(self.train, shuffle=True)
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.val)
@@ -53,7 +51,7 @@ class Hands(LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         return self._loader(self.test)
 
-    def _loader(self, pictures: Subset | Fingers, **options: bool) -> DataLoader:
+    def _loader(self, pictures: Subset | Fingers, shuffle: bool = False) -> DataLoader:
         # The data set hands over whole batches: there is nothing to collate.
         return DataLoader(
             pictures,
@@ -61,7 +59,8 @@ class Hands(LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             collate_fn=lambda batch: batch,
-            **options,
+            shuffle=shuffle,
+            drop_last=shuffle,
         )
 
 

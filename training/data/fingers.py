@@ -128,9 +128,9 @@ def read_grey(file: Path) -> np.ndarray:
         with Image.open(file) as image:
             grey = np.asarray(image.convert("L"))
     except OSError as error:
-        raise BadData(f"{file}: cannot be read as a picture ({error}). Delete it and fetch the data set again.") from None
+        raise BadData(f"{file}: cannot be read ({error}). Delete it and fetch the data set again.") from None
     if grey.shape != (SIZE, SIZE):
-        raise BadData(f"{file}: {grey.shape[1]}×{grey.shape[0]} pixels, but Fingers is 128×128. Fetch the data set again.")
+        raise BadData(f"{file}: {grey.shape[1]}×{grey.shape[0]} pixels, not 128×128. Fetch the data set again.")
     return grey
 
 

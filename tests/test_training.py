@@ -1,0 +1,118 @@
+"""Training as a user starts it: from the command line, on a small data set, to a model that counts."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from model import FingerCounter
+from tests.drawn import write_fingers
+from training.__main__ import main
+from training.network import HandNet
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_fingers(tmp_path_factory.mktemp("data") / "fingers", train=30, test=4)
+
+
+def arguments(folder, run, *more):
+    """`fit` at a size that takes seconds."""
+    return [
+        "fit", "--config", str(ROOT / "training" / "fingers.yaml"),
+        "--data.folder", str(folder), "--data.batch_size", "60", "--data.validation", "0.2",
+        "--model.small", "32", "--model.augment.init_args.size", "48",
+        "--model.network.init_args.widths", "[8,16,24,32]",
+        "--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run),
+        "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(run), "--trainer.logger.name", "logs",
+        "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false",
+        "--trainer.log_every_n_steps", "1", *more,
+    ]  # fmt: skip
+
+
+def metrics(run):
+    return pd.read_csv(sorted(run.glob("logs/version_*/metrics.csv"))[-1])
+
+
+def test_from_pictures_to_a_model_that_reads(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    main(arguments(folder, tmp_path))
+    told = metrics(tmp_path)
+    assert told["val/accuracy"].dropna().between(0, 1).all()
+    assert told["train/loss"].notna().sum() == 2 * 4, "two epochs of 288 pictures, 60 at a time"
+
+    main(["export", "--checkpoint", str(tmp_path / "best.ckpt"), "--output", str(tmp_path / "hand.onnx")])
+    main(["evaluate", "--folder", str(folder), "--model", str(tmp_path / "hand.onnx"), "--output", str(tmp_path)])
+    assert re.search(r"\d+ of 48 right in 12 classes", capsys.readouterr().out)
+    assert FingerCounter(tmp_path / "hand.onnx").metadata["training commit"] != ""
+
+
+def test_a_stopped_training_goes_on_from_its_last_epoch(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    main(arguments(folder, tmp_path, "--trainer.max_epochs", "1"))
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["epoch"] == 0
+    main(arguments(folder, tmp_path, "--ckpt_path", "last"))
+    assert metrics(tmp_path)["epoch"].min() == 1
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["epoch"] == 1
+
+
+def test_the_same_seed_gives_the_same_weights(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    weights = []
+    for name in ("a", "b"):
+        main(arguments(folder, tmp_path / name, "--trainer.max_epochs", "1"))
+        weights.append(torch.load(tmp_path / name / "last.ckpt", weights_only=False)["state_dict"])
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_measure_the_same(folder, tmp_path):
+    more = ("--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "30")
+    command = [sys.executable, "-m", "training", *arguments(folder, tmp_path, *more)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "All distributed processes registered. Starting with 2 processes" in done.stderr
+    together = metrics(tmp_path)["val/accuracy"].dropna().iloc[-1]
+
+    # One process reads the same weights to the same accuracy, over all of the validation pictures.
+    alone = tmp_path / "alone"
+    validate = ["validate", *arguments(folder, alone)[1:], "--ckpt_path", str(tmp_path / "last.ckpt")]
+    subprocess.run([sys.executable, "-m", "training", *validate], cwd=ROOT, check=True, capture_output=True)
+    assert metrics(alone)["val/accuracy"].iloc[-1] == pytest.approx(together, abs=1e-6)
+
+
+def test_weights_and_biases_is_one_flag(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    main(arguments(folder, tmp_path, "--trainer.max_epochs", "1", "--trainer.logger+=WandbLogger"))
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert "val/accuracy" in metrics(tmp_path)
+
+
+def test_without_data_the_way_to_it_is_told(tmp_path):
+    command = [sys.executable, "-m", "training", *arguments(tmp_path / "none", tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"})
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].endswith("Fetch the data set with: python -m training data")
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_checkpoint_the_way_to_one_is_told(tmp_path):
+    with pytest.raises(SystemExit, match="training fit"):
+        main(["export", "--checkpoint", str(tmp_path / "none.ckpt")])
+
+
+def test_the_shapes_are_those_that_the_network_states():
+    network = HandNet().eval()
+    x = torch.zeros(2, 3, 128, 128)
+    shapes = [list((x := layer(x)).shape[1:]) for layer in network.features]
+    assert [shapes[1], shapes[4], shapes[7], shapes[10]] == [[16, 64, 64], [32, 32, 32], [64, 16, 16], [112, 8, 8]]
+    assert network.classify(x).shape == (2, 12)
+    assert sum(p.numel() for p in network.parameters()) == 408_572
