@@ -8,6 +8,9 @@ import pytest
 
 from tests.replay_dockerfile import ROOT, command, ignored, instructions, replay
 
+# The first test to ask for the replay waits for its packages, however slow the network is.
+pytestmark = pytest.mark.timeout(900)
+
 DOCKERIGNORE = (ROOT / ".dockerignore").read_text()
 
 
