@@ -122,7 +122,7 @@ def test_the_table_has_a_row_for_a_hand_and_for_an_error(folder, capsys):
 
 
 def test_overlays_lie_to_one_another_as_the_pictures_do(folder):
-    assert cli.main(["in/a", "in/b", "--overlays", "out/deep"]) == 0
+    assert cli.main(["in/a", str(folder / "in/b"), "--overlays", "out/deep"]) == 0
     written = sorted(path.relative_to("out/deep").as_posix() for path in Path("out").rglob("*.*"))
     assert written == ["a/deep/er/two.png.jpg", "a/one.JPG.jpg", "a/two.png.jpg", "b/two.png.jpg", "b/two.webp.jpg"]
 

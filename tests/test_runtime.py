@@ -102,7 +102,7 @@ def test_what_is_no_picture_is_refused(counter, image):
 def test_total_is_the_fingers_of_all_hands():
     probabilities = np.eye(12)
     hands = tuple(hand(probabilities[CLASSES.index(label)]) for label in ("3L", "5R"))
-    assert Reading(hands, 9, 9, 1.0).total == 8
+    assert Reading(hands, 9, 9, 1.0).total == Reading(hands, 9, 9, 1.0).to_dict()["total"] == 8
     assert Reading((), 9, 9, 1.0).total == 0
 
 
