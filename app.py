@@ -1,0 +1,112 @@
+"""Handful's server: the pages and, in the same process, an HTTP API.
+
+streamlit run app.py
+"""
+
+import logging
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import streamlit as st
+from anyio import CapacityLimiter, to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse
+from starlette.routing import Mount, Route
+from starlette.types import Message
+
+from model import CLASSES, MODEL, Reading, shared_counter
+from model.images import MAX_BYTES, BadImage, decode
+
+ROOT = Path(__file__).parent
+# A form is a little larger than the file in it.
+MAX_BODY = MAX_BYTES + 100_000
+# More threads than cores would only hold more decoded pictures in memory.
+readers = CapacityLimiter(os.cpu_count() or 1)
+
+
+def health(request: Request) -> JSONResponse:
+    """Tell that the app is up, and with which model."""
+    model = {"file": MODEL.name, **shared_counter().metadata, "classes": CLASSES}
+    return JSONResponse({"status": "ok", "model": model})
+
+
+async def predict(request: Request) -> JSONResponse:
+    """Read the picture in the form field `file`."""
+    if int(request.headers.get("content-length", 0)) > MAX_BODY:
+        raise too_large()
+    size = 0
+
+    async def receive() -> Message:
+        # Not every client tells the length first, and none has to tell the truth.
+        nonlocal size
+        message = await request.receive()
+        size += len(message.get("body", b""))
+        if size > MAX_BODY:
+            raise too_large()
+        return message
+
+    async with Request(request.scope, receive).form(max_files=1) as form:
+        file = form.get("file")
+        if file is None or isinstance(file, str):
+            raise HTTPException(400, "Send a picture as multipart/form-data, in the field named file.")
+        reading = await to_thread.run_sync(read, file.file, limiter=readers)
+    return JSONResponse({"file": file.filename, **reading.to_dict()})
+
+
+def read(file: BinaryIO) -> Reading:
+    return shared_counter()(decode(file))
+
+
+def too_large() -> HTTPException:
+    return HTTPException(
+        413, f"This is more than {MAX_BYTES // 1_000_000} MB. Make the picture smaller, or save it as JPEG."
+    )
+
+
+def schema(request: Request) -> FileResponse:
+    return FileResponse(ROOT / "assets/openapi.json")
+
+
+def docs(request: Request) -> FileResponse:
+    return FileResponse(ROOT / "assets/api.html")
+
+
+def refused(request: Request, error: Exception) -> JSONResponse:
+    """Any error that the client can do something about."""
+    match error:
+        case BadImage():
+            return JSONResponse({"error": str(error)}, error.status)
+        case HTTPException():
+            return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    return JSONResponse({"error": "The upload broke off. Send it again."}, 400)
+
+
+def failed(request: Request, error: Exception) -> JSONResponse:
+    """Anything else: the log tells what it was."""
+    logging.getLogger(__name__).exception("%s failed", request.url.path, exc_info=error)
+    return JSONResponse({"error": "The picture could not be read just now. Try again later."}, 503)
+
+
+@asynccontextmanager
+async def lifespan(app: st.App) -> AsyncGenerator[None]:
+    """Load the model before the first visitor comes."""
+    shared_counter()
+    yield
+
+
+# Four routes need no framework: FastAPI would add packages, and its docs page loads scripts from a CDN.
+api = Starlette(
+    routes=[
+        Route("/health", health),
+        Route("/predict", predict, methods=["POST"]),
+        Route("/openapi.json", schema),
+        Route("/docs", docs),
+    ],
+    exception_handlers={HTTPException: refused, BadImage: refused, ClientDisconnect: refused, Exception: failed},
+)
+app = st.App(ROOT / "pages/navigation.py", routes=[Mount("/api", api)], lifespan=lifespan)

@@ -1,0 +1,171 @@
+"""How well the model does, on pictures that it was not trained on."""
+
+import json
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from model import MODEL, SIDES
+from pages.parts import DATA, open_picture, show_gallery, truth, words
+
+METRICS = MODEL.parent / "metrics"
+SHOWN = 12
+
+
+def show_confusion(matrix: list[list[int]], labels: list[str], shares: bool) -> tuple[str, str] | None:
+    """Draw a confusion matrix. Returns (truth, told) of the cell that was chosen."""
+    cells = pd.DataFrame(
+        [
+            {"truth": there, "told": told, "pictures": count, "share": count / max(sum(row), 1)}
+            for there, row in zip(labels, matrix, strict=True)
+            for told, count in zip(labels, row, strict=True)
+        ]
+    )
+    chosen = alt.selection_point("cell", fields=["truth", "told"])
+    base = alt.Chart(cells).encode(
+        alt.X("told:N", sort=labels, title="told", axis=alt.Axis(labelAngle=0, orient="top")),
+        alt.Y("truth:N", sort=labels, title="truth"),
+        tooltip=["truth", "told", "pictures", alt.Tooltip("share", format=".1%")],
+    )
+    # Clear where there is nothing, and the root of the share: one picture in a hundred is to be seen.
+    heat = base.mark_rect(color="#0f8a80", cursor="pointer").encode(
+        fillOpacity=alt.FillOpacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0, 1]), legend=None),
+        stroke=alt.condition(chosen, alt.value("#f0904d"), alt.value("#80808040"), empty=False),
+        strokeWidth=alt.condition(chosen, alt.value(3), alt.value(1), empty=False),
+    )
+    text = (
+        base.transform_filter("datum.pictures > 0")
+        .mark_text()
+        .encode(
+            alt.Text("share:Q", format=".0%") if shares else alt.Text("pictures:Q", format="d"),
+            color=alt.condition("datum.share > 0.2", alt.value("white"), alt.value("gray")),
+        )
+    )
+    chart = alt.layer(heat.add_params(chosen), text).properties(height=60 + 34 * len(labels))
+    points = st.altair_chart(chart, on_select="rerun", key=f"confusion {len(labels)}").selection["cell"]
+    return (points[0]["truth"], points[0]["told"]) if points else None
+
+
+def show_mistakes(entries: list[dict], key: str) -> None:
+    """Show wrong pictures, or their names where the data set is not here. The surest come first."""
+    pictures = [DATA / entry["file"] for entry in entries]
+    if all(picture.is_file() for picture in pictures):
+        captions = [
+            f"{entry['truth']}, told {entry['predicted']} {entry['probabilities'][entry['predicted']]:.0%}"
+            for entry in entries
+        ]
+        if clicked := show_gallery(pictures, captions, key):
+            open_picture(clicked)
+    else:
+        table = pd.DataFrame(entries)
+        table["confidence"] = [entry["probabilities"][entry["predicted"]] for entry in entries]
+        st.dataframe(
+            table[["file", "truth", "predicted", "confidence"]],
+            column_config={"confidence": st.column_config.NumberColumn(format="percent")},
+            hide_index=True,
+        )
+
+
+def show_reliability(bins: list[dict]) -> None:
+    """Draw how often the model is right (bars) where it is so sure (the line: as often as it says)."""
+    filled = pd.DataFrame([entry for entry in bins if entry["count"]])
+    axis = alt.Axis(format="%", tickCount=5)
+    bars = (
+        alt.Chart(filled)
+        .mark_bar(opacity=0.85)
+        .encode(
+            alt.X("low:Q", title="confidence", axis=axis, scale=alt.Scale(domain=[0, 1])),
+            alt.X2("high"),
+            alt.Y("accuracy:Q", title="right", axis=axis, scale=alt.Scale(domain=[0, 1])),
+            tooltip=["count", alt.Tooltip("confidence", format=".1%"), alt.Tooltip("accuracy", format=".1%")],
+        )
+    )
+    line = alt.Chart(pd.DataFrame({"at": [0, 1]})).mark_line(strokeDash=[4, 4], color="gray").encode(x="at", y="at")
+    st.altair_chart((bars + line).properties(height=300))
+
+
+st.title("Evaluation")
+files = sorted(METRICS.glob("*.json"))
+if not files:
+    st.info("Nothing has been measured yet. `make evaluate` or `python -m training evaluate` does that.")
+    st.stop()
+sets = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+measured = sets[st.selectbox("Measured on", sets, format_func=lambda name: sets[name]["title"])]
+wrong = measured["wrong"]
+
+with st.grid(5, min_column_width=130):
+    st.metric("Fingers and side", f"{measured['accuracy']:.2%}", help="Share of pictures whose class is right.")
+    st.metric("Fingers", f"{measured['fingers_accuracy']:.2%}", help="Share of pictures whose count is right.")
+    st.metric("Side", f"{measured['side_accuracy']:.2%}", help="Share of pictures whose side is right.")
+    st.metric(
+        "Calibration error",
+        f"{measured['ece']:.2%}",
+        help="How far confidence lies from accuracy, on average (ECE: Guo et al., 2017).",
+    )
+    st.metric("Pictures", f"{measured['pictures']:,}", help=f"{len(wrong):,} of them are wrong.")
+
+st.header("Confusion")
+# What can be compared: its name, its counts, its labels, and which of them a class has.
+views: dict[str, tuple[list[list[int]], list[str], Callable[[str], str]]] = {
+    "12 classes": (measured["confusion"], measured["classes"], str),
+    "Fingers": (measured["fingers_confusion"], list("012345"), lambda label: label[0]),
+    "Side": (measured["side_confusion"], list(SIDES), lambda label: SIDES["LR".index(label[1])]),
+}
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    view = st.segmented_control("Compare", list(views), default="12 classes", required=True)
+    shares = st.toggle("Shares, not counts")
+matrix, labels, part = views[view]
+left, right = st.columns([3, 2], gap="medium")
+with left:
+    cell = show_confusion(matrix, labels, shares)
+with right:
+    if not cell:
+        st.caption("Choose a cell to see its pictures.")
+    elif cell[0] == cell[1]:
+        row = labels.index(cell[0])
+        st.write(f"**{cell[0]}**, and told so: {matrix[row][row]:,} pictures.")
+        mistaken = {Path(entry["file"]).name for entry in wrong}
+        found = (
+            picture
+            for picture in sorted((DATA / measured["set"].replace("-", "/", 1)).glob("*.*"))
+            if truth(picture) and part(truth(picture)) == cell[0] and picture.name not in mistaken
+        )
+        pictures = list(islice(found, SHOWN))
+        if clicked := show_gallery(pictures, [words(truth(picture)) for picture in pictures], "right"):
+            open_picture(clicked)
+    else:
+        count = matrix[labels.index(cell[0])][labels.index(cell[1])]
+        st.write(f"**{cell[0]}**, but told **{cell[1]}**: {count:,} pictures.")
+        entries = [entry for entry in wrong if (part(entry["truth"]), part(entry["predicted"])) == cell]
+        if entries:
+            show_mistakes(entries[:SHOWN], "cell")
+
+st.header("Classes")
+table, reliability = st.columns(2, gap="medium")
+with table:
+    percent = st.column_config.NumberColumn(format="percent")
+    st.dataframe(
+        pd.DataFrame(measured["per_class"]),
+        column_config={"precision": percent, "recall": percent, "f1": percent},
+        hide_index=True,
+        height="content",
+    )
+with reliability:
+    show_reliability(measured["reliability"])
+    st.caption("How often it is right, where it is so sure. On the dashed line, confidence can be taken at its word.")
+
+st.header("Surest mistakes")
+if wrong:
+    show_mistakes(wrong[:SHOWN], "surest")
+else:
+    st.success("Not a single picture of this set is wrong.")
+
+about = measured["model"]
+st.caption(
+    f"Model {about['file']}, SHA-256 {about['sha256'][:12]}, commit {about.get('commit', 'unknown')[:12]}, "
+    f"measured by `{measured['command']}`."
+)

@@ -1,0 +1,21 @@
+"""What all pages share: the browser tab, the logo, the style and the way around."""
+
+from pathlib import Path
+
+import streamlit as st
+
+ASSETS = Path(__file__).parent.parent / "assets"
+
+st.set_page_config("Handful", page_icon="🖐️", layout="wide")
+st.logo(ASSETS / "logo.svg", size="large")
+st.html(ASSETS / "style.css")
+page = st.navigation(
+    [
+        st.Page("live.py", title="Live", icon=":material/videocam:", default=True),
+        st.Page("pictures.py", title="Pictures", icon=":material/photo_library:"),
+        st.Page("samples.py", title="Samples", icon=":material/grid_view:"),
+        st.Page("evaluation.py", title="Evaluation", icon=":material/analytics:"),
+    ],
+    position="top",
+)
+page.run()

@@ -1,0 +1,108 @@
+"""What more than one page shows."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from model import CLASSES, Hand, Reading, shared_counter
+from model.images import BadImage, decode
+from model.overlay import draw
+
+# The folder that holds the data sets: fingers/train/… and fingers/test/…
+DATA = Path(os.environ.get("HANDFUL_DATA", "data"))
+BUNDLED = Path(__file__).parent.parent / "assets/samples"
+
+
+def words(label: str) -> str:
+    """A class in words: "3 left" for "3L"."""
+    return f"{label[0]} {'left' if label[1] == 'L' else 'right'}"
+
+
+def truth(picture: Path) -> str:
+    """The class that a picture's name tells: "3L" for …_3L.png and for 3L_0.jpg.
+
+    What else is in these names, hexadecimal numbers, holds neither L nor R.
+    """
+    found = re.search(r"[0-5][LR]", picture.stem)
+    return found[0] if found else ""
+
+
+def show_probabilities(hand: Hand | None) -> None:
+    """Draw the 12 probabilities as bars, always in the same places and of the same scale.
+
+    One row a count: left hands grow to the left, right hands to the right, as hands lie on a table.
+    """
+    probabilities = hand.probabilities if hand else np.zeros(len(CLASSES))
+    rows = []
+    for fingers in range(6):
+        left, right = probabilities[fingers], probabilities[fingers + 6]
+        told = "told" if hand and hand.fingers == fingers else ""
+        rows.append(
+            f'<span class="left">{left:.0%}</span>'
+            f'<span class="track left"><i style="width:{left:.1%}"></i></span>'
+            f'<b class="{told}">{fingers}</b>'
+            f'<span class="track right"><i style="width:{right:.1%}"></i></span>'
+            f"<span>{right:.0%}</span>"
+        )
+    st.html(
+        '<div class="bars" data-testid="probabilities">'
+        '<span class="head left">left</span><b></b><span class="head">right</span>' + "".join(rows) + "</div>"
+    )
+
+
+def show_reading(image: np.ndarray, reading: Reading, key: str) -> None:
+    """Draw a picture with what was read in it, and why: bars and Grad-CAM of any class."""
+    picture, why = st.columns([3, 2], gap="medium")
+    with why:
+        if not reading.hands:
+            st.info("No hand was found in this picture.")
+            return
+        for hand in reading.hands:
+            with st.container(horizontal=True, gap="medium"):
+                st.metric("Fingers", hand.fingers, width="content")
+                st.metric("Side", hand.side, width="content")
+                st.metric("Sure", f"{hand.confidence:.0%}", width="content")
+            show_probabilities(hand)
+        gradcam = st.toggle("Show where the model looked", True, key=f"gradcam {key}")
+        told = reading.hands[0].label
+        label = st.selectbox(
+            "for the class",
+            CLASSES,
+            CLASSES.index(told),
+            format_func=lambda label: words(label) + (" (told)" if label == told else ""),
+            disabled=not gradcam,
+            key=f"label {key}",
+        )
+    picture.image(draw(image, reading, label=label, gradcam=gradcam), width="stretch")
+
+
+@st.dialog("Reading", width="large")
+def open_picture(path: Path) -> None:
+    """Read a picture of a data set and show it over the page."""
+    try:
+        image = decode(path)
+    except BadImage as error:
+        st.error(str(error))
+        return
+    reading = shared_counter()(image)
+    if label := truth(path):
+        right = [hand.label for hand in reading.hands] == [label]
+        st.badge(f"{'Right' if right else 'Wrong'}: this is {words(label)}", color="green" if right else "red")
+    show_reading(image, reading, path.name)
+
+
+def show_gallery(pictures: Sequence[Path], captions: Sequence[str], key: str) -> Path | None:
+    """Lay out pictures as buttons. Returns the one that was clicked."""
+    clicked = None
+    with st.grid(6, min_column_width=96, gap="xsmall"):
+        for picture, caption in zip(pictures, captions, strict=True):
+            # The style sheet stretches the button over the picture.
+            with st.container(gap=None, key=f"thumbnail {key} {picture.stem}"):
+                st.image(picture, width="stretch", alt=caption)
+                if st.button(caption, key=f"{key} {picture}", type="tertiary", width="stretch"):
+                    clicked = picture
+    return clicked

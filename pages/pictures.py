@@ -1,0 +1,93 @@
+"""Pictures from files, from the camera or from the examples: what is in them, and why."""
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from model import CLASSES, Reading, shared_counter
+from model.images import BadImage, decode
+from pages.parts import BUNDLED, show_gallery, show_reading, words
+
+st.title("Pictures")
+upload, camera = st.tabs(["Files", "Camera"], on_change="rerun")
+with upload:
+    # Not every browser knows that HEIC is a picture. What is none after all is told with the readings.
+    kinds = ["image", "heic", "heif", "hif"]
+    files = st.file_uploader("Pictures of one hand each", kinds, accept_multiple_files=True)
+if camera.open:  # only then does the browser ask for the camera
+    with camera:
+        shot = st.camera_input("Hold up one hand")
+    shown = [shot] if shot else []
+else:
+    shown = files
+
+
+def read(data: bytes) -> Reading | str:
+    """Read a picture, or tell what is wrong with it."""
+    try:
+        return shared_counter()(decode(data))
+    except BadImage as error:
+        return str(error)
+
+
+# What was read stays read: a click elsewhere on the page reads nothing anew.
+known: dict[str, Reading | str] = st.session_state.setdefault("readings", {})
+new = [file for file in shown if file.file_id not in known]
+progress = st.empty()
+for done, file in enumerate(new, start=1):
+    known[file.file_id] = read(file.getvalue())
+    if len(new) > 1:
+        progress.progress(done / len(new), f"{done} of {len(new)} pictures read")
+progress.empty()
+
+chosen = 0
+if len(shown) > 1:
+    table, lines = [], []
+    for file in shown:
+        reading = known[file.file_id]
+        if isinstance(reading, str):
+            table.append({"file": file.name, "error": reading})
+            lines.append({"file": file.name, "error": reading})
+            continue
+        row = {
+            "file": file.name,
+            "fingers": reading.total,
+            "side": ", ".join(hand.side for hand in reading.hands),
+            "confidence": min((hand.confidence for hand in reading.hands), default=None),
+            "ms": round(reading.milliseconds, 2),
+        }
+        table.append(row)
+        lines.append({"file": file.name, **reading.to_dict()})
+    frame = pd.DataFrame(table, columns=["file", "fingers", "side", "confidence", "ms", "error"])
+    frame = frame.astype({"fingers": "Int64"})  # a picture that was not read has no count
+    selection = st.dataframe(
+        frame,
+        column_config={"confidence": st.column_config.NumberColumn(format="percent")},
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row-required",
+        key="table",
+    ).selection
+    chosen = min(selection.rows[0], len(shown) - 1)  # the list may have become shorter
+    with st.container(horizontal=True):
+        st.download_button("CSV", frame.to_csv(index=False), "fingers.csv", icon=":material/download:")
+        st.download_button("JSON", json.dumps(lines, indent=1), "fingers.json", icon=":material/download:")
+
+if shown:
+    file = shown[chosen]
+    reading = known[file.file_id]
+    st.subheader(file.name)
+    if isinstance(reading, str):
+        st.error(reading)
+    else:
+        show_reading(decode(file.getvalue()), reading, file.file_id)
+elif not camera.open:
+    st.write("No picture at hand? Take one of these.")
+    examples = [BUNDLED / f"{label}_0.jpg" for label in CLASSES]
+    clicked = show_gallery(examples, [words(label) for label in CLASSES], "examples")
+    if clicked:
+        st.session_state.example = clicked
+    if example := st.session_state.get("example"):
+        image = decode(example)
+        show_reading(image, shared_counter()(image), example.name)

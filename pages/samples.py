@@ -1,0 +1,69 @@
+"""The data set, page by page: what a picture shows, what the model tells, and why."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from model import shared_counter
+from model.images import decode
+from pages.parts import BUNDLED, DATA, open_picture, show_gallery, truth, words
+
+PAGE = 24
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def list_pictures(folder: Path, changed: float) -> list[Path]:
+    """The pictures of a folder that tell their class, sorted. `changed` is when the folder last did."""
+    return sorted(picture for picture in folder.iterdir() if truth(picture))
+
+
+@st.cache_resource
+def all_told() -> dict[Path, str]:
+    """The class told for each picture that was read so far, for all visitors."""
+    return {}
+
+
+st.title("Samples")
+splits = {split: DATA / "fingers" / split for split in ("test", "train") if (DATA / "fingers" / split).is_dir()}
+if not splits:
+    st.info("The data set is not here: `make data` or `python -m training data` gets it. These are bundled samples.")
+    splits = {"bundled": BUNDLED}
+
+with st.container(horizontal=True, gap="medium"):
+    split = st.segmented_control("Split", list(splits), default=next(iter(splits)), required=True)
+    fingers = st.segmented_control("Fingers", range(6), selection_mode="multi")
+    side = st.segmented_control("Side", ["left", "right"])
+    verdict = st.segmented_control("Model is", ["right", "wrong"])
+
+folder = splits[split]
+pictures = [
+    picture
+    for picture in list_pictures(folder, folder.stat().st_mtime)
+    if (not fingers or int(truth(picture)[0]) in fingers) and (not side or words(truth(picture)).endswith(side))
+]
+
+if verdict:
+    # Whoever leaves in the middle finds what was read so far when back.
+    told = all_told()
+    new = [picture for picture in pictures if picture not in told]
+    progress = st.empty()
+    for done, picture in enumerate(new):
+        if done % 50 == 0:
+            progress.progress(done / len(new), f"{done:,} of {len(new):,} pictures read")
+        told[picture] = shared_counter()(decode(picture)).hands[0].label
+    progress.empty()
+    pictures = [picture for picture in pictures if (told[picture] == truth(picture)) == (verdict == "right")]
+
+pages = -(-len(pictures) // PAGE)
+if pages:
+    # Another filter is another list, and starts on its first page.
+    page = st.pagination(pages, key=f"page {split} {fingers} {side} {verdict}") if pages > 1 else 1
+    start = (page - 1) * PAGE
+    st.caption(
+        f"{start + 1:,}–{min(start + PAGE, len(pictures)):,} of {len(pictures):,} pictures. Click one to read it."
+    )
+    part = pictures[start : start + PAGE]
+    if clicked := show_gallery(part, [words(truth(picture)) for picture in part], "samples"):
+        open_picture(clicked)
+else:
+    st.info("No picture is like that. Take back a filter.")
