@@ -36,7 +36,7 @@ class Classifier(LightningModule):
         augment: Augment,
         learning_rate: float = 3e-3,
         weight_decay: float = 0.02,
-        label_smoothing: float = 0.05,
+        label_smoothing: float = 0.02,
         small: int = 96,
         small_epochs: float = 0.6,
     ):
