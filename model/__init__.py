@@ -60,7 +60,10 @@ class Hand:
         Raises:
             ValueError: `label` is not one of `CLASSES`.
         """
-        heat = self.maps[CLASSES.index(label or self.label)]
+        label = label or self.label
+        if label not in CLASSES:
+            raise ValueError(f"{label!r} is none of {', '.join(CLASSES)}.")
+        heat = self.maps[CLASSES.index(label)]
         return heat / max(float(heat.max()), 1e-12)
 
     def to_dict(self) -> dict:
@@ -163,9 +166,7 @@ def letterbox(image: np.ndarray, size: int) -> tuple[np.ndarray, Box]:
     shrinking = side > size
     image = cv2.resize(image, scaled, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
     left, top = (size - scaled[0]) // 2, (size - scaled[1]) // 2
-    square = cv2.copyMakeBorder(
-        image, top, size - scaled[1] - top, left, size - scaled[0] - left, cv2.BORDER_REPLICATE
-    )
+    square = cv2.copyMakeBorder(image, top, size - scaled[1] - top, left, size - scaled[0] - left, cv2.BORDER_REPLICATE)
     x0, y0 = -left * side / size, -top * side / size
     return square, (x0, y0, x0 + side, y0 + side)
 
