@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY = .venv/bin/python
 PIP = $(PY) -m pip install -q --disable-pip-version-check
-N ?= 6000
+N ?= 24000
 
 .PHONY: run test lint data render train evaluate export bench screenshots
 
@@ -21,7 +21,7 @@ data: .venv/.test
 	$(PY) -m training data
 
 render: .venv/.test
-	$(PY) -m training render $(N)
+	$(PY) -m training.render --count $(N)
 
 train: .venv/.test
 	$(PY) -m training fit --config training/fingers.yaml
