@@ -100,12 +100,15 @@ def one_cycle(progress: float) -> float:
 
 
 def commit() -> str:
-    """The commit of the code that runs, marked where files differ from it; "unknown" outside git."""
+    """The commit of the training code that runs, marked where it differs from that; "unknown" outside git."""
     try:
-        said = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        head, changes = (
+            subprocess.run(["git", *what], capture_output=True, text=True, check=True).stdout.strip()
+            for what in (
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "-uno", "--", "training", "model/__init__.py"],
+            )
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return said.stdout.strip()
+    return f"{head}-dirty" if changes else head
