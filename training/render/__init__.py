@@ -1,0 +1,10 @@
+"""Hands that never were: rendered pictures with their truth, for training and as bundled samples.
+
+    python -m training.render --count 24000 --out data/render/train --seed 1 --workers 16
+
+`load` gives training the finished pictures, without needing Mitsuba.
+"""
+
+from training.render.store import TRUTH, Hands, load
+
+__all__ = ["TRUTH", "Hands", "load"]

@@ -1,0 +1,44 @@
+"""The command: `python -m training.render --help`."""
+
+import argparse
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.render", description="Render hands with their truth.")
+    parser.add_argument("--count", type=int, default=24_000, help="how many hands (default %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("data/render/train"), help="folder of the shards (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes, one core each")
+    parser.add_argument(
+        "--variant",
+        choices=("scalar_rgb", "llvm_ad_rgb"),
+        default="scalar_rgb",
+        help="Mitsuba's back end: llvm_ad_rgb is about three times as fast, and needs LLVM 16 or newer: "
+        "name its library in DRJIT_LIBLLVM_PATH where several are installed (default %(default)s)",
+    )
+    parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled sample pictures instead")
+    arguments = parser.parse_args()
+
+    from training.render.hand import fetch
+
+    try:
+        fetch()
+    except RuntimeError as error:
+        raise SystemExit(str(error)) from None
+    if arguments.samples is not None:
+        from training.render.samples import write_samples
+        from training.render.scene import start
+
+        start(arguments.variant)
+        write_samples(arguments.samples)
+    else:
+        from training.render.store import write
+
+        write(arguments.out, arguments.count, arguments.seed, arguments.workers, arguments.variant)
+
+
+if __name__ == "__main__":
+    main()

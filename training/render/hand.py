@@ -1,0 +1,337 @@
+"""The hand: a public rigged mesh, bent and reshaped by its skeleton.
+
+The mesh is the `generic-hand` of the npm package `@webxr-input-profiles/assets` (MIT, © Amazon):
+1,159 points once its texture seams are welded, 25 joints as in the WebXR Hand Input specification,
+skinning weights. Only the left hand is used; a right hand is its mirror image, so that the two
+sides differ in nothing but the side.
+
+Everything is in millimetres, in the frame of a left hand that shows its palm, fingers up:
+
+    x  the viewer's right: from the thumb to the little finger
+    y  up: from the wrist to the fingertips
+    z  towards the viewer: out of the palm
+"""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pygltflib
+from scipy import sparse
+
+PACKAGE, VERSION = "@webxr-input-profiles/assets", "1.0.20"
+MEMBER = "package/dist/profiles/generic-hand/left.glb"
+SHA256 = "bc67783144944ea1cda54d9247885825ea5fb9d4651469fe7d00be517a5c2b87"  # of that member
+CACHE = Path(__file__).parents[2] / "data" / "render"
+
+FINGERS = ("thumb", "index", "middle", "ring", "little")
+BONES = ("metacarpal", "proximal", "intermediate", "distal", "tip")
+WRIST, FOREARM = 0, 25  # joints: the wrist, then each finger's from palm to tip, then the forearm
+CHAINS = ((1, 2, 3, 4), *(tuple(range(5 * f, 5 * f + 5)) for f in range(1, 5)))  # joints of each finger
+PARENTS = {joint: ((WRIST,) + chain)[k] for chain in CHAINS for k, joint in enumerate(chain)}
+WRIST_CREASE = -58.0  # y where the hand ends and the forearm begins, mm
+SUBDIVISIONS = 2
+
+
+def fetch(cache: Path = CACHE) -> Path:
+    """The hand's .glb, taken out of the npm package the first time; 94 MB come, 95 kB stay."""
+    path = cache / "left.glb"
+    if not path.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            raise RuntimeError(f"The hand mesh comes from the npm package {PACKAGE}: install npm (Node.js) first.")
+        cache.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [npm, "pack", "--json", "--pack-destination", str(cache), f"{PACKAGE}@{VERSION}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"npm could not fetch {PACKAGE}@{VERSION}:\n{done.stderr.strip()}")
+        tarball = cache / json.loads(done.stdout)[0]["filename"].replace("@", "").replace("/", "-")
+        with tarfile.open(tarball) as tar:
+            member = tar.extractfile(MEMBER)
+            assert member is not None
+            data = member.read()
+        if hashlib.sha256(data).hexdigest() != SHA256:
+            raise RuntimeError(f"{MEMBER} of {PACKAGE}@{VERSION} is not the file this code was written for.")
+        partial = path.with_suffix(".part")
+        partial.write_bytes(data)
+        partial.rename(path)
+        tarball.unlink()
+    return path
+
+
+@dataclass(frozen=True)
+class Rig:
+    """The hand at rest, with a forearm, before subdivision. J = 26 joints."""
+
+    points: np.ndarray  # (V, 3) float64, mm
+    faces: np.ndarray  # (F, 3) int64, counter-clockwise from outside
+    weights: np.ndarray  # (V, J) float64, rows sum to 1
+    joints: np.ndarray  # (J, 4, 4) float64: each joint's frame; -z along the bone, +y out of the back, see WebXR
+    radii: np.ndarray  # (J,) float64, mm: half the thickness of the bone that starts at a joint
+    subdivide: sparse.csr_matrix  # (V', V): the points of the smooth surface from the rig's points
+    fine_faces: np.ndarray  # (F', 3) int64
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How one person's hand differs from the mesh: factors around 1."""
+
+    palm: np.ndarray  # (3,) x, y, z of the whole hand
+    length: np.ndarray  # (5,) of each finger
+    width: np.ndarray  # (5,) of each finger
+
+    @staticmethod
+    def average() -> "Shape":
+        return Shape(np.ones(3), np.ones(5), np.ones(5))
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Joint angles in degrees; all 0 is the mesh at rest, an open hand.
+
+    A finger's bends are positive towards the palm; its spread is positive towards the little finger.
+    """
+
+    fingers: np.ndarray  # (4, 4) index … little: bend at the knuckle, spread, middle joint, end joint
+    thumb: np.ndarray  # (5,) at the wrist: across the palm, out of the palm, twist; then the two bends
+    wrist: np.ndarray  # (2,) the forearm's bend towards the palm side and towards the little finger
+
+
+def rotation(axis: int, degrees: float) -> np.ndarray:
+    """4 × 4 rotation about one coordinate axis (0 x, 1 y, 2 z)."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.eye(4)
+    a, b = (axis + 1) % 3, (axis + 2) % 3
+    turn[[a, a, b, b], [a, b, a, b]] = c, -s, s, c
+    return turn
+
+
+def _read_glb(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Points, faces, weights and joint frames of a .glb, in our axes and joint order."""
+    gltf = pygltflib.GLTF2().load(path)
+    blob = gltf.binary_blob()
+
+    def read(index: int) -> np.ndarray:
+        accessor = gltf.accessors[index]
+        view = gltf.bufferViews[accessor.bufferView]
+        kind = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}[accessor.componentType]
+        width = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}[accessor.type]
+        start = (view.byteOffset or 0) + (accessor.byteOffset or 0)
+        return np.frombuffer(blob, kind, accessor.count * width, start).reshape(accessor.count, width)
+
+    primitive, skin = gltf.meshes[0].primitives[0], gltf.skins[0]
+    names = {gltf.nodes[node].name: k for k, node in enumerate(skin.joints)}
+    order = [names["wrist"]] + [names[f"thumb-{part}"] for part in ("metacarpal", "phalanx-proximal")]
+    order += [names["thumb-phalanx-distal"], names["thumb-tip"]]
+    for finger in ("index", "middle", "ring", "pinky"):
+        order += [
+            names[f"{finger}-finger-{bone if bone in ('metacarpal', 'tip') else 'phalanx-' + bone}"] for bone in BONES
+        ]
+
+    ours = np.array([[0, 0, 1], [0, -1, 0], [1, 0, 0]], float)  # their palm looks along x, fingers along -y
+    raw = read(primitive.attributes.POSITION).astype(float)
+    _, first, welded = np.unique(raw.round(6), axis=0, return_index=True, return_inverse=True)
+    points = raw[first] @ ours.T * 1000
+    faces = welded.ravel()[read(primitive.indices).reshape(-1, 3)]
+    weights = np.zeros((len(raw), len(order)))
+    np.add.at(
+        weights,
+        (np.arange(len(raw))[:, None], read(primitive.attributes.JOINTS_0)),
+        read(primitive.attributes.WEIGHTS_0),
+    )
+    weights = weights[first][:, order]
+    weights /= weights.sum(1, keepdims=True)
+    joints = np.linalg.inv(read(skin.inverseBindMatrices).reshape(-1, 4, 4).transpose(0, 2, 1).astype(float))[order]
+    joints[:, :3] = ours @ joints[:, :3]
+    joints[:, :3, 3] *= 1000
+    return points, faces, weights, joints
+
+
+def _boundary(faces: np.ndarray) -> np.ndarray:
+    """The one open edge loop of a mesh, in order."""
+    edges = {tuple(edge) for edge in np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).tolist()}
+    following = {a: b for a, b in edges if (b, a) not in edges}
+    loop = [min(following)]
+    while (point := following[loop[-1]]) != loop[0]:
+        loop.append(point)
+    assert len(loop) == len(following)
+    return np.array(loop)
+
+
+def _add_forearm(
+    points: np.ndarray, faces: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Takes the flat end off the wrist and grows a forearm of 400 mm there."""
+    cut = WRIST_CREASE - 8
+    keep = (points[faces][:, :, 1] > cut).all(1)
+    used, faces = np.unique(faces[keep], return_inverse=True)
+    faces = faces.reshape(-1, 3)
+    points, weights = points[used], weights[used]
+    loop = _boundary(faces)
+    edge = points[loop]
+    centre = edge.mean(0)
+    angle = np.arctan2(edge[:, 2] - centre[2], edge[:, 0] - centre[0])
+    rings = []
+    for down in (6, 14, 24, 38, 56, 80, 115, 160, 220, 300, 400):
+        # The ring turns from the mesh's own outline into an oval that widens to the elbow.
+        own = np.exp(-down / 30)
+        half_x, half_z = (
+            np.interp(down, (0, 60, 250, 400), (27, 28, 41, 43)),
+            np.interp(down, (0, 60, 250, 400), (19, 21, 36, 40)),
+        )
+        oval = np.stack([half_x * np.cos(angle), np.full(len(loop), 0.0), half_z * np.sin(angle)], 1)
+        ring = own * (edge - centre) * (1, 0, 1) + (1 - own) * oval
+        rings.append(centre + ring + np.array([0, own * 0, 0]) - (0, down, 0) + (edge - centre) * (0, own, 0))
+    count, n = len(points), len(loop)
+    indices = np.concatenate([loop, count + np.arange(n * len(rings))]).reshape(-1, n)
+    for upper, lower in zip(indices[:-1], indices[1:], strict=True):
+        # A hole's edge runs clockwise seen from outside, so that (next, this) borders the old face's other side.
+        a, b, c, d = upper, np.roll(upper, -1), lower, np.roll(lower, -1)
+        faces = np.concatenate([faces, np.stack([b, a, c], 1), np.stack([b, c, d], 1)])
+    points = np.concatenate([points, *rings])
+    weights = np.concatenate([weights, np.tile(weights[loop].mean(0), (n * len(rings), 1))])
+    bend = np.clip((WRIST_CREASE + 12 - points[:, 1]) / 34, 0, 1)
+    bend = bend * bend * (3 - 2 * bend)
+    weights = np.concatenate([weights * (1 - bend[:, None]), bend[:, None]], 1)
+    return points, faces, weights
+
+
+def _loop_subdivision(faces: np.ndarray, count: int) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """One step of Loop's subdivision (1987): the matrix to the finer points, and their faces.
+
+    An open edge (the far end of the forearm) is kept as it is: it is never in the picture.
+    """
+    half = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    opposite = np.concatenate([faces[:, 2], faces[:, 0], faces[:, 1]])
+    edges, edge, sides = np.unique(np.sort(half, 1), axis=0, return_inverse=True, return_counts=True)
+    edge = edge.ravel()
+    inner = sides == 2
+    # New points on the edges: 3/8 of both ends and 1/8 of both opposite corners; on an open edge, its middle.
+    rows = [np.repeat(np.arange(len(edges)), 2), edge[inner[edge]]]
+    columns = [edges.ravel(), opposite[inner[edge]]]
+    values = [np.repeat(np.where(inner, 3 / 8, 1 / 2), 2), np.full(inner[edge].sum(), 1 / 8)]
+    on_edges = sparse.csr_matrix(
+        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), (len(edges), count)
+    )
+    # Old points: moved towards their neighbours by Warren's weights.
+    both = np.concatenate([edges, edges[:, ::-1]])
+    neighbours = sparse.csr_matrix((np.ones(len(both)), (both[:, 0], both[:, 1])), (count, count))
+    valence = np.asarray(neighbours.sum(1)).ravel()
+    beta = np.where(valence == 3, 3 / 16, 3 / (8 * np.maximum(valence, 1)))
+    beta[np.unique(edges[~inner])] = 0
+    on_points = sparse.diags(1 - valence * beta) + sparse.diags(beta) @ neighbours
+    a, b, c = (edge + count).reshape(3, -1)
+    finer = [[faces[:, 0], a, c], [a, faces[:, 1], b], [c, b, faces[:, 2]], [a, b, c]]
+    return sparse.vstack([on_points, on_edges]).tocsr(), np.concatenate([np.stack(f, 1) for f in finer])
+
+
+@cache
+def load_rig() -> Rig:
+    """Reads the mesh, fetching it if need be."""
+    points, faces, weights, joints = _read_glb(fetch())
+    points, faces, weights = _add_forearm(points, faces, weights)
+    joints = np.concatenate([joints, joints[:1]])  # the forearm turns about the wrist
+    heads = joints[:, :3, 3]
+    radii = np.zeros(len(joints))
+    for chain in CHAINS:
+        for joint, end in zip(chain[:-1], chain[1:], strict=True):
+            mine = points[weights[:, joint] > 0.6]
+            along = heads[end] - heads[joint]
+            t = np.clip((mine - heads[joint]) @ along / (along @ along), 0, 1)
+            radii[joint] = (
+                np.median(np.linalg.norm(mine - heads[joint] - t[:, None] * along, axis=1)) if len(mine) else 0
+            )
+    matrix, fine = sparse.identity(len(points), format="csr"), faces
+    for _ in range(SUBDIVISIONS):
+        step, fine = _loop_subdivision(fine, matrix.shape[0])
+        matrix = step @ matrix
+    return Rig(points, faces, weights, joints, radii, matrix.tocsr(), fine)
+
+
+def scaled_joints(rig: Rig, shape: Shape) -> np.ndarray:
+    """Joint frames (J, 4, 4) at rest of a hand of another shape."""
+    joints = rig.joints.copy()
+    joints[:, :3, 3] *= shape.palm
+    for finger, chain in enumerate(CHAINS):
+        for before, joint in zip(chain[:-1], chain[1:], strict=True):
+            if before == chain[0] and finger:
+                continue  # the metacarpals of the four fingers are part of the palm
+            step = (rig.joints[joint, :3, 3] - rig.joints[before, :3, 3]) * shape.palm
+            joints[joint, :3, 3] = joints[before, :3, 3] + step * shape.length[finger]
+    return joints
+
+
+def chain_frames(rest: np.ndarray, chain: tuple[int, ...], turns: list[np.ndarray]) -> list[np.ndarray]:
+    """Frames of one finger's joints after turning each joint in its own frame.
+
+    Args:
+        rest: joint frames at rest (J, 4, 4).
+        turns: a 4 × 4 rotation for each of the chain's first joints; the rest do not turn.
+    """
+    frames, motion = [], np.eye(4)
+    for k, joint in enumerate(chain):
+        frame = motion @ rest[joint]
+        if k < len(turns):
+            frame = frame @ turns[k]
+        motion = frame @ np.linalg.inv(rest[joint])
+        frames.append(frame)
+    return frames
+
+
+def finger_turns(angles: np.ndarray) -> list[np.ndarray]:
+    """Turns of a finger's joints, its metacarpal first, for a row of `Pose.fingers`."""
+    bend, spread, middle, end = angles
+    return [np.eye(4), rotation(1, spread) @ rotation(0, -bend), rotation(0, -middle), rotation(0, -end)]
+
+
+def thumb_turns(angles: np.ndarray) -> list[np.ndarray]:
+    """Turns of the thumb's joints for `Pose.thumb`."""
+    across, out, twist, middle, end = angles
+    base = rotation(1, -out) @ rotation(0, -across) @ rotation(2, twist)
+    return [base, rotation(0, -middle), rotation(0, -end)]
+
+
+def posed_joints(rest: np.ndarray, pose: Pose) -> np.ndarray:
+    """Joint frames (J, 4, 4) of a pose."""
+    frames = rest.copy()
+    for finger, chain in enumerate(CHAINS):
+        turns = finger_turns(pose.fingers[finger - 1]) if finger else thumb_turns(pose.thumb)
+        frames[list(chain)] = chain_frames(rest, chain, turns)
+    frames[FOREARM] = rest[FOREARM] @ rotation(0, -pose.wrist[0]) @ rotation(1, -pose.wrist[1])
+    return frames
+
+
+def skin(rig: Rig, shape: Shape, pose: Pose) -> tuple[np.ndarray, np.ndarray]:
+    """Linear blend skinning: points of the smooth surface (V', 3) and joint frames (J, 4, 4)."""
+    frames = posed_joints(scaled_joints(rig, shape), pose)
+    # The palm's factors act on the resting hand; a finger's act along and across its own bones.
+    bind = rig.joints.copy()
+    bind[:, :3, 3] *= shape.palm
+    grow = np.tile(np.eye(4), (len(frames), 1, 1))
+    for finger, chain in enumerate(CHAINS):
+        across, along = shape.width[finger], shape.length[finger]
+        grow[list(chain[1 if finger else 0 :])] = np.diag([across, across, along, 1])
+    moves = frames @ grow @ np.linalg.inv(bind)
+    points = np.concatenate([rig.points * shape.palm, np.ones((len(rig.points), 1))], 1)
+    posed = np.einsum("vj,jab,vb->va", rig.weights, moves, points, optimize=True)[:, :3]
+    return rig.subdivide @ posed, frames
+
+
+def normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (V, 3) of a mesh, its faces weighted by area."""
+    corners = points[faces]
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    total = np.stack(
+        [sum(np.bincount(faces[:, k], cross[:, axis], len(points)) for k in range(3)) for axis in range(3)], 1
+    )
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,301 @@
+"""Chance: a hand's gesture, pose, shape, skin, sleeve, light and view from a seed.
+
+A finger is either clearly up or clearly down: half-bent fingers are in no picture, for nobody could
+say what they count as. A raised thumb stands off the hand; a lowered one lies on the bent fingers,
+along the side of the fist or, where no finger is bent, across the palm. Where it must touch, its
+angles are solved for, so that it neither floats nor sinks in, whatever the shape of the hand.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from training.render.hand import (
+    CHAINS,
+    FINGERS,
+    Pose,
+    Rig,
+    Shape,
+    chain_frames,
+    finger_turns,
+    scaled_joints,
+    thumb_turns,
+)
+from training.render.scene import Light, Skin, Sleeve, View, linear, monk
+
+THUMB, INDEX, MIDDLE, RING, LITTLE = range(5)
+Raised = tuple[bool, bool, bool, bool, bool]  # thumb, index, middle, ring, little
+
+
+def raised(*fingers: int) -> Raised:
+    """Raised fingers as five booleans, thumb first."""
+    return tuple(finger in fingers for finger in range(5))  # type: ignore[return-value]
+
+
+# How people show a number, the most usual way first, with weights that sum to 1.
+USUAL: tuple[dict[Raised, float], ...] = (
+    {raised(): 1.0},
+    {raised(INDEX): 0.7, raised(THUMB): 0.2, raised(LITTLE): 0.1},
+    {raised(INDEX, MIDDLE): 0.65, raised(THUMB, INDEX): 0.35},
+    {
+        raised(INDEX, MIDDLE, RING): 0.45,
+        raised(THUMB, INDEX, MIDDLE): 0.35,
+        raised(MIDDLE, RING, LITTLE): 0.2,
+    },
+    {raised(INDEX, MIDDLE, RING, LITTLE): 1.0},
+    {raised(THUMB, INDEX, MIDDLE, RING, LITTLE): 1.0},
+)
+USUAL_SHARE = 0.5  # of the pictures of a count; the rest are spread evenly over all its combinations
+
+
+@dataclass(frozen=True)
+class Hand:
+    """Everything about one picture but the ray tracer's noise."""
+
+    raised: Raised
+    right: bool
+    tone: int  # Monk 1 … 10
+    shape: Shape
+    pose: Pose
+    skin: Skin
+    sleeve: Sleeve
+    light: Light
+    view: View
+
+    @property
+    def count(self) -> int:
+        return sum(self.raised)
+
+
+def sample_gesture(rng: np.random.Generator, count: int) -> Raised:
+    """Which fingers are raised, given how many."""
+    if rng.random() < USUAL_SHARE:
+        usual = USUAL[count]
+        return list(usual)[rng.choice(len(usual), p=list(usual.values()))]
+    every = list(combinations(range(5), count))
+    return raised(*every[rng.integers(len(every))])
+
+
+def sample_shape(rng: np.random.Generator) -> Shape:
+    """Hands differ by about a tenth in proportion; the mesh's own fingers are on the slender side."""
+    palm = np.exp(rng.normal(0, (0.05, 0.03, 0.05))) * (1.03, 1, 1.04)
+    length = np.exp(rng.normal(0, 0.05) + rng.normal(0, 0.025, 5))
+    width = np.exp(np.clip(rng.normal(0.1, 0.08), -0.08, 0.26) + rng.normal(0, 0.02, 5))
+    return Shape(palm, np.clip(length, 0.86, 1.15), width)
+
+
+def sample_fingers(rng: np.random.Generator, up: Raised) -> np.ndarray:
+    """Rows of `Pose.fingers`, degrees."""
+    angles = np.zeros((4, 4))
+    # Together or apart: the resting mesh already spreads its fingers by about 17°.
+    spread = np.array([-1.0, -0.15, 0.45, 1.0]) * rng.uniform(-6, 9)
+    bent = rng.uniform(0, 9)
+    tight = rng.uniform(0, 1)
+    for k in range(4):
+        if up[k + 1]:
+            angles[k] = (
+                rng.normal(bent * 0.4, 2.5),
+                spread[k] + rng.normal(0, 1.5),
+                abs(rng.normal(bent, 3)),
+                abs(rng.normal(2, 2)),
+            )
+            # Tendons are shared: next to a bent finger, ring and little finger cannot stand quite straight.
+            if k >= 2 and not (up[k] and (k == 3 or up[k + 2])):
+                angles[k, 0] += rng.uniform(0, 8)
+        else:
+            low = np.array([62, 92, 42]) + tight * np.array([14, 10, 20]) + rng.normal(0, 3, 3)
+            angles[k] = low[0], 0.3 * spread[k] + rng.normal(0, 1), low[1], low[2]
+    if up == raised(INDEX, MIDDLE) and rng.random() < 0.7:  # a V
+        angles[0, 1] -= rng.uniform(4, 9)
+        angles[1, 1] += rng.uniform(3, 8)
+    return angles
+
+
+def _segments_apart(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, steps: int = 5) -> np.ndarray:
+    """Least distance (n, m) between segments a-b (n, 3) and c-d (m, 3), to about a millimetre."""
+    t = np.linspace(0, 1, steps)
+    points = (a[:, None] + t[:, None] * (b - a)[:, None])[:, None]  # (n, 1, steps, 3)
+    along = (d - c)[None, :, None]
+    from_c = points - c[None, :, None]
+    s = np.clip((from_c * along).sum(-1, keepdims=True) / (along * along).sum(-1, keepdims=True), 0, 1)
+    return np.linalg.norm(from_c - s * along, axis=-1).min(-1)
+
+
+# Where a solve for the lowered thumb starts, in the order of `Pose.thumb`, and how far it may go.
+THUMB_START = {
+    "over": (18, 22, 15, 35, 45),
+    "side": (-2, 8, 0, 10, 20),
+    "palm": (25, 25, 15, 35, 40),
+    "ring": (5, 35, 20, 15, 20),
+}
+THUMB_LOW = np.array([-15, -15, -20, -5, -5.0])
+THUMB_HIGH = np.array([50, 55, 45, 65, 85.0])
+
+
+def solve_thumb(rig: Rig, shape: Shape, fingers: np.ndarray, style: str, onto: int, jitter: np.ndarray) -> np.ndarray:
+    """Angles of a lowered thumb whose pad rests on the hand: `Pose.thumb`, degrees.
+
+    A few Gauss-Newton steps on: reach the spot, face it, stay near a natural pose, overlap nothing.
+
+    Args:
+        fingers: rows of `Pose.fingers`.
+        style: `over` a bent finger's middle bone, along the `side` of the bent index finger,
+            across the `palm`, or in a `ring` with the index finger's tip.
+        onto: the finger (1 index … 4 little) that `over` lies on.
+        jitter: (3,) mm off the spot.
+    """
+    rest = scaled_joints(rig, shape)
+    frames = rest.copy()
+    for k in range(4):
+        frames[list(CHAINS[k + 1])] = chain_frames(rest, CHAINS[k + 1], finger_turns(fingers[k]))
+    head = frames[:, :3, 3]
+    radius = rig.radii.copy()
+    for finger, chain in enumerate(CHAINS):
+        radius[list(chain)] *= shape.width[finger]
+    thumb = radius[CHAINS[0][2]]
+    if style == "over":
+        middle, end = CHAINS[onto][2], CHAINS[onto][3]
+        out = frames[middle, :3, 1]
+        spot = (0.55 * head[middle] + 0.45 * head[end]) + out * (radius[middle] + thumb)
+    elif style == "side":
+        middle = CHAINS[INDEX][2]
+        out = np.array([-1.0, 0, 0])
+        spot = 0.7 * head[middle] + 0.3 * head[CHAINS[INDEX][1]] + out * (radius[middle] + thumb) + (0, -4, 4)
+    elif style == "palm":
+        base = CHAINS[onto][1]
+        out = np.array([0.0, 0, 1])
+        spot = head[base] + (0, -14, 0) + out * (radius[base] + thumb + 1)
+    else:
+        out = -frames[CHAINS[INDEX][4], :3, 1]
+        spot = head[CHAINS[INDEX][4]] + out * (radius[CHAINS[INDEX][3]] + thumb)
+    spot = spot + jitter
+
+    others = [(a, b) for chain in CHAINS[1:] for a, b in zip(chain[:-1], chain[1:], strict=True)]
+    starts, ends = (np.array([head[pair[side]] for pair in others]) for side in (0, 1))
+    room = np.array([radius[a] for a, _ in others])
+    start = np.array(THUMB_START[style], float)
+
+    def misfit(angles: np.ndarray) -> np.ndarray:
+        bones = chain_frames(rest, CHAINS[0], thumb_turns(angles))
+        points = np.array([bone[:3, 3] for bone in bones])
+        pad = 0.35 * points[2] + 0.65 * points[3]
+        facing = bones[2][:3, 1] @ out  # the nail looks away from what the pad touches
+        gap = _segments_apart(points[1:3], points[2:4], starts, ends) - room - radius[list(CHAINS[0][1:3])][:, None]
+        return np.concatenate(
+            [(pad - spot) / 2, [1.5 * (1 - facing)], (angles - start) / 25, np.minimum(gap + 0.5, 0).ravel() / 1.0]
+        )
+
+    angles = start
+    for _ in range(12):
+        value = misfit(angles)
+        slope = np.stack([(misfit(angles + step) - value) / 0.5 for step in 0.5 * np.eye(5)], 1)
+        step = np.linalg.solve(slope.T @ slope + 0.001 * np.eye(5), -slope.T @ value)
+        angles = np.clip(angles + np.clip(step, -15, 15), THUMB_LOW, THUMB_HIGH)
+    return angles
+
+
+def sample_pose(rng: np.random.Generator, rig: Rig, shape: Shape, up: Raised) -> Pose:
+    """Joint angles for the raised fingers `up`."""
+    fingers = sample_fingers(rng, up)
+    wrist = np.clip(rng.normal(0, (12, 7)), (-28, -16), (28, 16))
+    if up[THUMB]:
+        across = rng.uniform(-26, -8)
+        thumb = np.array([across, rng.uniform(-10, 12), rng.normal(0, 4), rng.uniform(-8, 8), rng.uniform(-14, 8)])
+        return Pose(fingers, thumb, wrist)
+    down = [finger for finger in (INDEX, MIDDLE, RING, LITTLE) if not up[finger]]
+    jitter = rng.normal(0, 1.5, 3)
+    onto = RING
+    if up == raised(MIDDLE, RING, LITTLE) and rng.random() < 0.5:
+        style = "ring"
+        fingers[0] = rng.normal(48, 3), rng.normal(4, 1), rng.normal(62, 3), rng.normal(38, 4)
+    elif down and INDEX in down and MIDDLE in down and rng.random() < 0.25:
+        style = "side"
+    elif down:
+        style = "over"
+        # The thumb reaches the little finger only across the palm; it takes the nearest bent finger but one at most.
+        near = down[:2]
+        onto = near[rng.integers(len(near))] if len(near) > 1 else near[0]
+    else:
+        style, onto = "palm", int(rng.choice((MIDDLE, RING, LITTLE), p=(0.3, 0.5, 0.2)))
+    return Pose(fingers, solve_thumb(rig, shape, fingers, style, onto, jitter), wrist)
+
+
+def sample_skin(rng: np.random.Generator, tone: int) -> Skin:
+    """The tone's colour a little off, as no two people of one tone are alike."""
+    # The scale shows swatches as on a screen; skin in full light reflects less than the lightest of them.
+    # Blood shows through light skin; the swatches of the darkest are nearly grey, which no skin is.
+    tint = np.array([[1.06, 0.80, 0.70], [1.0, 0.96, 0.92], [1.9, 1.4, 1.1]])
+    tint = [np.interp(tone, (4, 7, 9), tint[:, channel]) for channel in range(3)]
+    colour = monk(tone) * 0.72 * tint * np.exp(rng.normal(0, 0.06) + rng.normal(0, (0.025, 0.02, 0.04)))
+    waves = np.concatenate([rng.normal(0, 0.12, (8, 3)), rng.uniform(0, 2 * np.pi, (8, 1))], 1)
+    return Skin(
+        colour, rng.uniform(0.35, 1), rng.uniform(0.25, 0.8), rng.uniform(0.38, 0.62), rng.uniform(0.2, 0.5), waves
+    )
+
+
+def sample_sleeve(rng: np.random.Generator) -> Sleeve:
+    """A sleeve, a wristband or a bare arm."""
+    kind = rng.choice(3, p=(0.55, 0.08, 0.37))
+    start = (rng.uniform(8, 70), rng.uniform(12, 35), 900.0)[kind]
+    length = (300.0, rng.uniform(12, 26), 20.0)[kind]
+    loose = (rng.uniform(3, 12), 0.5, 3.0)[kind]
+    folds = np.stack(
+        [rng.integers(0, 6, 7), rng.normal(0, 0.09, 7), rng.uniform(0, 6.28, 7), rng.uniform(0, 0.11, 7) * loose], 1
+    )
+    grey = rng.uniform(0.03, 0.9)
+    colour = linear(np.clip(grey + rng.normal(0, 1, 3) * rng.choice((0.02, 0.25)), 0.02, 0.95))
+    return Sleeve(start, length, loose, folds, colour)
+
+
+def kelvin(temperature: float) -> np.ndarray:
+    """Roughly the linear RGB of a lamp after a camera's white balance at 5500 K, of mean 1."""
+    warm = np.log(5500 / temperature)
+    colour = np.exp(np.array([0.55, 0.0, -0.85]) * warm)
+    return colour / colour.mean()
+
+
+def sample_light(rng: np.random.Generator) -> Light:
+    """A room with one to three lamps; one in eight is lit hard from behind."""
+    strength = np.exp(rng.normal(-0.6, 0.5))
+    sky = kelvin(rng.uniform(4000, 6800)) * strength
+    ground = kelvin(rng.uniform(3500, 6500)) * strength * rng.uniform(0.25, 0.9)
+    lamps = []
+    behind = rng.random() < 0.125
+    for k in range(rng.integers(1, 4)):
+        direction = rng.normal(0, 1, 3)
+        direction[1] = abs(direction[1]) * (1 if rng.random() < 0.85 else -0.4)
+        direction[2] = -abs(direction[2]) - 0.5 if behind and k == 0 else abs(direction[2]) + 0.2
+        power = rng.uniform(0.35, 1.8) * (2 if behind and k == 0 else 1) / (1 + 0.7 * k)
+        lamps.append(np.concatenate([direction, [rng.uniform(0.09, 0.55)], kelvin(rng.uniform(2900, 7500)) * power]))
+    exposure = float(np.exp(np.clip(rng.normal(np.log(0.36), 0.35), np.log(0.12), np.log(0.65))))
+    return Light(sky, ground, np.array(lamps), exposure)
+
+
+def sample_view(rng: np.random.Generator) -> View:
+    """Palm or back, within 50° of straight on, within 45° of upright."""
+    away, around = 50 * rng.random() ** 0.7, rng.uniform(0, 2 * np.pi)
+    tilt = float(np.clip(rng.normal(0, 20), -45, 45))
+    distance = float(np.exp(rng.uniform(np.log(380), np.log(1100))))
+    return View(bool(rng.random() < 0.5), away * np.cos(around), away * np.sin(around), tilt, distance)
+
+
+def dress(rng: np.random.Generator, rig: Rig, up: Raised, right: bool, tone: int) -> Hand:
+    """Everything else, given the gesture, the side and the Monk tone."""
+    shape = sample_shape(rng)
+    pose = sample_pose(rng, rig, shape, up)
+    return Hand(
+        up, right, tone, shape, pose, sample_skin(rng, tone), sample_sleeve(rng), sample_light(rng), sample_view(rng)
+    )
+
+
+def sample(seed: int, index: int, rig: Rig) -> Hand:
+    """The hand number `index` of a seed: the same one for ever, whatever was sampled before."""
+    rng = np.random.default_rng((seed, index))
+    count, right = int(rng.integers(6)), bool(rng.integers(2))
+    return dress(rng, rig, sample_gesture(rng, count), right, int(rng.integers(1, 11)))
+
+
+def name(up: Raised) -> str:
+    """`thumb+index`, for captions."""
+    return "+".join(finger for finger, is_up in zip(FINGERS, up, strict=True) if is_up) or "fist"

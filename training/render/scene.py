@@ -1,0 +1,355 @@
+"""The picture: skin, sleeve, light and camera around a posed hand, ray-traced by Mitsuba.
+
+Camera frame, mm: x right, y up, z from the hand to the camera; the hand is near the origin.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import drjit as dr
+import mitsuba as mi
+import numpy as np
+
+from training.render.hand import CHAINS, WRIST_CREASE, Rig, load_rig, normals, rotation
+
+SIZE = 192
+
+# The Monk Skin Tone scale, lightest to darkest, sRGB (skintone.google).
+MONK = ("f6ede4", "f3e7db", "f7ead0", "eadaba", "d7bd96", "a07e56", "825c43", "604134", "3a312a", "292420")
+
+
+def linear(srgb: np.ndarray) -> np.ndarray:
+    """sRGB 0 … 1 to linear light (IEC 61966-2-1)."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def gamma(light: np.ndarray) -> np.ndarray:
+    """Linear light to sRGB 0 … 1."""
+    light = np.clip(light, 0, 1)
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def start(variant: str) -> None:
+    """Chooses Mitsuba's back end for this process, on one thread: hands are rendered side by side instead."""
+    mi.set_variant(variant)
+    dr.set_thread_count(1)
+    mi.set_log_level(mi.LogLevel.Error)  # else it tells that 16 samples are rounded up to a lattice's 16
+
+
+def monk(tone: int) -> np.ndarray:
+    """Linear RGB (3,) of a Monk tone 1 … 10."""
+    return linear(np.array([int(MONK[tone - 1][k : k + 2], 16) for k in (0, 2, 4)]) / 255)
+
+
+@dataclass(frozen=True)
+class Skin:
+    """What a hand's skin looks like."""
+
+    tone: np.ndarray  # (3,) linear RGB of the back of the hand
+    red: float  # 0 … 1: how much redder fingertips, knuckles and palm are
+    lines: float  # 0 … 1: how deep the lines of the palm and the joints are drawn
+    roughness: float
+    specular: float
+    blotches: np.ndarray  # (K, 4) waves over the resting hand: direction × frequency (rad/mm) and phase
+
+
+@dataclass(frozen=True)
+class Sleeve:
+    """A tube of cloth around the forearm; far down the arm, it is out of the picture."""
+
+    start: float  # mm from the wrist crease
+    length: float  # mm
+    loose: float  # mm between skin and cloth
+    folds: np.ndarray  # (K, 4) waves over angle and length: turns, rad/mm, phase, mm
+    colour: np.ndarray  # (3,) linear RGB
+
+
+@dataclass(frozen=True)
+class Light:
+    """The room: a soft gradient and lamps, all far away."""
+
+    sky: np.ndarray  # (3,) linear RGB from above
+    ground: np.ndarray  # (3,) from below
+    lamps: np.ndarray  # (K, 7): direction x, y, z towards the lamp, its angular radius in radians, RGB
+    exposure: float  # what the mean brightness of the hand is turned to, linear
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the camera looks from. Degrees; yaw and pitch are 0 straight onto the palm or the back."""
+
+    back: bool
+    yaw: float
+    pitch: float
+    tilt: float  # counter-clockwise in the picture
+    distance: float  # mm
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Where on the smooth surface the skin is different, each (V',) 0 … 1, and its resting points."""
+
+    rest: np.ndarray  # (V', 3) mm
+    palm: np.ndarray
+    lines: np.ndarray
+    knuckles: np.ndarray
+    tips: np.ndarray
+    nails: np.ndarray
+    hand: np.ndarray  # bool: not the forearm
+
+
+def _smooth(low: float, high: float, x: np.ndarray) -> np.ndarray:
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+@cache
+def maps() -> Maps:
+    """Draws the skin's maps on the resting hand, by distance to its joints."""
+    rig = load_rig()
+    rest = rig.subdivide @ rig.points
+    normal = normals(rest, rig.fine_faces)
+    weights = rig.subdivide @ rig.weights
+    front = _smooth(-0.3, 0.8, normal[:, 2])
+    lines, knuckles = np.zeros(len(rest)), np.zeros(len(rest))
+    tips, nails = np.zeros(len(rest)), np.zeros(len(rest))
+    palm = front * _smooth(WRIST_CREASE - 40, WRIST_CREASE + 25, rest[:, 1])
+    for finger, chain in enumerate(CHAINS):
+        own = weights[:, list(chain[0 if finger == 0 else 1 :])].sum(1)
+        for joint in chain[1:-1]:
+            local = (rest - rig.joints[joint, :3, 3]) @ rig.joints[joint, :3, :3]
+            inside = _smooth(1, -3, local[:, 1]) * own
+            lines = np.maximum(lines, inside * np.exp(-((local[:, 2] / 1.3) ** 2)))
+            outside = _smooth(0, 4, local[:, 1]) * _smooth(0.2, 0.6, own)
+            knuckles = np.maximum(knuckles, outside * np.exp(-((local[:, 2] / 6) ** 2)))
+            if joint == chain[1] or joint == chain[2]:
+                wrinkle = 0.5 + 0.5 * np.cos(local[:, 2] * 2 * np.pi / 2.6)
+                lines = np.maximum(lines, 0.6 * outside * wrinkle * np.exp(-((local[:, 2] / 4.5) ** 2)))
+        end = rig.joints[chain[-1]]
+        local = (rest - end[:3, 3]) @ end[:3, :3]  # -z is ahead of the tip joint
+        tips = np.maximum(tips, own * _smooth(18, 4, local[:, 2]))
+        radius = rig.radii[chain[-2]]
+        oval = (local[:, 0] / (0.72 * radius)) ** 4 + ((local[:, 2] - 1.5) / 6.5) ** 4
+        up = ((normal * end[:3, 1]).sum(1) > 0.35) * own
+        nails = np.maximum(nails, up * _smooth(1.2, 0.75, oval))
+    lines = np.maximum(lines, front * _palm_lines(rig, rest))
+    return Maps(rest, palm, lines, knuckles, tips, nails, rest[:, 1] > WRIST_CREASE)
+
+
+def _palm_lines(rig: Rig, rest: np.ndarray) -> np.ndarray:
+    """The three great lines of the palm, as quadratic curves between the joints."""
+    head = rig.joints[:, :2, 3]
+    index, middle, little, wrist = head[6], head[11], head[21], head[0]
+    curves = [
+        (little + (6, -8), middle + (2, -22), (index + middle) / 2 + (0, -4)),  # heart
+        (index + (-12, -14), middle + (-4, -34), little + (2, -36)),  # head
+        (index + (-12, -16), middle + (-2, -40), wrist + (2, 10)),  # life
+    ]
+    t = np.linspace(0, 1, 60)[:, None]
+    depth = np.zeros(len(rest))
+    for a, b, c in curves:
+        points = (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
+        near = ((rest[:, None, :2] - points) ** 2).sum(2).min(1)
+        depth = np.maximum(depth, np.exp(-near / 1.2**2))
+    return depth
+
+
+def skin_colours(skin: Skin) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Base colour (V', 3), roughness (V',) and a height (V',) for the bumps, all float."""
+    m = maps()
+    light = skin.tone.mean()
+    # Palms and nails carry little melanin: on dark skin they are paler and redder than the back.
+    dark = np.exp(-light / 0.12)
+    palm = (1 - 0.16 * dark) * skin.tone * (1 + 0.5 * dark) + 0.16 * dark * np.array([0.42, 0.22, 0.15])
+    colour = skin.tone + m.palm[:, None] * (palm - skin.tone)
+    waves = np.sin(m.rest @ skin.blotches[:, :3].T + skin.blotches[:, 3]).mean(1)
+    blush = np.clip(skin.red * (0.55 * m.palm + 0.5 * m.knuckles + 0.6 * m.tips + 0.5 * waves + 0.25), 0, 1)[:, None]
+    colour = colour * (1 - blush * np.array([0.02, 0.26, 0.26]))
+    colour = colour * (1 + 0.12 * waves[:, None])
+    colour = colour * (1 - skin.lines * m.lines[:, None] * np.array([0.35, 0.5, 0.55]))
+    nail = 0.65 * colour + 0.35 * np.array([0.62, 0.38, 0.32]) * (0.2 + 0.8 * min(1, light / 0.3))
+    colour = colour + m.nails[:, None] * (nail - colour)
+    rough = skin.roughness * (1 - 0.45 * m.nails)
+    return np.clip(colour, 0.004, 0.9), np.clip(rough, 0.1, 1), waves - skin.lines * m.lines
+
+
+def _mesh(name: str, points: np.ndarray, faces: np.ndarray, normal: np.ndarray, bsdf: dict, **attributes: np.ndarray):
+    """A Mitsuba mesh; an attribute's name says its size, as in `vertex_color`."""
+    properties = mi.Properties()
+    properties["bsdf"] = mi.load_dict(bsdf)
+    mesh = mi.Mesh(name, len(points), len(faces), has_vertex_normals=True, props=properties)
+    for key, values in attributes.items():
+        mesh.add_attribute(key, values.size // len(points), np.ascontiguousarray(values, np.float32).ravel())
+    parameters = mi.traverse(mesh)
+    parameters["vertex_positions"] = np.ascontiguousarray(points, np.float32).ravel()
+    parameters["vertex_normals"] = np.ascontiguousarray(normal, np.float32).ravel()
+    parameters["faces"] = np.ascontiguousarray(faces, np.uint32).ravel()
+    parameters.update()
+    return mesh
+
+
+def _sleeve_mesh(sleeve: Sleeve, forearm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points and faces of the cloth in the hand's frame; `forearm` is its joint's move (4, 4) since rest."""
+    around, along = 48, 40
+    angle = np.linspace(0, 2 * np.pi, around, endpoint=False)
+    down = np.concatenate([[2.5, 0.8, 0, 0.8], np.linspace(2.5, sleeve.length, along - 4)])
+    out = np.concatenate([[-2.0, -1.6, 0, 1.2], np.full(along - 4, 1.6)])  # the hem, rounded, and its inside
+    d, a = np.meshgrid(down, angle, indexing="ij")
+    depth = sleeve.start + d
+    half_x = np.interp(depth, (0, 60, 250, 400), (27, 28, 41, 43)) + sleeve.loose + out[:, None]
+    half_z = np.interp(depth, (0, 60, 250, 400), (19, 21, 36, 40)) + sleeve.loose + out[:, None]
+    wave = sum(w[3] * np.sin(w[0] * a + w[1] * d + w[2]) for w in sleeve.folds) * np.minimum(1, d / 15 + 0.35)
+    rig = load_rig()
+    wrist = rig.joints[0, :3, 3]
+    points = np.stack([(half_x + wave) * np.cos(a), -depth, (half_z + wave) * np.sin(a)], 2).reshape(-1, 3)
+    points += (wrist[0], WRIST_CREASE, _wrist_z())
+    index = np.arange(along * around).reshape(along, around)
+    p, q, r, s = index[:-1], np.roll(index, -1, 1)[:-1], index[1:], np.roll(index, -1, 1)[1:]
+    faces = np.concatenate([np.stack([p, q, r], -1).reshape(-1, 3), np.stack([q, s, r], -1).reshape(-1, 3)])
+    return points @ forearm[:3, :3].T + forearm[:3, 3], faces
+
+
+@cache
+def _wrist_z() -> float:
+    """z of the middle of the wrist: the mesh's wrist joint is nearer to the back."""
+    rig = load_rig()
+    return float(rig.points[np.abs(rig.points[:, 1] - WRIST_CREASE) < 6, 2].mean())
+
+
+def environment(light: Light, height: int = 64) -> np.ndarray:
+    """The room as a picture in all directions, (height, 2·height, 3) float32 linear RGB.
+
+    Mitsuba's `envmap`: rows from up (+y) to down; measured: column 0 looks along -z, a quarter on along +x.
+    """
+    polar = (np.arange(height) + 0.5) / height * np.pi
+    azimuth = (np.arange(2 * height) + 0.5) / (2 * height) * 2 * np.pi
+    theta, phi = np.meshgrid(polar, azimuth, indexing="ij")
+    direction = np.stack([np.sin(phi) * np.sin(theta), np.cos(theta), -np.cos(phi) * np.sin(theta)], -1)
+    up = (0.5 + 0.5 * direction[..., 1:2]) ** 1.3
+    room = light.ground * (1 - up) + light.sky * up
+    for lamp in light.lamps:
+        apart = np.arccos(np.clip(direction @ (lamp[:3] / np.linalg.norm(lamp[:3])), -1, 1))
+        room = room + lamp[4:] * _smooth(lamp[3] * 1.3, lamp[3] * 0.7, apart)[..., None] / lamp[3] ** 2
+    return room.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A rendered hand."""
+
+    rgba: np.ndarray  # (size, size, 4) uint8, straight alpha
+    box: np.ndarray  # (4,) float32: x0, y0, x1, y1 of the hand without forearm, pixels
+
+
+def render(
+    points: np.ndarray,
+    forearm: np.ndarray,
+    *,
+    mirrored: bool,
+    skin: Skin,
+    sleeve: Sleeve,
+    light: Light,
+    view: View,
+    seed: int,
+    size: int = SIZE,
+    samples: int = 16,
+    margin: float = 0.25,
+) -> Picture:
+    """Renders a posed left hand, or its mirror image.
+
+    Args:
+        points: the smooth surface (V', 3) from `hand.skin`.
+        forearm: how the forearm's joint moved since rest (4, 4).
+        margin: space around the hand on every side, as a share of the hand's longer side.
+        samples: rays per pixel.
+    """
+    rig, m = load_rig(), maps()
+    cloth, cloth_faces = _sleeve_mesh(sleeve, forearm)
+    faces = rig.fine_faces
+    turn = _view_matrix(view)
+    if mirrored:
+        turn = turn @ np.diag([-1.0, 1, 1])
+        faces, cloth_faces = faces[:, ::-1], cloth_faces[:, ::-1]
+    points, cloth = points @ turn.T, cloth @ turn.T
+    # Move the hand so that the middle of its box is on the camera's axis, then zoom until it fits.
+    offset = np.array([0, 0, points[m.hand, 2].mean()])
+    for _ in range(4):
+        seen = points[m.hand] - offset
+        flat = seen[:, :2] / (view.distance - seen[:, 2:])
+        low, high = flat.min(0), flat.max(0)
+        offset[:2] += (low + high) / 2 * view.distance
+    half = (high - low).max() / 2 * (1 + 2 * margin)
+    box = np.concatenate([low * (1, -1), high * (1, -1)])[[0, 3, 2, 1]] / half * size / 2 + size / 2
+
+    colour, rough, height = skin_colours(skin)
+    scene = mi.load_dict(
+        {
+            "type": "scene",
+            "integrator": {"type": "path", "max_depth": 3, "hide_emitters": True},
+            "sensor": {
+                "type": "perspective",
+                "fov": float(np.degrees(2 * np.arctan(half))),
+                "to_world": mi.ScalarTransform4f().look_at([0, 0, view.distance], [0, 0, 0], [0, 1, 0]),
+                "film": {
+                    "type": "hdrfilm",
+                    "width": size,
+                    "height": size,
+                    "pixel_format": "rgba",
+                    "rfilter": {"type": "gaussian"},
+                },
+                "sampler": {"type": "multijitter", "sample_count": samples},
+            },
+            "hand": _mesh(
+                "hand",
+                points - offset,
+                faces,
+                _bumped(points, faces, height),
+                {
+                    "type": "principled",
+                    "base_color": {"type": "mesh_attribute", "name": "vertex_color"},
+                    "roughness": {"type": "mesh_attribute", "name": "vertex_roughness"},
+                    "specular": skin.specular,
+                },
+                vertex_color=colour,
+                vertex_roughness=rough,
+            ),
+            "sleeve": _mesh(
+                "sleeve",
+                cloth - offset,
+                cloth_faces,
+                normals(cloth, cloth_faces),
+                {
+                    "type": "twosided",
+                    "bsdf": {"type": "diffuse", "reflectance": {"type": "rgb", "value": sleeve.colour.tolist()}},
+                },
+            ),
+            "room": {"type": "envmap", "bitmap": mi.Bitmap(environment(light))},
+        }
+    )
+    raw = np.array(mi.render(scene, seed=seed))
+    return Picture(develop(raw, light.exposure), box.astype(np.float32))
+
+
+def _view_matrix(view: View) -> np.ndarray:
+    """3 × 3 rotation from the hand's frame to the camera's."""
+    around = rotation(1, view.yaw + (180 if view.back else 0))
+    return (rotation(2, view.tilt) @ rotation(0, view.pitch) @ around)[:3, :3]
+
+
+def _bumped(points: np.ndarray, faces: np.ndarray, height: np.ndarray, depth: float = 0.35) -> np.ndarray:
+    """Normals (V', 3) as if the surface were raised by height × depth mm, which it is not: only light tells."""
+    normal = normals(points, faces)
+    return normals(points + normal * (height * depth)[:, None], faces)
+
+
+def develop(raw: np.ndarray, exposure: float) -> np.ndarray:
+    """Linear RGBA (premultiplied) to uint8 sRGB with straight alpha.
+
+    Partly automatic exposure, as cameras do: a dark hand is lifted, and still is darker than a light one.
+    """
+    alpha = np.clip(raw[..., 3:], 0, 1)
+    colour = raw[..., :3] / np.maximum(alpha, 1e-4)
+    mean = (raw[..., :3].mean(2) * (alpha[..., 0] > 0.5)).sum() / max(1, (alpha > 0.5).sum())
+    colour = colour * (exposure / 0.25) * (0.25 / max(mean, 1e-6)) ** 0.6
+    rgb = gamma(1 - np.exp(-1.15 * colour)) * (alpha > 1 / 255)  # highlights roll off, as on film
+    return np.round(np.concatenate([rgb, alpha], 2) * 255).astype(np.uint8)

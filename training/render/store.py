@@ -1,0 +1,157 @@
+"""Rendered hands on disk: shards that a run fills one after the other, and takes up where it stopped.
+
+A shard is a .npz of up to 250 hands: their pictures as lossless WebP in one run of bytes, and one
+array for each part of their truth. Hand number i of a seed is always the same, so every shard holds
+the same bytes however many workers drew it.
+"""
+
+import io
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+SHARD = 250
+TRUTH: dict[str, tuple[type, tuple[int, ...]]] = {  # dtype and shape of one hand's truth
+    "raised": (np.bool_, (5,)),  # thumb, index, middle, ring, little
+    "count": (np.uint8, ()),
+    "right": (np.bool_, ()),  # the side; False is a left hand
+    "back": (np.bool_, ()),  # the back is seen; False is the palm
+    "yaw": (np.float32, ()),  # degrees
+    "pitch": (np.float32, ()),
+    "tilt": (np.float32, ()),
+    "tone": (np.uint8, ()),  # Monk 1 … 10
+    "box": (np.float32, (4,)),  # x0, y0, x1, y1 of the hand without forearm, pixels
+}
+
+
+@dataclass(frozen=True)
+class Hands:
+    """All rendered hands of a folder, N of them, their pictures still compressed."""
+
+    blob: np.ndarray  # (bytes,) uint8
+    ends: np.ndarray  # (N,) int64: where each picture ends in the blob
+    truth: dict[str, np.ndarray]  # see TRUTH, each (N, …)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def picture(self, index: int) -> np.ndarray:
+        """One hand (192, 192, 4) uint8 RGBA, straight alpha, black where nothing is; about 2 ms."""
+        start = self.ends[index - 1] if index else 0
+        bgra = cv2.imdecode(self.blob[start : self.ends[index]], cv2.IMREAD_UNCHANGED)
+        return cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA)
+
+    def pictures(self, path: Path | None = None) -> np.ndarray:
+        """All hands (N, 192, 192, 4) uint8 RGBA: in memory, or in a memory-mapped .npy at `path` for the next time."""
+        shape = (len(self), *self.picture(0).shape)
+        if path is not None and path.exists():
+            ready = np.load(path, mmap_mode="r")
+            if ready.shape == shape:
+                return ready
+        partial = path.with_suffix(".part") if path is not None else None
+        out = (
+            np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+            if partial is not None
+            else np.empty(shape, np.uint8)
+        )
+        for index in range(len(self)):
+            out[index] = self.picture(index)
+        if path is None or partial is None:
+            return out
+        out.flush()
+        partial.rename(path)
+        return np.load(path, mmap_mode="r")
+
+
+def load(folder: str | Path, limit: int | None = None) -> Hands:
+    """Reads the finished shards of a folder, in order.
+
+    Args:
+        limit: read whole shards until at least this many hands are there.
+    """
+    blobs, ends, truths, total, hands = [], [], [], 0, 0
+    for path in sorted(Path(folder).glob("shard-*.npz")):
+        with np.load(path) as shard:
+            blobs.append(shard["webp"])
+            ends.append(shard["ends"] + total)
+            truths.append({key: shard[key] for key in TRUTH})
+        total += len(blobs[-1])
+        hands += len(ends[-1])
+        if limit is not None and hands >= limit:
+            break
+    if not blobs:
+        raise FileNotFoundError(f"No rendered hands in {folder}: python -m training.render --out {folder}")
+    return Hands(
+        np.concatenate(blobs), np.concatenate(ends), {key: np.concatenate([t[key] for t in truths]) for key in TRUTH}
+    )
+
+
+def _encode(rgba: np.ndarray) -> np.ndarray:
+    """(H, W, 4) uint8 RGBA to the bytes of a lossless WebP."""
+    done, data = cv2.imencode(".webp", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, 101])
+    assert done
+    return data.ravel()
+
+
+def _draw(job: tuple[int, int]) -> tuple[np.ndarray, dict[str, object]]:
+    """One hand, in a worker: its compressed picture and its truth."""
+    from training.render.draw import draw  # Mitsuba starts in the worker, not in the process that writes
+
+    hand, picture = draw(*job)
+    view = hand.view
+    return _encode(picture.rgba), {
+        "raised": hand.raised,
+        "count": hand.count,
+        "right": hand.right,
+        "back": view.back,
+        "yaw": view.yaw,
+        "pitch": view.pitch,
+        "tilt": view.tilt,
+        "tone": hand.tone,
+        "box": picture.box,
+    }
+
+
+def _start(variant: str) -> None:
+    cv2.setNumThreads(1)
+    from training.render.scene import start
+
+    start(variant)
+
+
+def _write(path: Path, drawn: Iterator[tuple[np.ndarray, dict[str, object]]]) -> None:
+    """Writes one shard under another name, then gives it its own: a shard that has its name is whole."""
+    hands = list(drawn)
+    truth = {
+        key: np.array([t[key] for _, t in hands], kind).reshape(-1, *shape) for key, (kind, shape) in TRUTH.items()
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, webp=np.concatenate([w for w, _ in hands]), ends=np.cumsum([len(w) for w, _ in hands]), **truth)
+    partial = path.with_suffix(".part")
+    partial.write_bytes(buffer.getvalue())
+    partial.rename(path)
+
+
+def write(folder: Path, count: int, seed: int, workers: int, variant: str, shard: int = SHARD) -> None:
+    """Renders hands 0 … count of a seed into a folder, skipping the shards that are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spans = [
+        (folder / f"shard-{k:05d}.npz", range(a, min(a + shard, count))) for k, a in enumerate(range(0, count, shard))
+    ]
+    missing = [(path, span) for path, span in spans if not path.exists()]
+    done = count - sum(len(span) for _, span in missing)
+    if not missing:
+        return
+    # Mitsuba holds threads and compiled kernels, which a fork would break.
+    with (
+        multiprocessing.get_context("spawn").Pool(workers, _start, (variant,)) as pool,
+        tqdm(total=count, initial=done, unit="hand", smoothing=0.02) as bar,
+    ):
+        for path, span in missing:
+            results = pool.imap(_draw, [(seed, index) for index in span], chunksize=5)
+            _write(path, (bar.update() or result for result in results))
