@@ -81,6 +81,7 @@ def show_reliability(bins: list[dict]) -> None:
             alt.X("low:Q", title="confidence", axis=axis, scale=alt.Scale(domain=[0, 1])),
             alt.X2("high"),
             alt.Y("accuracy:Q", title="right", axis=axis, scale=alt.Scale(domain=[0, 1])),
+            alt.Y2Datum(0),
             tooltip=["count", alt.Tooltip("confidence", format=".1%"), alt.Tooltip("accuracy", format=".1%")],
         )
     )
@@ -127,7 +128,7 @@ with right:
         st.caption("Choose a cell to see its pictures.")
     elif cell[0] == cell[1]:
         row = labels.index(cell[0])
-        st.write(f"**{cell[0]}**, and told so: {matrix[row][row]:,} pictures.")
+        st.write(f"**{cell[0]}**, and told so: {matrix[row][row]:,}.")
         mistaken = {Path(entry["file"]).name for entry in wrong}
         found = (
             picture
@@ -139,7 +140,7 @@ with right:
             open_picture(clicked)
     else:
         count = matrix[labels.index(cell[0])][labels.index(cell[1])]
-        st.write(f"**{cell[0]}**, but told **{cell[1]}**: {count:,} pictures.")
+        st.write(f"**{cell[0]}**, but told **{cell[1]}**: {count:,}.")
         entries = [entry for entry in wrong if (part(entry["truth"]), part(entry["predicted"])) == cell]
         if entries:
             show_mistakes(entries[:SHOWN], "cell")

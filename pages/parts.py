@@ -80,7 +80,7 @@ def show_reading(image: np.ndarray, reading: Reading, key: str) -> None:
     picture.image(draw(image, reading, label=label, gradcam=gradcam), width="stretch")
 
 
-@st.dialog("Reading", width="large")
+@st.dialog("Reading", width="medium")
 def open_picture(path: Path) -> None:
     """Read a picture of a data set and show it over the page."""
     try:

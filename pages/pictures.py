@@ -7,7 +7,7 @@ import streamlit as st
 
 from model import CLASSES, Reading, shared_counter
 from model.images import BadImage, decode
-from pages.parts import BUNDLED, show_gallery, show_reading, words
+from pages.parts import BUNDLED, open_picture, show_gallery, show_reading, words
 
 st.title("Pictures")
 upload, camera = st.tabs(["Files", "Camera"], on_change="rerun")
@@ -65,6 +65,7 @@ if len(shown) > 1:
         frame,
         column_config={"confidence": st.column_config.NumberColumn(format="percent")},
         hide_index=True,
+        placeholder="",
         on_select="rerun",
         selection_mode="single-row-required",
         key="table",
@@ -85,9 +86,5 @@ if shown:
 elif not camera.open:
     st.write("No picture at hand? Take one of these.")
     examples = [BUNDLED / f"{label}_0.jpg" for label in CLASSES]
-    clicked = show_gallery(examples, [words(label) for label in CLASSES], "examples")
-    if clicked:
-        st.session_state.example = clicked
-    if example := st.session_state.get("example"):
-        image = decode(example)
-        show_reading(image, shared_counter()(image), example.name)
+    if clicked := show_gallery(examples, [words(label) for label in CLASSES], "examples"):
+        open_picture(clicked)

@@ -1,0 +1,165 @@
+"""The HTTP API, through the whole app."""
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+import app
+import model.__main__ as cli
+from model import CLASSES
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with TestClient(app.app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def png(size: tuple[int, int] = (60, 40)) -> bytes:
+    data = io.BytesIO()
+    Image.linear_gradient("L").resize(size).save(data, "PNG")
+    return data.getvalue()
+
+
+def predict(client: httpx.Client, data: bytes, name: str = "hand.png") -> httpx.Response:
+    return client.post("/api/predict", files={"file": (name, data)})
+
+
+def test_health_tells_the_model(client):
+    answer = client.get("/api/health")
+    assert answer.status_code == 200
+    health = answer.json()
+    assert health["status"] == "ok"
+    assert health["model"]["file"] == "handful.onnx"
+    assert health["model"]["classes"] == list(CLASSES)
+
+
+def test_predict_answers_what_the_command_line_prints(client, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hand.png").write_bytes(png())
+    cli.main(["hand.png"])
+    printed = json.loads(capsys.readouterr().out)
+    answer = predict(client, png())
+    assert answer.status_code == 200
+    answered = answer.json()
+    assert list(answered) == list(printed)
+    assert answered.pop("ms") > 0
+    assert printed.pop("ms") > 0
+    assert answered == printed
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "told"),
+    [
+        (b"", 422, "empty"),
+        (b"no picture", 415, "PNG"),
+        (png()[:60], 422, "damaged"),
+        (bytes(app.MAX_BYTES + 1), 413, "20 MB"),
+        (bytes(app.MAX_BODY + 1), 413, "20 MB"),
+        (png((9000, 6000)), 413, "megapixels"),
+    ],
+    ids=["empty", "text", "damaged", "bytes", "bytes, told at once", "pixels"],
+)
+def test_bad_pictures_are_refused_in_words(client, data, status, told):
+    answer = predict(client, data)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert told in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"content": png(), "headers": {"content-type": "image/png"}},
+        {"files": {"picture": ("hand.png", png())}},
+        {"files": [("file", ("a.png", png())), ("file", ("b.png", png()))]},
+        {"data": {"file": "hand.png"}},
+        {"content": b"--x\r\nno form", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+        {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
+        {"content": b"", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+    ],
+    ids=["nothing", "no form", "another field", "two files", "a name", "no end", "no boundary", "an empty form"],
+)
+def test_without_a_file_there_is_no_reading(client, request_):
+    answer = client.post("/api/predict", **request_)
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+
+
+def test_a_large_upload_is_refused_before_all_of_it_is_there(client):
+    """Chunked: its length is not told, and it would never end."""
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+        while sent < 4 * app.MAX_BODY:
+            sent += 1_000_000
+            yield bytes(1_000_000)
+
+    messages: list[dict] = []
+    body = endless()
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": next(body), "more_body": True}
+
+    async def send(message: dict) -> None:
+        messages.append(message)
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=x")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b""}
+    asyncio.run(app.api(scope, receive, send))
+    assert messages[0]["status"] == 413
+    assert sent < app.MAX_BODY + 2_000_000
+
+
+def test_unknown_paths_and_methods_are_told_as_json(client):
+    assert client.get("/api/nothing").status_code == 404
+    assert client.get("/api/predict").status_code == 405
+    assert client.get("/api/nothing").json()["error"]
+
+
+def test_the_unexpected_is_json_too(client, monkeypatch):
+    def fail(file):
+        raise MemoryError
+
+    monkeypatch.setattr(app, "read", fail)
+    answer = predict(client, png())
+    assert answer.status_code == 503
+    assert "Try again" in answer.json()["error"]
+
+
+def test_many_at_once_are_all_answered_and_health_does_not_wait(client):
+    large = png((3000, 2000))
+    with ThreadPoolExecutor(16) as pool:
+        answers = [pool.submit(predict, client, large) for _ in range(16)]
+        start = time.monotonic()
+        assert client.get("/api/health").status_code == 200
+        waited = time.monotonic() - start
+        pictures_unread = sum(not answer.done() for answer in answers)
+        readings = [answer.result().json() for answer in answers]
+    assert pictures_unread, f"health answered after {waited:.1f} s, with the last picture"
+    assert all(reading["hands"] == readings[0]["hands"] for reading in readings)
+
+
+def test_docs_need_nothing_from_elsewhere(client):
+    page = client.get("/api/docs")
+    assert page.status_code == 200
+    assert "http" not in page.text.replace("http-equiv", "")
+    assert set(client.get("/api/openapi.json").json()["paths"]) == {"/api/health", "/api/predict"}
+
+
+def test_schema_tells_what_is_answered(client):
+    schemas = client.get("/api/openapi.json").json()["components"]["schemas"]
+    reading = predict(client, png()).json()
+    assert list(reading) == list(schemas["Reading"]["properties"])
+    assert list(reading["hands"][0]) == list(schemas["Hand"]["properties"])

@@ -1,0 +1,346 @@
+"""The pages, without a browser, and what happens to the frames of a webcam."""
+
+import asyncio
+import json
+import time
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import cv2
+import numpy as np
+import pytest
+from aiortc import MediaStreamTrack
+from streamlit.testing.v1 import AppTest
+from streamlit_webrtc.process import AsyncVideoProcessTrack
+
+import model
+import pages.camera
+import pages.parts
+from model import CLASSES, shared_counter
+from model.images import decode
+from model.overlay import draw
+from pages.camera import Camera
+from tests.drawn import draw_hand, write_fingers
+from training.evaluate import measure
+
+PAGES = Path(__file__).parent.parent / "pages"
+
+
+def open_page(name: str) -> AppTest:
+    """Run a page, as a visitor who comes to it does."""
+    page = AppTest.from_file(PAGES / f"{name}.py", default_timeout=60).run()
+    assert not page.exception
+    return page
+
+
+def fingers(page: AppTest) -> str:
+    return next(metric.value for metric in page.metric if metric.label == "Fingers")
+
+
+def bars(page: AppTest) -> list[str]:
+    return [element.body for element in page.html if "bars" in element.body]
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    """A small data set in place of the real one."""
+    write_fingers(tmp_path / "fingers", train=1, test=3)
+    monkeypatch.setattr(pages.parts, "DATA", tmp_path)
+    return tmp_path
+
+
+def hand(label: str) -> bytes:
+    return cv2.imencode(".png", draw_hand(label, np.random.default_rng(1)))[1].tobytes()
+
+
+# Live
+
+
+@pytest.fixture(autouse=True)
+def no_session(monkeypatch):
+    """Without a server there is no session for streamlit-webrtc to ask."""
+    monkeypatch.setattr("streamlit_webrtc.component.get_this_session_info", lambda: None)
+
+
+def test_live_waits_for_its_visitor():
+    page = open_page("live")
+    assert fingers(page) == "–"
+    assert any("Press Start" in caption.value for caption in page.caption)
+    assert len(bars(page)) == 1
+    assert [(toggle.label, toggle.value) for toggle in page.toggle] == [
+        ("Mirror", True),
+        ("Show where the model looks", False),
+    ]
+
+
+def test_live_tells_what_the_camera_read(monkeypatch):
+    camera = Camera()
+    stream = SimpleNamespace(video_processor=camera, state=SimpleNamespace(playing=True))
+    monkeypatch.setattr("streamlit_webrtc.webrtc_streamer", lambda *args, **kwargs: stream)
+    page = open_page("live")
+    assert fingers(page) == "–"
+    assert any("Waiting" in caption.value for caption in page.caption)
+
+    image = decode(hand("3L"))
+    camera.recv(video_frame(image))
+    reading = shared_counter()(image)
+    page.toggle[1].set_value(True).run()
+    assert camera.gradcam
+    assert fingers(page) == str(reading.total)
+    assert f"{reading.hands[0].side} hand" in page.caption[0].value
+    assert "frames a second" in page.caption[1].value
+
+    camera.latest = camera.latest._replace(reading=model.Reading((), 64, 48, 1))
+    page.run()
+    assert fingers(page) == "–"
+    assert page.caption[0].value == "No hand in sight."
+
+    camera.latest = camera.latest._replace(when=time.monotonic() - 10)
+    page.run()
+    assert any("Waiting" in caption.value for caption in page.caption)
+
+
+def video_frame(image: np.ndarray) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+    frame.pts, frame.time_base = 0, Fraction(1, 90000)
+    return frame
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+@pytest.mark.parametrize("gradcam", [True, False])
+def test_camera_tells_the_frame_and_shows_its_mirror_image(mirror, gradcam):
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    camera = Camera()
+    camera.mirror, camera.gradcam = mirror, gradcam
+    shown = camera.recv(video_frame(image)).to_ndarray(format="rgb24")
+    reading = shared_counter()(image)
+    assert camera.latest.reading.to_dict() | {"ms": 0} == reading.to_dict() | {"ms": 0}
+    assert (shown == draw(image, reading, gradcam=gradcam, mirror=mirror)).all()
+
+
+def test_camera_counts_frames_over_a_moving_window(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    camera = Camera()
+    image = video_frame(np.zeros((48, 64, 3), np.uint8))
+    camera.recv(image)
+    assert camera.latest.rate == 0
+    for _ in range(20):
+        now += 0.1
+        camera.recv(image)
+    assert camera.latest.rate == pytest.approx(10)
+    for _ in range(60):
+        now += 0.05
+        camera.recv(image)
+    assert camera.latest.rate == pytest.approx(20)
+    assert not camera.latest.old
+    now += 3
+    assert camera.latest.old
+
+
+class Film(MediaStreamTrack):
+    """Frames at 50 a second whose colour tells when they were taken."""
+
+    kind = "video"
+    start: float = 0
+
+    async def recv(self) -> av.VideoFrame:
+        await asyncio.sleep(0.02)
+        self.start = self.start or time.monotonic()
+        age = int(100 * (time.monotonic() - self.start))
+        return video_frame(np.full((48, 64, 3), age, np.uint8))
+
+
+def test_a_slow_reader_drops_frames_and_is_never_behind(monkeypatch):
+    film = Film()
+    behind: list[float] = []
+
+    def read_slowly(image: np.ndarray) -> model.Reading:
+        behind.append(time.monotonic() - film.start - image[0, 0, 0] / 100)
+        time.sleep(0.2)
+        return model.Reading((), 64, 48, 200)
+
+    monkeypatch.setattr(pages.camera, "shared_counter", lambda: read_slowly)
+
+    async def watch() -> int:
+        track = AsyncVideoProcessTrack(film, Camera())
+        for _ in range(75):
+            await track.recv()
+        film.stop()
+        return 75
+
+    came = asyncio.run(watch())
+    assert 4 <= len(behind) < came / 4  # five a second of fifty
+    # A queue would be more than a second behind by now.
+    assert max(behind) < 0.3
+
+
+# Pictures
+
+
+def test_pictures_offers_examples_and_opens_one():
+    page = open_page("pictures")
+    examples = [button for button in page.button if button.key.startswith("examples")]
+    assert len(examples) == len(CLASSES)
+    examples[3].click().run()
+    assert not page.exception
+    assert fingers(page) == "3"
+    assert len(bars(page)) == 1
+
+
+def test_one_picture_is_shown_with_its_reading():
+    page = open_page("pictures")
+    page.file_uploader[0].set_value(("hand.png", hand("3L"), "image/png")).run()
+    assert not page.exception
+    reading = shared_counter()(decode(hand("3L")))
+    assert fingers(page) == str(reading.total)
+    assert page.subheader[0].value == "hand.png"
+    assert page.selectbox[0].value == reading.hands[0].label
+    assert "0 left" in page.selectbox[0].options
+    assert not page.dataframe
+    page.selectbox[0].set_value("5R").run()
+    assert not page.exception
+
+
+def test_a_bad_picture_among_many_loses_nothing():
+    page = open_page("pictures")
+    files = [
+        ("three.png", hand("3L"), "image/png"),
+        ("notes.png", b"no picture", "image/png"),
+        ("empty.jpg", b"", "image/jpeg"),
+        ("five.png", hand("5R"), "image/png"),
+    ]
+    page.file_uploader[0].set_value(files).run()
+    assert not page.exception
+    table = page.dataframe[0].value
+    assert list(table["file"]) == ["three.png", "notes.png", "empty.jpg", "five.png"]
+    assert list(table["fingers"].isna()) == [False, True, True, False]
+    assert "PNG" in table["error"][1]
+    assert "empty" in table["error"][2]
+    assert table["error"].isna()[0]
+    assert [button.label for button in page.get("download_button")] == ["CSV", "JSON"]
+    assert page.subheader[0].value == "three.png"
+
+
+def test_the_camera_is_asked_for_only_on_its_tab():
+    page = open_page("pictures")
+    assert not page.camera_input
+
+
+# Samples
+
+
+def test_samples_shows_the_test_split_first(data):
+    page = open_page("samples")
+    assert any("1–24 of 36 pictures" in caption.value for caption in page.caption)
+    assert len(page.button) == 24
+    page.pagination[0].set_value(2).run()
+    assert len(page.button) == 12
+
+
+def test_samples_by_split_class_and_side(data):
+    page = open_page("samples")
+    split, count, side, _ = page.segmented_control
+    split.set_value("train").run()
+    assert len(page.button) == 12
+    count.set_value([3, 4]).run()
+    assert sorted(button.label for button in page.button) == ["3 left", "3 right", "4 left", "4 right"]
+    side.set_value("left").run()
+    assert sorted(button.label for button in page.button) == ["3 left", "4 left"]
+
+
+@pytest.mark.parametrize("verdict", ["right", "wrong"])
+def test_samples_that_are_right_or_wrong(data, verdict):
+    expected = [
+        path
+        for path in (data / "fingers/test").iterdir()
+        if (shared_counter()(decode(path)).hands[0].label == path.stem[-2:]) == (verdict == "right")
+    ]
+    page = open_page("samples")
+    page.segmented_control[3].set_value(verdict).run()
+    assert not page.exception
+    assert len(page.button) == min(len(expected), 24)
+    assert bool(page.info) == (not expected)
+
+
+def test_a_click_opens_a_sample(data):
+    page = open_page("samples")
+    page.button[0].click().run()
+    assert not page.exception
+    assert fingers(page)
+    assert len(bars(page)) == 1
+
+
+def test_without_the_data_set_samples_shows_bundled_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages.parts, "DATA", tmp_path)
+    page = open_page("samples")
+    assert "python -m training data" in page.info[0].value
+    assert page.button
+
+
+# Evaluation
+
+
+def test_nothing_measured_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "MODEL", tmp_path / "handful.onnx")
+    page = open_page("evaluation")
+    assert "python -m training evaluate" in page.info[0].value
+    assert not page.metric
+
+
+@pytest.fixture
+def measured(data, tmp_path, monkeypatch) -> dict:
+    """Measures of the small data set: every 3L is told 2L, all else is right."""
+    files = sorted((data / "fingers/test").iterdir())
+    truth = np.array([CLASSES.index(path.stem[-2:]) for path in files])
+    told = np.where(truth == CLASSES.index("3L"), CLASSES.index("2L"), truth)
+    probabilities = np.full((len(files), 12), 0.01)
+    probabilities[np.arange(len(files)), told] = 0.89
+    metrics = {
+        "set": "fingers-test",
+        "title": "Small",
+        "command": "python -m training evaluate",
+        "model": {"file": "handful.onnx", "sha256": "0" * 64},
+        **measure(truth, told, probabilities, [path.relative_to(data).as_posix() for path in files]),
+    }
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/fingers-test.json").write_text(json.dumps(metrics))
+    monkeypatch.setattr(model, "MODEL", tmp_path / "handful.onnx")
+    return metrics
+
+
+def test_evaluation_shows_what_was_measured(measured):
+    page = open_page("evaluation")
+    assert {metric.label: metric.value for metric in page.metric} == {
+        "Fingers and side": "91.67%",
+        "Fingers": "91.67%",
+        "Side": "100.00%",
+        "Calibration error": f"{measured['ece']:.2%}",
+        "Pictures": "36",
+    }
+    assert list(page.dataframe[0].value["class"]) == list(CLASSES)
+    assert {button.label for button in page.button} == {"3L, told 2L 89%"}
+    for view in "Fingers", "Side", "12 classes":
+        page.segmented_control[0].set_value(view).run()
+        page.toggle[0].set_value(view == "Side").run()
+        assert not page.exception
+    page.button[0].click().run()
+    assert len(bars(page)) == 1
+
+
+def test_mistakes_are_listed_where_their_pictures_are_not(measured, monkeypatch):
+    monkeypatch.setattr(pages.parts, "DATA", Path("nowhere"))
+    page = open_page("evaluation")
+    assert not page.button
+    assert list(page.dataframe[1].value["predicted"]) == ["2L"] * 3
+
+
+# All of them
+
+
+def test_navigation_leads_to_every_page():
+    page = AppTest.from_file(PAGES / "navigation.py", default_timeout=60).run()
+    assert not page.exception
+    assert fingers(page) == "–"
