@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnxruntime
 
@@ -106,8 +105,8 @@ class FingerCounter:
     """Counts raised fingers. One counter serves any number of threads.
 
     >>> counter = FingerCounter()
-    >>> counter(np.zeros((480, 640, 3), np.uint8)).height
-    480
+    >>> counter(np.zeros((480, 640, 3), np.uint8)).hands
+    ()
     """
 
     def __init__(self, path: str | Path = MODEL, threads: int = 1):
@@ -124,11 +123,10 @@ class FingerCounter:
         # Threads that wait for work sleep: spinning would take the core from another reading.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.size: int = self.session.get_inputs()[0].shape[1]
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
 
     def __call__(self, image: np.ndarray) -> Reading:
-        """Read a picture, (H, W, 3) uint8 RGB: the whole of it, as one hand.
+        """Read a picture, (H, W, 3) uint8 RGB: up to four hands, from left to right.
 
         Raises:
             ValueError: `image` has another shape or dtype.
@@ -136,39 +134,25 @@ class FingerCounter:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"A picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}.")
         start = time.perf_counter()
+        # From pixels to probabilities, everything is inside the file: see training/export.py.
+        boxes, squares, probabilities, maps = self.session.run(
+            ["boxes", "squares", "probabilities", "gradcam"], {"image": image}
+        )
+        hands = [tell(*one) for one in zip(boxes.tolist(), squares.tolist(), probabilities, maps, strict=True)]
+        hands.sort(key=lambda hand: hand.box[0])
         height, width = image.shape[:2]
-        square, crop = letterbox(image, self.size)
-        probabilities, maps = self.classify(square[None])
-        hand = self._hand((0.0, 0.0, float(width), float(height)), crop, probabilities[0], maps[0])
-        return Reading((hand,), width, height, 1000 * (time.perf_counter() - start))
-
-    def classify(self, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Classify (N, size, size, 3) uint8 RGB: probabilities (N, 12) and maps (N, 12, h, w), float32."""
-        return tuple(self.session.run(["probabilities", "gradcam"], {"image": squares}))
-
-    @staticmethod
-    def _hand(box: Box, crop: Box, probabilities: np.ndarray, maps: np.ndarray) -> Hand:
-        # The count first, over both sides: a hand whose side is in doubt still has a sure count.
-        by_side = probabilities.reshape(2, 6)
-        fingers = int(by_side.sum(0).argmax())
-        side = int(by_side[:, fingers].argmax())
-        return Hand(box, crop, fingers, SIDES[side], float(by_side[side, fingers]), probabilities, maps)
+        return Reading(tuple(hands), width, height, 1000 * (time.perf_counter() - start))
 
 
-def letterbox(image: np.ndarray, size: int) -> tuple[np.ndarray, Box]:
-    """Fit a picture (H, W, 3) into a (size, size, 3) square, its shape kept, its edges drawn out.
+def tell(box: Box, crop: Box, probabilities: np.ndarray, maps: np.ndarray) -> Hand:
+    """The hand that (12,) probabilities speak of: the likeliest count first, over both sides, then its side.
 
-    Returns the square and the box that it covers, in pixels of the picture.
+    A hand whose side is in doubt still has a sure count.
     """
-    height, width = image.shape[:2]
-    side = max(height, width)
-    scaled = (max(1, round(width * size / side)), max(1, round(height * size / side)))
-    shrinking = side > size
-    image = cv2.resize(image, scaled, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
-    left, top = (size - scaled[0]) // 2, (size - scaled[1]) // 2
-    square = cv2.copyMakeBorder(image, top, size - scaled[1] - top, left, size - scaled[0] - left, cv2.BORDER_REPLICATE)
-    x0, y0 = -left * side / size, -top * side / size
-    return square, (x0, y0, x0 + side, y0 + side)
+    by_side = probabilities.reshape(2, 6)
+    fingers = int(by_side.sum(0).argmax())
+    side = int(by_side[:, fingers].argmax())
+    return Hand(tuple(box), tuple(crop), fingers, SIDES[side], float(by_side[side, fingers]), probabilities, maps)
 
 
 @cache

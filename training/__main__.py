@@ -16,8 +16,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from training.classifier import Classifier
 from training.data import Hands
 from training.data.fingers import BadData, prepare
+from training.data.scenes import Frames
 from training.evaluate import evaluate
 from training.export import export
+from training.finder import Finder
 
 COMMANDS = {"data": prepare, "export": export, "evaluate": evaluate}
 
@@ -44,7 +46,9 @@ def precision() -> str:
 def main(arguments: list[str]) -> None:
     command = COMMANDS.get(arguments[0]) if arguments else None
     try:
-        if command:
+        if arguments[:1] == ["finder"]:
+            CLI(Finder, Frames, args=arguments[1:], save_config_kwargs={"overwrite": True})
+        elif command:
             auto_cli(command, args=arguments[1:], as_positional=False)
         else:
             CLI(Classifier, Hands, args=arguments, save_config_kwargs={"overwrite": True})

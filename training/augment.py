@@ -6,14 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.data.frames import SIDELESS
 from training.network import scale
 
 
 class Augment(nn.Module):
     """Vary a batch of hands, each in its own way.
 
-    Takes (N, C, H, W) uint8, C = 2 (grey and mask) or 4 (RGB and mask), and targets (N,).
-    Gives (N, 3, H, W) float, -1 … 1, and the targets: a mirrored hand is the other hand.
+    Takes (N, 4, H, W) uint8 RGBA, alpha being the hand's mask, and targets (N,). Gives (N, 3, size,
+    size) float, -1 … 1, and the targets: a mirrored hand is the other hand. `rooms` (M, 3, H, W) uint8,
+    where set, are photographs to put hands into.
 
     Args:
         size: width and height of the pictures that come out; small ones are quicker to learn from.
@@ -28,10 +30,10 @@ class Augment(nn.Module):
     def __init__(
         self,
         size: int = 128,
-        tilt: float = 30,
-        zoom: tuple[float, float] = (0.75, 1.25),
+        tilt: float = 40,
+        zoom: tuple[float, float] = (0.8, 1.25),
         shift: float = 0.08,
-        background: float = 0.5,
+        background: float = 0.9,
         colour: float = 0.5,
         erase: float = 0.25,
     ):
@@ -39,13 +41,12 @@ class Augment(nn.Module):
         self.size = size
         self.tilt, self.zoom, self.shift = tilt, zoom, shift
         self.background, self.colour, self.erase = background, colour, erase
+        self.rooms: Tensor | None = None
 
     def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         mirrored = torch.rand(len(images), device=images.device) < 0.5
         x = self.move(images.float() / 255, mirrored)
-        picture, mask = x[:, :-1], x[:, -1:]
-        if picture.shape[1] == 1:
-            picture = self.tone(picture)
+        picture, mask = self.tone(x[:, :3]), x[:, 3:]
         behind = self.share(x, self.background)
         picture = torch.where(behind, torch.lerp(self.room(picture), picture, mask), picture)
         picture = self.camera(self.light(picture))
@@ -72,11 +73,11 @@ class Augment(nn.Module):
         grid = F.affine_grid(torch.stack(rows, 1).view(n, 2, 3), shape, align_corners=False)
         return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
-    def tone(self, grey: Tensor) -> Tensor:
-        """Grey to RGB, some with a skin tone: light follows grey, shadows are redder than lights."""
-        device = grey.device
-        picture = grey.expand(-1, 3, -1, -1).clone()
-        chosen = torch.rand(len(grey), device=device) < self.colour
+    def tone(self, picture: Tensor) -> Tensor:
+        """Some grey hands get a skin tone: light follows grey, shadows are redder than lights."""
+        device = picture.device
+        grey = (picture[:, 0] - picture[:, 2]).abs().amax((1, 2)) < 1e-4
+        chosen = grey & (torch.rand(len(picture), device=device) < self.colour)
         n = int(chosen.sum())
         depth = torch.rand(n, device=device)  # 0 dark … 1 light skin
         red = 0.45 + 0.55 * depth + uniform(n, -0.05, 0.05, device)
@@ -84,7 +85,7 @@ class Augment(nn.Module):
         blue = green * uniform(n, 0.65, 0.95, device)
         gamma = torch.tensor([0.8, 1.0, 1.1], device=device).view(1, 3, 1, 1)
         skin = torch.stack([red, green, blue], 1).view(n, 3, 1, 1) * 1.3
-        picture[chosen] = grey[chosen].clamp_min(1e-3) ** gamma * skin
+        picture[chosen] = picture[chosen].clamp_min(1e-3) ** gamma * skin
         return picture
 
     def room(self, picture: Tensor) -> Tensor:
@@ -99,7 +100,11 @@ class Augment(nn.Module):
             )
             smooth = "bilinear" if torch.rand(()) < 0.5 else "nearest"
             wall = wall + strength * F.interpolate(shapes, (height, width), mode=smooth)
-        return wall.clamp(0, 1)
+        if self.rooms is None:
+            return wall.clamp(0, 1)
+        photographs = self.rooms[torch.randint(len(self.rooms), (n,))].to(device).float() / 255
+        photographs = F.interpolate(photographs, (height, width), mode="bilinear")
+        return torch.where(self.share(picture, 0.65), photographs, wall.clamp(0, 1))
 
     def light(self, x: Tensor) -> Tensor:
         """Exposure, contrast, gamma, white balance, a lamp from one side."""
@@ -133,10 +138,10 @@ def uniform(n: int, low: float, high: float, device: torch.device) -> Tensor:
 
 
 def mirror(targets: Tensor) -> Tensor:
-    """The classes of the same hands seen in a mirror: as many fingers, the other side."""
-    return (targets + 6) % 12
+    """The classes of the same hands seen in a mirror: as many fingers, the other side where it is known."""
+    return torch.where(targets < SIDELESS, (targets + 6) % 12, targets)
 
 
-def plain(images: Tensor) -> Tensor:
-    """The same batch without any change: (N, C, H, W) uint8 to (N, 3, H, W) float, -1 … 1."""
-    return scale(images[:, :-1].expand(-1, 3, -1, -1) if images.shape[1] == 2 else images[:, :-1])
+def plain(images: Tensor, size: int) -> Tensor:
+    """The same batch without any change but size: (N, 4, H, W) uint8 RGBA to (N, 3, size, size) float, -1 … 1."""
+    return scale(F.interpolate(images[:, :3].float(), (size, size), mode="bilinear", antialias=True))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from training.augment import Augment, plain
-from training.data import Hands
+from training.data.frames import SIDELESS
 from training.network import HandNet
 
 Batch = tuple[Tensor, Tensor]
@@ -59,7 +59,7 @@ class Classifier(LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             pictures, targets = self.augment(*batch)
         logits = self.network(pictures.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        loss = partial_cross_entropy(logits, targets, self.label_smoothing)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -71,25 +71,48 @@ class Classifier(LightningModule):
 
     def _measure(self, batch: Batch, stage: str) -> None:
         images, targets = batch
-        logits = self.network(plain(images).contiguous(memory_format=torch.channels_last)).float()
+        pictures = plain(images, self.size).contiguous(memory_format=torch.channels_last)
+        logits = self.network(pictures).float()
         count = logits.softmax(1).view(-1, 2, 6).sum(1)
-        self.accuracy(logits, targets)
         self.fingers_accuracy(count, targets % 6)
-        self.log(f"{stage}/loss", F.cross_entropy(logits, targets), prog_bar=True, sync_dist=True)
+        self.log(f"{stage}/loss", partial_cross_entropy(logits, targets), prog_bar=True, sync_dist=True)
+        self.log(f"{stage}/fingers_accuracy", self.fingers_accuracy, prog_bar=True)
+        known = targets < SIDELESS
+        self.accuracy(logits[known], targets[known])
         self.log(f"{stage}/accuracy", self.accuracy, prog_bar=True)
-        self.log(f"{stage}/fingers_accuracy", self.fingers_accuracy)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        weights = self.network.parameters()
-        optimizer = torch.optim.AdamW(weights, self.learning_rate, weight_decay=self.weight_decay, fused=True)
-        steps = self.trainer.estimated_stepping_batches
-        # Not torch's OneCycleLR: that one restores its length too, and a training could not be prolonged.
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return adamw_one_cycle(self, self.learning_rate, self.weight_decay)
+
+    def on_fit_start(self) -> None:
+        self.augment.rooms = self.trainer.datamodule.rooms  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         # What a model needs to tell where it comes from travels with its weights.
-        checkpoint["about"] = {"commit": commit(), "data": Hands.credit, "size": self.size}
+        data = self.trainer.datamodule.credits  # type: ignore[attr-defined]
+        checkpoint["about"] = {"commit": commit(), "data": data, "size": self.size}
+
+
+def partial_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of (N, 12) logits where some targets (N,) tell only the count.
+
+    A target of SIDELESS + fingers is met by either side: its loss is the log of both probabilities' sum.
+    """
+    logs = logits.float().log_softmax(1)
+    fingers = torch.arange(12, device=logits.device) % 6
+    exact = torch.arange(12, device=logits.device) == targets[:, None]
+    meant = exact | ((targets[:, None] >= SIDELESS) & (fingers == targets[:, None] % 6))
+    told = logs.masked_fill(~meant, -torch.inf).logsumexp(1)
+    return -((1 - label_smoothing) * told + label_smoothing * logs.mean(1)).mean()
+
+
+def adamw_one_cycle(module: LightningModule, learning_rate: float, weight_decay: float) -> OptimizerLRScheduler:
+    """AdamW over all weights, its rate following `one_cycle` over the whole training."""
+    optimizer = torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
+    steps = module.trainer.estimated_stepping_batches
+    # Not torch's OneCycleLR: that one restores its length too, and a training could not be prolonged.
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def one_cycle(progress: float) -> float:

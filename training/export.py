@@ -1,4 +1,8 @@
-"""Writes a trained network as one ONNX file that takes pictures as they are and explains itself."""
+"""Writes finder and classifier as one ONNX file: a frame of any size in, read hands out.
+
+Everything between pixels and probabilities lies inside the graph, so that every runtime that can run
+the file reads the same: fitting the frame, finding hands, cutting them out, classifying them, Grad-CAM.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -6,42 +10,133 @@ from pathlib import Path
 
 import onnx
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import CLASSES, MODEL
 from training.classifier import Classifier
+from training.data.frames import MARGIN
+from training.finder import MOST, SIZE, Finder, HandFinder, hands
 from training.network import HandNet, scale
 
 OPSET = 20
+# Finder scores from here on are hands: see `python -m training evaluate`.
+THRESHOLD = 0.4
 
 
 class Reader(nn.Module):
-    """uint8 (N, H, W, 3) RGB in; probabilities (N, 12) and Grad-CAM maps (N, 12, h, w) out."""
+    """One frame (H, W, 3) uint8 RGB to its K hands, K ≤ 4, the surest first.
 
-    def __init__(self, network: HandNet):
+    Returns boxes (K, 4) and the squares cut out (K, 4), x0, y0, x1, y1 in pixels of the frame; scores
+    (K,) of the finder; probabilities (K, 12); Grad-CAM maps (K, 12, h, w) over the squares.
+    """
+
+    def __init__(self, finder: HandFinder, classifier: HandNet, size: int):
         super().__init__()
-        self.network = network
+        self.finder, self.classifier, self.size = finder, classifier, size
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.network.features(scale(image.permute(0, 3, 1, 2)))
-        return self.network.classify(features).softmax(1), self.network.gradcam(features)
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        height, width = image.shape[0], image.shape[1]
+        longest = torch.sym_max(height, width)
+        picture = image.permute(2, 0, 1)[None].float()
+        scores, boxes = hands(self.finder(scale(fit(picture, height, width, longest)))[0])
+        kept = torch.nonzero(scores > THRESHOLD)[:, 0]
+        # For tracing: nothing says how many there are. No hand at all goes the same way.
+        torch._check(kept.shape[0] > 0)
+        torch._check(kept.shape[0] <= MOST)
+        limits = torch.tensor([width, height, width, height])
+        boxes = torch.minimum((boxes[kept] * (longest / SIZE)).clamp_min(0), limits)
+        squares = around(boxes)
+        features = self.classifier.features(scale(cut_out(picture, squares, self.size)))
+        probabilities = self.classifier.classify(features).softmax(1)
+        return boxes, squares, scores[kept], probabilities, self.classifier.gradcam(features)
 
 
-def export_onnx(network: HandNet, size: int, path: Path, metadata: dict[str, str]) -> None:
-    """Write `network`, for pictures of `size` × `size` pixels, to `path`.
+def fit(picture: Tensor, height: int, width: int, longest: int) -> Tensor:
+    """A picture (1, 3, H, W) in the upper left of a square of the finder's size, black elsewhere."""
+    rows, columns = torch.sym_max(1, height * SIZE // longest), torch.sym_max(1, width * SIZE // longest)
+    # Linear over what a pixel covers: without it, thin fingers of a large picture fall between the samples.
+    small = F.interpolate(picture, (rows, columns), mode="bilinear", antialias=True)
+    return F.pad(small, (0, SIZE - columns, 0, SIZE - rows))
 
-    `metadata` says where the weights come from (commit, data, licence, …); the classes and the
+
+def around(boxes: Tensor) -> Tensor:
+    """The squares (K, 4) that hold boxes (K, 4) with a margin; they may reach outside the picture."""
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2 * MARGIN
+    return torch.cat([middle - half, middle + half], 1)
+
+
+def cut_out(picture: Tensor, squares: Tensor, size: int) -> Tensor:
+    """Squares (K, 4) of a picture (1, 3, H, W) as (K, 3, size, size); beyond the edge, the edge is repeated.
+
+    A large square is taken from the picture at half or a quarter of its size, as a texture is from a
+    mipmap (Williams, 1983): otherwise thin fingers would fall between the samples. The three sizes
+    stand in one column, so that one GridSample serves all hands.
+    """
+    height, width = picture.shape[2], picture.shape[3]
+    half = F.avg_pool2d(picture, 2, ceil_mode=True)
+    quarter = F.avg_pool2d(half, 2, ceil_mode=True)
+    column = [F.pad(level, (0, width - level.shape[3], 0, 0)) for level in (picture, half, quarter)]
+    tops = torch.tensor([0, height, height + half.shape[2]])
+    level = ((squares[:, 2] - squares[:, 0]) / size).clamp(1, 4).log2().long()
+    shrunk = (2 ** level)[:, None]
+    steps = (torch.arange(size) + 0.5) / size
+    x = (squares[:, 0:1] + (squares[:, 2:3] - squares[:, 0:1]) * steps) / shrunk
+    y = (squares[:, 1:2] + (squares[:, 3:4] - squares[:, 1:2]) * steps) / shrunk
+    # Half a pixel inside: the samples at the edge must not mix with what stands beside it.
+    x = torch.minimum(x.clamp_min(0.5), width / shrunk - 0.5)
+    y = torch.minimum(y.clamp_min(0.5), height / shrunk - 0.5) + tops[level][:, None]
+    tall = torch.cat(column, 2)
+    x, y = x * 2 / width - 1, y * 2 / tall.shape[2] - 1
+    grid = torch.stack([x[:, None].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], 3)
+    crops = F.grid_sample(tall, grid.view(1, -1, size, 2), padding_mode="border", align_corners=False)
+    return crops.view(3, -1, size, size).transpose(0, 1)
+
+
+def export(
+    finder: Path = Path("runs/finder/best.ckpt"),
+    classifier: Path = Path("runs/handful/best.ckpt"),
+    output: Path = MODEL,
+) -> None:
+    """Turn two checkpoints into the one ONNX file that the app runs.
+
+    Args:
+        finder: what `python -m training finder fit` left.
+        classifier: what `python -m training fit` left.
+        output: where the ONNX file goes.
+    """
+    parts, abouts = [], []
+    for checkpoint, kind, config in ((finder, Finder, "finder fit --config training/finder.yaml"),
+                                     (classifier, Classifier, "fit --config training/handful.yaml")):  # fmt: skip
+        if not checkpoint.is_file():
+            raise SystemExit(f"{checkpoint}: no such file. Train one: python -m training {config}")
+        abouts.append(torch.load(checkpoint, map_location="cpu", weights_only=False)["about"])
+        parts.append(kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=False).network)
+    metadata = {
+        "name": "Handful",
+        "training commit": abouts[1]["commit"],
+        "finder's training commit": abouts[0]["commit"],
+        "data": "; ".join(dict.fromkeys(abouts[0]["data"] + abouts[1]["data"])),
+        "licence": "Apache-2.0",
+        "exported": datetime.now(UTC).date().isoformat(),
+    }
+    export_onnx(Reader(*parts, abouts[1]["size"]), output, metadata)
+    print(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
+
+
+def export_onnx(reader: Reader, output: Path, metadata: dict[str, str]) -> None:
+    """Write `reader` to `output`.
+
+    `metadata` says where the weights come from (commits, data, licence, …); the classes and the
     meaning of the input are added to it.
     """
-    reader = Reader(network).eval()
-    # torch takes a batch of one for a constant: trace with two.
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     program = torch.onnx.export(
-        reader,
-        (example,),
+        reader.eval(),
+        (torch.zeros(480, 640, 3, dtype=torch.uint8),),
         input_names=["image"],
-        output_names=["probabilities", "gradcam"],
-        dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
+        output_names=["boxes", "squares", "scores", "probabilities", "gradcam"],
+        dynamic_shapes={"image": {i: torch.export.Dim(name, min=1, max=65_535) for i, name in enumerate(("h", "w"))}},
         opset_version=OPSET,
         dynamo=True,
         verbose=False,
@@ -50,34 +145,10 @@ def export_onnx(network: HandNet, size: int, path: Path, metadata: dict[str, str
     proto = program.model_proto
     about = {
         "classes": json.dumps(CLASSES),
-        "input": f"image: uint8 N×{size}×{size}×3 RGB, one hand a picture",
+        "input": "image: uint8 H×W×3 RGB, a frame of any size",
         **metadata,
     }
     onnx.helper.set_model_props(proto, about)
     onnx.checker.check_model(proto, full_check=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(proto, path)
-
-
-def export(checkpoint: Path = Path("runs/fingers/best.ckpt"), output: Path = MODEL) -> None:
-    """Turn a checkpoint into the one ONNX file that the app runs.
-
-    Args:
-        checkpoint: what `python -m training fit` left.
-        output: where the ONNX file goes.
-    """
-    if not checkpoint.is_file():
-        raise SystemExit(
-            f"{checkpoint}: no such file. Train one: python -m training fit --config training/fingers.yaml"
-        )
-    about = torch.load(checkpoint, map_location="cpu", weights_only=False)["about"]
-    network = Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=False).network
-    metadata = {
-        "name": "Handful",
-        "training commit": about["commit"],
-        "data": about["data"],
-        "licence": "Apache-2.0",
-        "exported": datetime.now(UTC).date().isoformat(),
-    }
-    export_onnx(network, about["size"], output, metadata)
-    print(f"{output}: {output.stat().st_size / 1e6:.2f} MB, trained at {about['commit']}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(proto, output)

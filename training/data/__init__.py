@@ -1,76 +1,156 @@
-"""What the network learns from: one file a source, and `Hands`, which deals them out in batches."""
+"""What the classifier learns from: crops of hands from one or many sources, dealt out in batches."""
 
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Subset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
+from training.data.counting import FingerCounting
+from training.data.digits import SignLanguageDigits
 from training.data.fingers import Fingers
+from training.data.frames import Frames, crops
+from training.data.places import places
+from training.data.rendered import Rendered
+from training.data.webcam import HandsDataset
+
+SIZE = 144  # of a crop: a little more than the classifier sees, so that turning it leaves no corner empty
+
+
+def open_source(name: str, folder: Path) -> Frames | Fingers:
+    """A source by its name, from its place below the data folder.
+
+    Raises:
+        BadData: it is not there, with the way to get it.
+    """
+    people = folder / "people"
+    match name:
+        case "fingers":
+            return Fingers(folder / "fingers", "train")
+        case "digits":
+            return SignLanguageDigits(people / "Sign-Language-Digits-Dataset")
+        case "counting":
+            return FingerCounting(people / "Human-Robot_Finger-Counting_Dataset")
+        case "webcam":
+            return HandsDataset(people / "HandsDataset")
+        case "rendered":
+            return Rendered(folder / "render" / "train")
+    raise ValueError(f"{name!r} is no source: fingers, digits, counting, webcam, rendered.")
+
+
+class Crops(Dataset):
+    """Hands cut out of one source: ((4, 144, 144) uint8 RGBA, target), where a target of 12 or more has no side."""
+
+    def __init__(self, pictures: np.ndarray, targets: np.ndarray):
+        self.pictures, self.targets = pictures, targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self.pictures[index], int(self.targets[index])
+
+
+class Mixed(Dataset):
+    """Several sources one after the other; a whole batch is read at once."""
+
+    def __init__(self, parts: list[Crops]):
+        self.parts = parts
+        self.starts = np.cumsum([0, *map(len, parts)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """((N, 4, 144, 144) uint8 RGBA, (N,) int64)."""
+        which = np.searchsorted(self.starts, indices, "right") - 1
+        rows = [self.parts[p][i - self.starts[p]] for p, i in zip(which, indices, strict=True)]
+        return torch.from_numpy(np.stack([picture for picture, _ in rows])), torch.tensor([target for _, target in rows])
 
 
 class Hands(LightningDataModule):
-    """Fingers in batches of ((N, 2, 128, 128) uint8, (N,) int64): train, validation, test.
+    """Crops of hands in batches of ((N, 4, 144, 144) uint8 RGBA, (N,) int64).
 
-    Validation is taken from the train split in whole groups of near duplicates: frames of one
-    clip never lie on both sides.
+    People and recording sessions stay whole: those that a source keeps for validation are never trained on.
 
     Args:
-        folder: the data set, as `python -m training data` leaves it.
-        batch_size: pictures a batch, on each device.
+        sources: names of sources and how many crops of each an epoch has.
+        folder: where the sources lie.
+        batch_size: crops a batch, on each device.
         workers: processes that read ahead. Batches come ready from a memory map, so none is needed.
-        validation: share of the train split kept for validation.
     """
 
-    # Said in every model made from these pictures.
-    credit = "Fingers by Pavel Koryakin, kaggle.com/datasets/koryakinp/fingers (CC0)"
-
-    def __init__(self, folder: str = "data/fingers", batch_size: int = 128, workers: int = 0, validation: float = 0.1):
+    def __init__(self, sources: dict[str, int], folder: str = "data", batch_size: int = 128, workers: int = 0):
         super().__init__()
-        self.folder = Path(folder)
-        self.batch_size, self.workers, self.validation = batch_size, workers, validation
+        self.sources, self.folder = sources, Path(folder)
+        self.batch_size, self.workers = batch_size, workers
+        self.credits: list[str] = []
+        self.rooms: Tensor | None = None
 
     def prepare_data(self) -> None:
-        # In one process only: decodes what is not decoded yet.
-        for split in ("train", "test"):
-            Fingers(self.folder, split)
+        # In one process only: cuts out what is not cut out yet.
+        for name in self.sources:
+            crops(open_source(name, self.folder), SIZE, self.folder / "cache")
 
     def setup(self, stage: str) -> None:
-        pictures = Fingers(self.folder, "train")
-        kept = split_groups(pictures.groups(), self.validation)
-        self.train: Subset = Subset(pictures, np.flatnonzero(~kept).tolist())
-        self.val: Subset = Subset(pictures, np.flatnonzero(kept).tolist())
-        self.test = Fingers(self.folder, "test")
+        train, val, weights = [], [], []
+        for name, share in self.sources.items():
+            source = open_source(name, self.folder)
+            self.credits.append(source.credit)
+            pictures, targets, _, kept = crops(source, SIZE, self.folder / "cache")
+            learn = np.flatnonzero(~kept)
+            train.append(Crops(View(pictures, learn), targets[learn]))
+            if kept.any():
+                val.append(Crops(View(pictures, np.flatnonzero(kept)), targets[kept]))
+            # Every count of a source as often as every other.
+            counts = np.bincount(targets[learn] % 6, minlength=6)
+            weights.append(share / (counts > 0).sum() / counts[targets[learn] % 6])
+        self.train, self.val = Mixed(train), Mixed(val)
+        self.rooms = square_rooms(self.folder)
+        self.sampler = WeightedRandomSampler(np.concatenate(weights), sum(self.sources.values()))
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train, shuffle=True)
+        return self._loader(self.train, self.sampler)
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.val)
 
-    def test_dataloader(self) -> DataLoader:
-        return self._loader(self.test)
-
-    def _loader(self, pictures: Subset | Fingers, shuffle: bool = False) -> DataLoader:
+    def _loader(self, pictures: Mixed, sampler: WeightedRandomSampler | None = None) -> DataLoader:
         # The data set hands over whole batches: there is nothing to collate.
         return DataLoader(
             pictures,
             self.batch_size,
+            sampler=sampler,
+            drop_last=sampler is not None,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             collate_fn=lambda batch: batch,
-            shuffle=shuffle,
-            drop_last=shuffle,
         )
 
 
-def split_groups(groups: np.ndarray, share: float) -> np.ndarray:
-    """Choose whole groups until `share` of all members is reached: (N,) bool, the same every time.
+def square_rooms(folder: Path, count: int = 600) -> Tensor | None:
+    """Squares of places without hands, (count, 3, 144, 144) uint8 RGB, to put hands before; None without places."""
+    found = places(folder)
+    if not found:
+        return None
+    rng = np.random.default_rng(0)
+    squares = []
+    for i in range(count):
+        image = found[i % len(found)]
+        side = int(min(image.shape[:2]) * rng.uniform(0.3, 1))
+        y, x = (rng.integers(length - side + 1) for length in image.shape[:2])
+        squares.append(cv2.resize(image[y : y + side, x : x + side], (SIZE, SIZE), interpolation=cv2.INTER_AREA))
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
 
-    Groups larger than a tenth of what is wanted are not chosen: one of them would be most of it.
-    """
-    sizes = np.bincount(groups)
-    order = np.random.default_rng(0).permutation(len(sizes))
-    order = order[sizes[order] <= max(1, share * len(groups) / 10)]
-    chosen = order[np.cumsum(sizes[order]) <= share * len(groups)]
-    return np.isin(groups, chosen)
+
+class View:
+    """Some rows of a memory map, in the order of `index`, without reading them yet."""
+
+    def __init__(self, array: np.ndarray, index: np.ndarray):
+        self.array, self.index = array, index
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.array[self.index[i]]

@@ -26,16 +26,15 @@ from torchvision.datasets import VisionDataset
 from tqdm import tqdm
 
 from model import CLASSES
+from training.data.frames import BadData, Frame
 
 SIZE = 128
 PICTURES = {"train": 18_000, "test": 3_600}
 NAME = re.compile(r".+_([0-5][LR])\.png")
 # Perceptual hashes of 64 bits that differ in this many bits or fewer: frames of one clip.
 NEAR = 4
-
-
-class BadData(ValueError):
-    """A data set that cannot be used as it is; the text names the file and says what to do."""
+# Share of the train split kept for validation.
+VALIDATION = 0.1
 
 
 class Fingers(VisionDataset):
@@ -54,11 +53,15 @@ class Fingers(VisionDataset):
         BadData: the folder misses a split, or a picture has a wrong name, size or content.
     """
 
+    credit = "Fingers by Pavel Koryakin, kaggle.com/datasets/koryakinp/fingers (CC0)"
+
     def __init__(self, root: str | Path, split: str, transform: Callable | None = None):
         super().__init__(root, transform=transform)
         self.files = list_pictures(Path(root) / split)
         self.targets = torch.tensor([CLASSES.index(label_of(file)) for file in self.files])
         self._pictures, self.hashes = _decode_once(self.files, Path(root))
+        self.groups = self.near_duplicates()
+        self.validation = split_groups(self.groups, VALIDATION)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -72,11 +75,30 @@ class Fingers(VisionDataset):
         images = torch.from_numpy(self._pictures[indices])
         return self.transform(images) if self.transform else images, self.targets[indices]
 
-    def groups(self) -> np.ndarray:
+    def frame(self, index: int) -> Frame:
+        """A picture as the other sources give theirs: its hand with box and mask."""
+        grey, mask = self._pictures[index]
+        box = np.array(cv2.boundingRect((mask > 127).astype(np.uint8)), np.float32)
+        box[2:] += box[:2]
+        return Frame(np.repeat(grey[:, :, None], 3, 2), box[None], self.targets[index : index + 1].numpy(), mask)
+
+    def near_duplicates(self) -> np.ndarray:
         """(N,) int: the same number for near duplicates, which must not be split up."""
         rows, columns = _near_pairs(self.hashes, self.hashes, NEAR)
         links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(self), len(self)))
         return connected_components(links, directed=False)[1]
+
+
+def split_groups(groups: np.ndarray, share: float) -> np.ndarray:
+    """Choose whole groups until `share` of all members is reached: (N,) bool, the same every time.
+
+    Groups larger than a tenth of what is wanted are not chosen: one of them would be most of it.
+    """
+    sizes = np.bincount(groups)
+    order = np.random.default_rng(0).permutation(len(sizes))
+    order = order[sizes[order] <= max(1, share * len(groups) / 10)]
+    chosen = order[np.cumsum(sizes[order]) <= share * len(groups)]
+    return np.isin(groups, chosen)
 
 
 def label_of(file: Path) -> str:
