@@ -82,7 +82,9 @@ def evaluate(folder: Path = Path("data"), model: Path = MODEL, output: Path = MO
 def measure(readings: list[tuple[str, Frame, tuple[Hand, ...]]]) -> dict:
     """How well hands were read: (file, truth, hands told) for each picture.
 
-    A hand told is a hand there when their boxes overlap by half (IoU ≥ 0.5), each once; A picture is right when its hands are all found, nothing else is, and every class is right (the count, where no side is known).
+    A hand told is a hand there when their boxes overlap by half (IoU ≥ 0.5), each once. A picture
+    is right when its hands are all found, nothing else is, and every class is right (the count, where
+    no side is known).
     """
     pairs: list[tuple[int, Hand]] = []  # (target, hand told)
     there = told = right = totals = 0

@@ -11,13 +11,14 @@ from pathlib import Path
 import onnx
 import torch
 import torch.nn.functional as F
+from lightning import LightningModule
 from torch import Tensor, nn
 
 from model import CLASSES, MODEL
 from training.classifier import Classifier
 from training.data.frames import MARGIN
-from training.finder import MOST, SIZE, Finder, HandFinder, hands
-from training.network import HandNet, scale
+from training.finder import MOST, SIZE, Finder, hands
+from training.network import scale
 
 OPSET = 20
 # Finder scores from here on are hands: see `python -m training evaluate`.
@@ -31,7 +32,7 @@ class Reader(nn.Module):
     (K,) of the finder; probabilities (K, 12); Grad-CAM maps (K, 12, h, w) over the squares.
     """
 
-    def __init__(self, finder: HandFinder, classifier: HandNet, size: int):
+    def __init__(self, finder: nn.Module, classifier: nn.Module, size: int):
         super().__init__()
         self.finder, self.classifier, self.size = finder, classifier, size
 
@@ -80,7 +81,7 @@ def cut_out(picture: Tensor, squares: Tensor, size: int) -> Tensor:
     column = [F.pad(level, (0, width - level.shape[3], 0, 0)) for level in (picture, half, quarter)]
     tops = torch.tensor([0, height, height + half.shape[2]])
     level = ((squares[:, 2] - squares[:, 0]) / size).clamp(1, 4).log2().long()
-    shrunk = (2 ** level)[:, None]
+    shrunk = (2**level)[:, None]
     steps = (torch.arange(size) + 0.5) / size
     x = (squares[:, 0:1] + (squares[:, 2:3] - squares[:, 0:1]) * steps) / shrunk
     y = (squares[:, 1:2] + (squares[:, 3:4] - squares[:, 1:2]) * steps) / shrunk
@@ -106,23 +107,26 @@ def export(
         classifier: what `python -m training fit` left.
         output: where the ONNX file goes.
     """
-    parts, abouts = [], []
-    for checkpoint, kind, config in ((finder, Finder, "finder fit --config training/finder.yaml"),
-                                     (classifier, Classifier, "fit --config training/handful.yaml")):  # fmt: skip
-        if not checkpoint.is_file():
-            raise SystemExit(f"{checkpoint}: no such file. Train one: python -m training {config}")
-        abouts.append(torch.load(checkpoint, map_location="cpu", weights_only=False)["about"])
-        parts.append(kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=False).network)
+    find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
+    classify, classified_by = load(classifier, Classifier, "fit --config training/handful.yaml")
     metadata = {
         "name": "Handful",
-        "training commit": abouts[1]["commit"],
-        "finder's training commit": abouts[0]["commit"],
-        "data": "; ".join(dict.fromkeys(abouts[0]["data"] + abouts[1]["data"])),
+        "training commit": classified_by["commit"],
+        "finder's training commit": found_by["commit"],
+        "data": "; ".join(dict.fromkeys(found_by["data"] + classified_by["data"])),
         "licence": "Apache-2.0",
         "exported": datetime.now(UTC).date().isoformat(),
     }
-    export_onnx(Reader(*parts, abouts[1]["size"]), output, metadata)
+    export_onnx(Reader(find, classify, classified_by["size"]), output, metadata)
     print(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
+
+
+def load(checkpoint: Path, kind: type[LightningModule], command: str) -> tuple[nn.Module, dict]:
+    """The network in a checkpoint, and what it says of its training."""
+    if not checkpoint.is_file():
+        raise SystemExit(f"{checkpoint}: no such file. Train one: python -m training {command}")
+    about = torch.load(checkpoint, map_location="cpu", weights_only=False)["about"]
+    return kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=False).network, about
 
 
 def export_onnx(reader: Reader, output: Path, metadata: dict[str, str]) -> None:

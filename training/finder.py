@@ -107,7 +107,9 @@ class Finder(LightningModule):
 
     def loss(self, frames: Tensor, boxes: list[Tensor]) -> Tensor:
         output = self.network(frames.contiguous(memory_format=torch.channels_last)).float()
-        heat, owner, middles = (torch.stack(part) for part in zip(*(targets(b, output.shape[2]) for b in boxes)))
+        heat, owner, middles = (
+            torch.stack(part) for part in zip(*(targets(b, output.shape[2]) for b in boxes), strict=True)
+        )
         score = output[:, 0]
         # Focal loss of CenterNet: near a middle, a high score is no mistake.
         p = score.sigmoid()
@@ -119,7 +121,8 @@ class Finder(LightningModule):
         reach = output[frame, 1:, row, column].exp() * STRIDE
         middle = middles[frame, row, column]
         told = torch.cat([middle - reach[:, :2], middle + reach[:, 2:]], 1)
-        truth = torch.stack([boxes[f][k] for f, k in zip(frame.tolist(), owner[frame, row, column].tolist())])
+        hand = owner[frame, row, column]
+        truth = torch.stack([boxes[f][k] for f, k in zip(frame, hand, strict=True)])
         return generalized_box_iou_loss(told, truth, reduction="mean") - found
 
     def validation_step(self, batch: tuple[Tensor, list[Tensor]]) -> None:
@@ -127,7 +130,7 @@ class Finder(LightningModule):
         frames = scale(frames)
         output = self.network(frames.contiguous(memory_format=torch.channels_last)).float()
         right = told = there = 0
-        for one, truth in zip(output, boxes):
+        for one, truth in zip(output, boxes, strict=True):
             scores, found = hands(one)
             found = found[scores > 0.4]
             told, there = told + len(found), there + len(truth)

@@ -68,7 +68,8 @@ class Mixed(Dataset):
         """((N, 4, 144, 144) uint8 RGBA, (N,) int64)."""
         which = np.searchsorted(self.starts, indices, "right") - 1
         rows = [self.parts[p][i - self.starts[p]] for p, i in zip(which, indices, strict=True)]
-        return torch.from_numpy(np.stack([picture for picture, _ in rows])), torch.tensor([target for _, target in rows])
+        pictures, targets = zip(*rows, strict=True)
+        return torch.from_numpy(np.stack(pictures)), torch.tensor(targets)
 
 
 class Hands(LightningDataModule):

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from training.data.frames import BadData, Frame, Frames, SIDELESS, fetch_archive, hand_box, largest, read_rgb, soften
+from training.data.frames import SIDELESS, BadData, Frame, Frames, fetch_archive, hand_box, largest, read_rgb, soften
 
 REPOSITORY = "EPSRC-NUMBERS/Human-Robot_Finger-Counting_Dataset"
 COMMIT = "a5e69055cd723f1521f06aba3d7d5013a0ddbb1b"

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from model import CLASSES
-from training.data.frames import BadData, Frame, Frames, fetch_archive, hand_box, largest, read_rgb, soften
+from training.data.frames import Frame, Frames, fetch_archive, hand_box, largest, read_rgb, soften
 
 REPOSITORY = "ardamavi/Sign-Language-Digits-Dataset"
 COMMIT = "306fffc703199e5986ab003935914b72483733ec"

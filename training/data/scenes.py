@@ -59,7 +59,7 @@ class Scenes(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        rng = np.random.default_rng(torch.randint(2**62, (1,)).item())
+        rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
         if rng.random() < self.real:
             source = self.frames[-1 if rng.random() < 0.5 else rng.integers(len(self.frames))]
             image, boxes = source[rng.integers(len(source))]
@@ -144,10 +144,10 @@ def shrink(image: np.ndarray, boxes: Boxes) -> tuple[np.ndarray, Boxes]:
 
 
 def fit(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """A frame in the upper left of a (192, 192, 3) square, black elsewhere, as the finder is given it; and its scale."""
+    """A frame in the upper left of a (192, 192, 3) square, as the finder is given it, and its scale."""
     height, width = image.shape[:2]
     share = SIZE / max(height, width)
-    matrix = np.float32([[share, 0, share / 2 - 0.5], [0, share, share / 2 - 0.5]])
+    matrix = np.array([[share, 0, share / 2 - 0.5], [0, share, share / 2 - 0.5]])
     if share < 0.5:
         image = cv2.blur(image, (round(0.5 / share), round(0.5 / share)))
     small = cv2.warpAffine(image, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -189,9 +189,7 @@ def move(image: np.ndarray, boxes: Boxes, rng: np.random.Generator) -> tuple[np.
     return scene, np.array(kept, np.float32).reshape(-1, 4)
 
 
-def paste(
-    scene: np.ndarray, boxes: Boxes, cutouts: Cutouts, rng: np.random.Generator
-) -> tuple[np.ndarray, Boxes]:
+def paste(scene: np.ndarray, boxes: Boxes, cutouts: Cutouts, rng: np.random.Generator) -> tuple[np.ndarray, Boxes]:
     """A cut-out hand at a random place, size and tilt, and the boxes of the hands that can still be seen."""
     i = rng.choice(cutouts.index)
     cutout, (x0, y0, x1, y1) = np.ascontiguousarray(cutouts.pictures[i].transpose(1, 2, 0)), cutouts.boxes[i]
@@ -214,7 +212,7 @@ def paste(
     colour, alpha = moved[..., :3].astype(np.float32), moved[..., 3:].astype(np.float32) / 255
     if (cutout[..., 0] == cutout[..., 2]).all():  # a grey hand gets a skin tone
         red = rng.uniform(0.5, 1.25)
-        colour *= red * np.float32([1, rng.uniform(0.62, 0.85), rng.uniform(0.42, 0.75)])
+        colour *= red * np.array([1, rng.uniform(0.62, 0.85), rng.uniform(0.42, 0.75)], np.float32)
     colour = colour * np.exp(rng.normal(0, 0.2)) + rng.normal(0, 8)
     alpha *= scene.any(2, keepdims=True)  # not on the black that fills the square
     scene = (scene + alpha * (colour.clip(0, 255) - scene)).astype(np.uint8)

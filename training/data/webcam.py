@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from training.data.frames import BadData, Frame, Frames, SIDELESS, fetch_archive, read_rgb
+from training.data.frames import SIDELESS, BadData, Frame, Frames, fetch_archive, read_rgb
 
 REPOSITORY = "SubhiH/HandsDataset"
 COMMIT = "1841136c67a4a796f9b21a16bd21f723e69755a7"
