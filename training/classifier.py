@@ -77,7 +77,8 @@ class Classifier(LightningModule):
         self.log(f"{stage}/loss", partial_cross_entropy(logits, targets), prog_bar=True, sync_dist=True)
         self.log(f"{stage}/fingers_accuracy", self.fingers_accuracy, prog_bar=True)
         known = targets < SIDELESS
-        self.accuracy(logits[known], targets[known])
+        if known.any():
+            self.accuracy(logits[known], targets[known])
         self.log(f"{stage}/accuracy", self.accuracy, prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
