@@ -152,7 +152,7 @@ def tell(box: Box, crop: Box, probabilities: np.ndarray, maps: np.ndarray) -> Ha
     by_side = probabilities.reshape(2, 6)
     fingers = int(by_side.sum(0).argmax())
     side = int(by_side[:, fingers].argmax())
-    return Hand(tuple(box), tuple(crop), fingers, SIDES[side], float(by_side[side, fingers]), probabilities, maps)
+    return Hand(box, crop, fingers, SIDES[side], float(by_side[side, fingers]), probabilities, maps)
 
 
 @cache

@@ -7,6 +7,7 @@ python -m training evaluate                                 measure the ONNX fil
 """
 
 import sys
+from typing import Any
 
 import torch
 from jsonargparse import auto_cli
@@ -44,7 +45,7 @@ def precision() -> str:
 
 
 def main(arguments: list[str]) -> None:
-    command = COMMANDS.get(arguments[0]) if arguments else None
+    command: Any = COMMANDS.get(arguments[0]) if arguments else None
     try:
         if arguments[:1] == ["finder"]:
             CLI(Finder, Frames, args=arguments[1:], save_config_kwargs={"overwrite": True})

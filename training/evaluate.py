@@ -33,7 +33,7 @@ def held_out(name: str, folder: Path) -> Iterator[tuple[str, Frame]]:
     source: Frames | Fingers
     if name == "fingers-test":
         source = Fingers(folder / "fingers", "test")
-        index = range(len(source))
+        index = np.arange(len(source))
     else:
         place, kind = {
             "webcam": ("people/HandsDataset", HandsDataset),

@@ -7,6 +7,7 @@ the file reads the same: fitting the frame, finding hands, cutting them out, cla
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from model import CLASSES, MODEL
 from training.classifier import Classifier
 from training.data.frames import MARGIN
-from training.finder import MOST, SIZE, Finder, hands
-from training.network import scale
+from training.finder import MOST, SIZE, Finder, HandFinder, hands
+from training.network import HandNet, scale
 
 OPSET = 20
 # Finder scores from here on are hands: see `python -m training evaluate`.
@@ -32,7 +33,7 @@ class Reader(nn.Module):
     (K,) of the finder; probabilities (K, 12); Grad-CAM maps (K, 12, h, w) over the squares.
     """
 
-    def __init__(self, finder: nn.Module, classifier: nn.Module, size: int):
+    def __init__(self, finder: HandFinder, classifier: HandNet, size: int):
         super().__init__()
         self.finder, self.classifier, self.size = finder, classifier, size
 
@@ -46,14 +47,14 @@ class Reader(nn.Module):
         torch._check(kept.shape[0] > 0)
         torch._check(kept.shape[0] <= MOST)
         limits = torch.tensor([width, height, width, height])
-        boxes = torch.minimum((boxes[kept] * (longest / SIZE)).clamp_min(0), limits)
+        boxes = torch.minimum(torch.relu(torch.mul(boxes[kept], longest / SIZE)), limits)
         squares = around(boxes)
         features = self.classifier.features(scale(cut_out(picture, squares, self.size)))
         probabilities = self.classifier.classify(features).softmax(1)
         return boxes, squares, scores[kept], probabilities, self.classifier.gradcam(features)
 
 
-def fit(picture: Tensor, height: int, width: int, longest: int) -> Tensor:
+def fit(picture: Tensor, height: Any, width: Any, longest: Any) -> Tensor:
     """A picture (1, 3, H, W) in the upper left of a square of the finder's size, black elsewhere."""
     rows, columns = torch.sym_max(1, height * SIZE // longest), torch.sym_max(1, width * SIZE // longest)
     # Linear over what a pixel covers: without it, thin fingers of a large picture fall between the samples.
@@ -121,7 +122,7 @@ def export(
     print(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
 
 
-def load(checkpoint: Path, kind: type[LightningModule], command: str) -> tuple[nn.Module, dict]:
+def load(checkpoint: Path, kind: type[LightningModule], command: str) -> tuple[Any, dict]:
     """The network in a checkpoint, and what it says of its training."""
     if not checkpoint.is_file():
         raise SystemExit(f"{checkpoint}: no such file. Train one: python -m training {command}")

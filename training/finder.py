@@ -42,8 +42,11 @@ class HandFinder(nn.Module):
         self.stride32 = nn.Sequential(conv(d, e, 2), nn.ReLU(), Residual(e))
         self.down16, self.down8 = nn.Conv2d(e, d, 1), nn.Conv2d(d, c, 1)
         self.head = nn.Sequential(conv(c, c), nn.ReLU(), nn.Conv2d(c, 5, 1))
-        nn.init.constant_(self.head[2].bias, 0)
-        self.head[2].bias.data[0] = -4.0  # hands are rare: start by seeing none
+        last = self.head[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
+        last.bias.data[0] = -4.0  # hands are rare: start by seeing none
 
     def forward(self, frames: Tensor) -> Tensor:
         fine = self.stride8(frames)

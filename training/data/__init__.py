@@ -42,34 +42,24 @@ def open_source(name: str, folder: Path) -> Frames | Fingers:
 
 
 class Crops(Dataset):
-    """Hands cut out of one source: ((4, 144, 144) uint8 RGBA, target), where a target of 12 or more has no side."""
+    """Hands cut out of several sources, one source after the other; a whole batch is read at once.
 
-    def __init__(self, pictures: np.ndarray, targets: np.ndarray):
-        self.pictures, self.targets = pictures, targets
+    Args:
+        parts: pictures (M, 4, 144, 144) uint8 RGBA, targets (M,) and which rows to use, of each source.
+    """
 
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        return self.pictures[index], int(self.targets[index])
-
-
-class Mixed(Dataset):
-    """Several sources one after the other; a whole batch is read at once."""
-
-    def __init__(self, parts: list[Crops]):
-        self.parts = parts
-        self.starts = np.cumsum([0, *map(len, parts)])
+    def __init__(self, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]):
+        self.pictures = [pictures for pictures, _, _ in parts]
+        self.targets = np.concatenate([targets[rows] for _, targets, rows in parts])
+        self.rows = [(part, row) for part, (_, _, rows) in enumerate(parts) for row in rows]
 
     def __len__(self) -> int:
-        return int(self.starts[-1])
+        return len(self.rows)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         """((N, 4, 144, 144) uint8 RGBA, (N,) int64)."""
-        which = np.searchsorted(self.starts, indices, "right") - 1
-        rows = [self.parts[p][i - self.starts[p]] for p, i in zip(which, indices, strict=True)]
-        pictures, targets = zip(*rows, strict=True)
-        return torch.from_numpy(np.stack(pictures)), torch.tensor(targets)
+        pictures = [self.pictures[part][row] for part, row in (self.rows[i] for i in indices)]
+        return torch.from_numpy(np.stack(pictures)), torch.from_numpy(self.targets[indices])
 
 
 class Hands(LightningDataModule):
@@ -103,15 +93,14 @@ class Hands(LightningDataModule):
             self.credits.append(source.credit)
             pictures, targets, _, kept = crops(source, SIZE, self.folder / "cache")
             learn = np.flatnonzero(~kept)
-            train.append(Crops(View(pictures, learn), targets[learn]))
-            if kept.any():
-                val.append(Crops(View(pictures, np.flatnonzero(kept)), targets[kept]))
+            train.append((pictures, targets, learn))
+            val.append((pictures, targets, np.flatnonzero(kept)))
             # Every count of a source as often as every other.
             counts = np.bincount(targets[learn] % 6, minlength=6)
             weights.append(share / (counts > 0).sum() / counts[targets[learn] % 6])
-        self.train, self.val = Mixed(train), Mixed(val)
+        self.train, self.val = Crops(train), Crops(val)
         self.rooms = square_rooms(self.folder)
-        self.sampler = WeightedRandomSampler(np.concatenate(weights), sum(self.sources.values()))
+        self.sampler = WeightedRandomSampler(np.concatenate(weights).tolist(), sum(self.sources.values()))
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train, self.sampler)
@@ -119,7 +108,7 @@ class Hands(LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.val)
 
-    def _loader(self, pictures: Mixed, sampler: WeightedRandomSampler | None = None) -> DataLoader:
+    def _loader(self, pictures: Crops, sampler: WeightedRandomSampler | None = None) -> DataLoader:
         # The data set hands over whole batches: there is nothing to collate.
         return DataLoader(
             pictures,
@@ -145,13 +134,3 @@ def square_rooms(folder: Path, count: int = 600) -> Tensor | None:
         y, x = (rng.integers(length - side + 1) for length in image.shape[:2])
         squares.append(cv2.resize(image[y : y + side, x : x + side], (SIZE, SIZE), interpolation=cv2.INTER_AREA))
     return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
-
-
-class View:
-    """Some rows of a memory map, in the order of `index`, without reading them yet."""
-
-    def __init__(self, array: np.ndarray, index: np.ndarray):
-        self.array, self.index = array, index
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.array[self.index[i]]
