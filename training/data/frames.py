@@ -1,0 +1,379 @@
+"""What the sets of real people's hands share: frames, masks and boxes, crops, and how a set is fetched."""
+
+import errno
+import hashlib
+import http.client
+import inspect
+import os
+import shutil
+import stat
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+from torchvision.datasets import VisionDataset
+from tqdm import tqdm
+
+from model import CLASSES
+from model.images import BadImage, decode
+from training.data.fingers import BadData
+
+# Where a set tells the fingers but not the side, a target is SIDELESS + fingers.
+SIDELESS = len(CLASSES)
+
+GITHUB = "https://github.com"
+# Transfers that break are taken up again this many times, after 1, 2, 4 … seconds.
+RETRIES = 4
+BLOCK = 1 << 20
+# Errors that are the disk's fault, not the network's: no use in trying again.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EISDIR)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture and the hands in it.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        boxes: (K, 4) float32: x0, y0, x1, y1 tight around each hand, without forearm, in pixels.
+        targets: (K,) int64: an index of `CLASSES` where the side is known, else SIDELESS + fingers.
+        mask: (H, W) uint8, 255 on hand, forearm and sleeve, 0 on the background, soft at the edge;
+            None where the background of the set is not plain.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    targets: np.ndarray
+    mask: np.ndarray | None = None
+
+
+class Frames(VisionDataset):
+    """A set of frames: what the sources have in common.
+
+    Attributes:
+        credit: name, authors, place and licence, said in every model made from the set.
+        files: the pictures.
+        groups: the person or the recording session of each picture. Pictures of one group are much
+            alike: a group must not be split between training and validation.
+        validation: (N,) bool: the picture belongs to the groups kept for validation.
+    """
+
+    credit: str
+
+    def __init__(self, root: str | Path, files: list[Path], transform: Callable[[Frame], Any] | None = None):
+        super().__init__(root, transform=transform)
+        if not files:
+            raise BadData(f"{root}: no pictures of {type(self).__name__} here. Fetch the set, or name its folder.")
+        self.files = files
+        self.groups = [""] * len(files)
+        self.validation = np.zeros(len(files), bool)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Any:
+        frame = self.frame(index)
+        return self.transform(frame) if self.transform else frame
+
+    def __iter__(self) -> Iterator:
+        return (self[i] for i in range(len(self)))
+
+    def frame(self, index: int) -> Frame:
+        """The frame of one picture, before any transform."""
+        raise NotImplementedError
+
+
+def read_rgb(file: Path) -> np.ndarray:
+    """A picture of a set, (H, W, 3) uint8 RGB.
+
+    Raises:
+        BadData: it cannot be read.
+    """
+    try:
+        return decode(file)
+    except BadImage as error:
+        raise BadData(f"{file}: {error} Delete the data set and fetch it again.") from None
+
+
+def largest(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a (H, W) uint8 mask, its small holes filled; 0 or 255."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    if count == 1:
+        return np.zeros_like(mask)
+    part = np.where(labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax(), 255, 0).astype(np.uint8)
+    # A hole that is small is a highlight or a nail; a large one is the wall, seen between fingers.
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(255 - part, connectivity=4)
+    for i in range(1, count):
+        if stats[i, cv2.CC_STAT_AREA] < 0.01 * np.count_nonzero(part):
+            part[labels == i] = 255
+    return part
+
+
+def soften(mask: np.ndarray, sigma: float) -> np.ndarray:
+    """Give a hard (H, W) uint8 mask an edge `sigma` pixels soft that lies inside the old one.
+
+    What is pasted elsewhere then takes no rim of its old background with it.
+    """
+    soft = cv2.GaussianBlur(mask, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    return np.clip((soft.astype(np.float32) - 96) * (255 / 159), 0, 255).astype(np.uint8)
+
+
+def hand_box(mask: np.ndarray, bare: np.ndarray | None = None, wrist: float = 1.4) -> np.ndarray:
+    """The box of a hand without its forearm: x0, y0, x1, y1, (4,) float32, in pixels.
+
+    The palm is where the largest circle fits in; the forearm is what reaches the picture's edge.
+    What lies further from the palm's centre than `wrist` of its radii, towards the forearm, is cut
+    off: that is where the wrist ends.
+
+    Args:
+        mask: (H, W) uint8, > 127 on hand and forearm, in one piece.
+        bare: (H, W) uint8, > 127 where skin shows: keeps the palm out of wide sleeves.
+        wrist: where to cut, in radii of the palm.
+    """
+    solid = np.where(mask > 127, 255, 0).astype(np.uint8)
+    skin = solid if bare is None else cv2.min(solid, np.where(bare > 127, 255, 0).astype(np.uint8))
+    # Outside the picture there is no hand: without the rim, the edge would count as far inside.
+    depth = cv2.distanceTransform(cv2.copyMakeBorder(skin, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    radius, centre = depth.max(), np.array(np.unravel_index(depth.argmax(), depth.shape)[::-1], float)
+
+    rim = np.ones_like(solid)
+    rim[1:-1, 1:-1] = 0
+    y, x = np.nonzero(solid)
+    at_rim = rim[y, x] > 0
+    if at_rim.any():
+        towards = np.array([x[at_rim].mean(), y[at_rim].mean()]) - centre
+        towards /= max(np.linalg.norm(towards), 1e-6)
+        hand = (x - centre[0]) * towards[0] + (y - centre[1]) * towards[1] <= wrist * radius
+        x, y = x[hand], y[hand]
+    return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1], np.float32)
+
+
+def square_crop(
+    image: np.ndarray, box: np.ndarray, size: int, margin: float = 1.3, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """The square around a box, its side `margin` times the longer side of the box: (size, size, 4) uint8 RGBA.
+
+    Outside the picture its edge goes on. Alpha is the mask (0 outside the picture), or 255.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        box: x0, y0, x1, y1 in pixels.
+        size: side of the crop, in pixels.
+        margin: how much wider than the box the square is.
+        mask: (H, W) uint8.
+    """
+    x0, y0, x1, y1 = (float(v) for v in box)
+    side = max(x1 - x0, y1 - y0) * margin
+    scale = size / side
+    left, top = (x0 + x1 - side) / 2, (y0 + y1 - side) / 2
+    # What is drawn much smaller is averaged first: sampling alone would leave pixels out.
+    if scale < 0.5:
+        shrink = 2 * scale
+        small = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
+        sx, sy = small[0] / image.shape[1], small[1] / image.shape[0]
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+        mask = None if mask is None else cv2.resize(mask, small, interpolation=cv2.INTER_AREA)
+    else:
+        sx = sy = 1.0
+    # From the crop's pixels to the picture's, both counted at the pixels' centres.
+    to_picture = np.array(
+        [[sx / scale, 0, sx * (left + 0.5 / scale) - 0.5], [0, sy / scale, sy * (top + 0.5 / scale) - 0.5]]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    rgb = cv2.warpAffine(image, to_picture, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    alpha = (
+        np.full((size, size), 255, np.uint8)
+        if mask is None
+        else cv2.warpAffine(mask, to_picture, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+    )
+    return np.dstack([rgb, alpha])
+
+
+def crops(
+    dataset: Frames, size: int, cache: Path, margin: float = 1.3
+) -> tuple[np.memmap, np.ndarray, list[str], np.ndarray]:
+    """Every hand of a set, cut out once and kept in `cache` for later runs and other workers.
+
+    Returns:
+        pictures (M, 4, size, size) uint8 RGBA, memory-mapped and read-only; targets (M,) int64;
+        the group of each; validation (M,) bool.
+    """
+    states = [(file.name, info.st_size, info.st_mtime_ns) for file in dataset.files for info in [file.stat()]]
+    # The code that draws masks and boxes is part of the key: crops of an older one are not read.
+    code = [Path(inspect.getfile(part)).read_bytes() for part in (Frames, type(dataset))]
+    key = hashlib.sha256(repr((states, code, size, margin)).encode()).hexdigest()[:12]
+    pictures = Path(cache) / f"{type(dataset).__name__.lower()}-{size}-{key}.rgba"
+    labels = pictures.with_suffix(".npy")
+    if not labels.exists():
+        pictures.parent.mkdir(parents=True, exist_ok=True)
+        found: list[tuple[int, int]] = []
+        # Written under names of their own first: two processes may start together.
+        part = pictures.with_suffix(f".{os.getpid()}.rgba")
+        with part.open("wb") as out:
+            for i in tqdm(range(len(dataset)), f"Cutting out {type(dataset).__name__}", unit=" pictures"):
+                frame = dataset.frame(i)
+                for box, target in zip(frame.boxes, frame.targets, strict=True):
+                    crop = square_crop(frame.image, box, size, margin, frame.mask)
+                    out.write(np.ascontiguousarray(crop.transpose(2, 0, 1)).tobytes())
+                    found.append((i, int(target)))
+        part.replace(pictures)
+        with labels.with_suffix(f".{os.getpid()}").open("wb") as out:
+            np.save(out, np.array(found, np.int64).reshape(-1, 2))
+        Path(out.name).replace(labels)
+    index, targets = np.load(labels).T
+    array = np.memmap(pictures, np.uint8, "r", shape=(len(index), 4, size, size))
+    return array, targets, [dataset.groups[i] for i in index], dataset.validation[index]
+
+
+def fetch_archive(repository: str, commit: str, folder: Path, keep: Callable[[str], bool] = lambda path: True) -> None:
+    """Download one commit of a public GitHub repository into `folder`.
+
+    `folder` is there afterwards, whole, or it is not there: everything is checked and unpacked
+    beside it first. If it is there already, nothing is done. A download that was stopped goes on
+    where it stopped, the next time too.
+
+    Args:
+        repository: owner/name.
+        commit: 40 hex digits.
+        folder: where the files go.
+        keep: whether to unpack a file, from its path in the repository.
+
+    Raises:
+        BadData: no network, no such commit, no room on the disk, or a broken archive.
+    """
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        return
+    name = repository.partition("/")[2]
+    part = folder.parent / f"{name}-{commit[:12]}.zip.part"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _download(f"{GITHUB}/{repository}/archive/{commit}.zip", part)
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as beside:
+            _unpack(part, commit, Path(beside) / "files", keep)
+            if folder.is_dir():
+                folder.rmdir()
+            (Path(beside) / "files").rename(folder)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BadData(
+                f"{folder.parent}: the disk is full. Make room and run this again: it goes on where it stopped."
+            ) from None
+        raise BadData(f"{folder}: cannot be written ({error}). Choose another folder.") from error
+    part.unlink()
+
+
+def _download(url: str, part: Path) -> None:
+    """Download `url` into `part`, after what is in it already."""
+    for attempt in range(RETRIES + 1):
+        try:
+            return _download_rest(url, part)
+        except urllib.error.HTTPError as error:
+            if error.code not in (408, 429) and error.code < 500:
+                raise BadData(
+                    f"{url}: the server answered {error.code} {error.reason}. If the address opens in a browser, "
+                    "save the file, unpack it, and name its folder instead."
+                ) from None
+            problem: Exception = error
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in DISK:
+                raise
+            problem = error
+        if attempt < RETRIES:
+            time.sleep(2**attempt)
+    raise BadData(
+        f"{url}: could not be downloaded ({problem}). Check the network and run this again: "
+        f"it goes on where it stopped ({part})."
+    )
+
+
+def _download_rest(url: str, part: Path) -> None:
+    """One try: ask for what is missing in `part` and append it.
+
+    Raises:
+        OSError, http.client.HTTPException: of the network, or of the disk.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    # Not compressed on the way: bytes must count as they lie in the file.
+    request = urllib.request.Request(url, headers={"User-Agent": "handful", "Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        answer = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if have and error.code == 416:  # Nothing is missing: it was stopped between download and check.
+            return
+        raise
+    with answer:
+        # A server that knows no ranges sends everything again.
+        goes_on = answer.status == 206 and (answer.headers["Content-Range"] or "").startswith(f"bytes {have}-")
+        have = have if goes_on else 0
+        length = answer.headers["Content-Length"]
+        total = have + int(length) if length else None
+        with (
+            part.open("ab" if goes_on else "wb") as out,
+            tqdm(desc=part.name.removesuffix(".zip.part"), initial=have, total=total, unit="B", unit_scale=True) as bar,
+        ):
+            while block := answer.read(BLOCK):
+                out.write(block)
+                have += len(block)
+                bar.update(len(block))
+    if total is not None and have < total:
+        raise http.client.IncompleteRead(b"", total - have)
+
+
+def _unpack(archive: Path, commit: str, folder: Path, keep: Callable[[str], bool]) -> None:
+    """Check an archive as GitHub makes them, and unpack what is kept. A bad archive is deleted.
+
+    Raises:
+        BadData: it is not whole, of another commit, holds nothing to keep, or a path that leads out of `folder`.
+    """
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            # git writes the commit into the archive's comment.
+            if zipped.comment.decode("ascii", "replace") != commit:
+                raise BadData(f"{archive}: this is not commit {commit}.")
+            members = [member for member in zipped.infolist() if not member.is_dir()]
+            # Every member is read, kept or not: each carries a checksum, and a bad one tells of a bad transfer.
+            kept = 0
+            for member in tqdm(members, f"Unpacking {archive.name.removesuffix('.zip.part')}", unit=" files"):
+                target = _target(member, folder, keep)
+                with zipped.open(member) as source:
+                    if target is None:
+                        while source.read(BLOCK):
+                            pass
+                        continue
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with target.open("wb") as out:
+                        shutil.copyfileobj(source, out, BLOCK)
+                kept += 1
+        if not kept:
+            raise BadData(f"{archive}: none of the files that are used is in it.")
+    except (BadData, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        archive.unlink()
+        raise BadData(f"{error} The download is broken and was deleted: run this again to download anew.") from None
+
+
+def _target(member: zipfile.ZipInfo, folder: Path, keep: Callable[[str], bool]) -> Path | None:
+    """Where a member of an archive goes; None if it is not kept.
+
+    Raises:
+        BadData: it would lie outside `folder`.
+    """
+    # Everything lies in one folder, named after repository and commit.
+    path = PurePosixPath(*PurePosixPath(member.filename).parts[1:])
+    if not keep(str(path)) or stat.S_ISLNK(member.external_attr >> 16):
+        return None
+    parts = path.parts
+    if not parts or member.filename.startswith("/") or any(part == ".." or set(part) & set("\\:") for part in parts):
+        raise BadData(f"{member.filename!r} would be written outside the folder.")
+    return folder.joinpath(*parts)
