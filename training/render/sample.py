@@ -112,7 +112,7 @@ def sample_fingers(rng: np.random.Generator, up: Raised) -> np.ndarray:
     return angles
 
 
-def _segments_apart(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, steps: int = 7) -> np.ndarray:
+def segments_apart(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, steps: int = 7) -> np.ndarray:
     """Least distance (n, m) between segments a-b (n, 3) and c-d (m, 3), to about a millimetre."""
     t = np.linspace(0, 1, steps)
     points = (a[:, None] + t[:, None] * (b - a)[:, None])[:, None]  # (n, 1, steps, 3)
@@ -181,7 +181,7 @@ def solve_thumb(rig: Rig, shape: Shape, fingers: np.ndarray, style: str, onto: i
         points = np.array([bone[:3, 3] for bone in bones])
         pad = 0.35 * points[2] + 0.65 * points[3]
         facing = bones[2][:3, 1] @ out  # the nail looks away from what the pad touches
-        gap = _segments_apart(points[1:3], points[2:4], starts, ends) - room - radius[list(CHAINS[0][1:3])][:, None]
+        gap = segments_apart(points[1:3], points[2:4], starts, ends) - room - radius[list(CHAINS[0][1:3])][:, None]
         return np.concatenate(
             [(pad - spot) / 2, [1.5 * (1 - facing)], (angles - start) / 25, np.minimum(gap + 0.5, 0).ravel() / 1.0]
         )

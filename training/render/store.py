@@ -45,6 +45,7 @@ class Hands:
         start = self.ends[index - 1] if index else 0
         bgra = cv2.imdecode(self.blob[start : self.ends[index]], cv2.IMREAD_UNCHANGED)
         assert bgra is not None
+        bgra[bgra[..., 3] == 0] = 0  # WebP puts there what packs best
         return cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA)
 
     def pictures(self, path: Path | None = None) -> np.ndarray:
