@@ -165,8 +165,10 @@ if wrong:
 else:
     st.success("Not a single picture of this set is wrong.")
 
-about = measured["model"]
-st.caption(
-    f"Model {about['file']}, SHA-256 {about['sha256'][:12]}, commit {about.get('commit', 'unknown')[:12]}, "
-    f"measured by `{measured['command']}`."
-)
+with st.expander("The model, and how it was measured"):
+    about = measured["model"] | {
+        "sha256": measured["model"]["sha256"][:16] + " …",
+        "classes": " ".join(measured["classes"]),
+        "measured by": measured["command"],
+    }
+    st.table(pd.Series(about, name="model"))

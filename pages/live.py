@@ -40,11 +40,11 @@ def show_count() -> None:
     with st.container(key="count"):
         st.metric("Fingers", latest.reading.total if latest and hands else "–")
     if hands:
-        st.caption(" and ".join(f"{hand.side} hand, {hand.confidence:.0%} sure" for hand in hands))
+        st.write(" and ".join(f"{hand.side} hand, {hand.confidence:.0%} sure" for hand in hands))
     elif not stream.state.playing:
-        st.caption("Press Start, let the browser use the camera, and hold up one hand.")
+        st.write("Press Start, let the browser use the camera, and hold up one hand. Nothing is stored.")
     else:
-        st.caption("No hand in sight." if latest else "Waiting for the camera …")
+        st.write("No hand in sight." if latest else "Waiting for the camera …")
     for hand in hands or (None,):
         show_probabilities(hand)
     if latest:

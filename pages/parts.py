@@ -57,10 +57,11 @@ def show_probabilities(hand: Hand | None) -> None:
 def show_reading(image: np.ndarray, reading: Reading, key: str) -> None:
     """Draw a picture with what was read in it, and why: bars and Grad-CAM of any class."""
     picture, why = st.columns([3, 2], gap="medium")
+    if not reading.hands:
+        picture.image(image, width="stretch")
+        why.info("No hand was found in this picture.")
+        return
     with why:
-        if not reading.hands:
-            st.info("No hand was found in this picture.")
-            return
         for hand in reading.hands:
             with st.container(horizontal=True, gap="medium"):
                 st.metric("Fingers", hand.fingers, width="content")
@@ -77,22 +78,30 @@ def show_reading(image: np.ndarray, reading: Reading, key: str) -> None:
             disabled=not gradcam,
             key=f"label {key}",
         )
-    picture.image(draw(image, reading, label=label, gradcam=gradcam), width="stretch")
+    # Of several hands, each has a class told of its own.
+    shown = draw(image, reading, label=None if label == told else label, gradcam=gradcam)
+    picture.image(shown, width="stretch")
+
+
+def is_right(reading: Reading, picture: Path) -> bool:
+    """Whether one hand was found, of the class that the picture's name tells."""
+    return [hand.label for hand in reading.hands] == [truth(picture)]
 
 
 @st.dialog("Reading", width="medium")
-def open_picture(path: Path) -> None:
+def open_picture(picture: Path) -> None:
     """Read a picture of a data set and show it over the page."""
     try:
-        image = decode(path)
+        image = decode(picture)
     except BadImage as error:
         st.error(str(error))
         return
     reading = shared_counter()(image)
-    if label := truth(path):
-        right = [hand.label for hand in reading.hands] == [label]
-        st.badge(f"{'Right' if right else 'Wrong'}: this is {words(label)}", color="green" if right else "red")
-    show_reading(image, reading, path.name)
+    if is_right(reading, picture):
+        st.badge(f"Right: this is {words(truth(picture))}", color="green")
+    else:
+        st.badge(f"Wrong: this is {words(truth(picture))}", color="red")
+    show_reading(image, reading, picture.name)
 
 
 def show_gallery(pictures: Sequence[Path], captions: Sequence[str], key: str) -> Path | None:
@@ -102,7 +111,10 @@ def show_gallery(pictures: Sequence[Path], captions: Sequence[str], key: str) ->
         for picture, caption in zip(pictures, captions, strict=True):
             # The style sheet stretches the button over the picture.
             with st.container(gap=None, key=f"thumbnail {key} {picture.stem}"):
-                st.image(picture, width="stretch", alt=caption)
+                try:
+                    st.image(decode(picture), width="stretch", alt=caption)
+                except BadImage:
+                    st.caption("damaged")
                 if st.button(caption, key=f"{key} {picture}", type="tertiary", width="stretch"):
                     clicked = picture
     return clicked

@@ -5,8 +5,8 @@ from pathlib import Path
 import streamlit as st
 
 from model import shared_counter
-from model.images import decode
-from pages.parts import BUNDLED, DATA, open_picture, show_gallery, truth, words
+from model.images import BadImage, decode
+from pages.parts import BUNDLED, DATA, is_right, open_picture, show_gallery, truth, words
 
 PAGE = 24
 
@@ -18,8 +18,8 @@ def list_pictures(folder: Path, changed: float) -> list[Path]:
 
 
 @st.cache_resource
-def all_told() -> dict[Path, str]:
-    """The class told for each picture that was read so far, for all visitors."""
+def verdicts() -> dict[Path, bool]:
+    """Whether the model is right, for each picture that was read so far, by whichever visitor."""
     return {}
 
 
@@ -44,15 +44,18 @@ pictures = [
 
 if verdict:
     # Whoever leaves in the middle finds what was read so far when back.
-    told = all_told()
-    new = [picture for picture in pictures if picture not in told]
+    right = verdicts()
+    new = [picture for picture in pictures if picture not in right]
     progress = st.empty()
     for done, picture in enumerate(new):
         if done % 50 == 0:
             progress.progress(done / len(new), f"{done:,} of {len(new):,} pictures read")
-        told[picture] = shared_counter()(decode(picture)).hands[0].label
+        try:
+            right[picture] = is_right(shared_counter()(decode(picture)), picture)
+        except BadImage:
+            right[picture] = False
     progress.empty()
-    pictures = [picture for picture in pictures if (told[picture] == truth(picture)) == (verdict == "right")]
+    pictures = [picture for picture in pictures if right[picture] == (verdict == "right")]
 
 pages = -(-len(pictures) // PAGE)
 if pages:

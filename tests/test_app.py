@@ -1,6 +1,7 @@
 """The pages, without a browser, and what happens to the frames of a webcam."""
 
 import asyncio
+import dataclasses
 import json
 import time
 from fractions import Fraction
@@ -67,7 +68,7 @@ def no_session(monkeypatch):
 def test_live_waits_for_its_visitor():
     page = open_page("live")
     assert fingers(page) == "–"
-    assert any("Press Start" in caption.value for caption in page.caption)
+    assert page.markdown[0].value.startswith("Press Start")
     assert len(bars(page)) == 1
     assert [(toggle.label, toggle.value) for toggle in page.toggle] == [
         ("Mirror", True),
@@ -81,7 +82,7 @@ def test_live_tells_what_the_camera_read(monkeypatch):
     monkeypatch.setattr("streamlit_webrtc.webrtc_streamer", lambda *args, **kwargs: stream)
     page = open_page("live")
     assert fingers(page) == "–"
-    assert any("Waiting" in caption.value for caption in page.caption)
+    assert page.markdown[0].value.startswith("Waiting")
 
     image = decode(hand("3L"))
     camera.recv(video_frame(image))
@@ -89,17 +90,17 @@ def test_live_tells_what_the_camera_read(monkeypatch):
     page.toggle[1].set_value(True).run()
     assert camera.gradcam
     assert fingers(page) == str(reading.total)
-    assert f"{reading.hands[0].side} hand" in page.caption[0].value
-    assert "frames a second" in page.caption[1].value
+    assert page.markdown[0].value.startswith(f"{reading.hands[0].side} hand")
+    assert "frames a second" in page.caption[0].value
 
     camera.latest = camera.latest._replace(reading=model.Reading((), 64, 48, 1))
     page.run()
     assert fingers(page) == "–"
-    assert page.caption[0].value == "No hand in sight."
+    assert page.markdown[0].value == "No hand in sight."
 
     camera.latest = camera.latest._replace(when=time.monotonic() - 10)
     page.run()
-    assert any("Waiting" in caption.value for caption in page.caption)
+    assert page.markdown[0].value.startswith("Waiting")
 
 
 def video_frame(image: np.ndarray) -> av.VideoFrame:
@@ -141,40 +142,40 @@ def test_camera_counts_frames_over_a_moving_window(monkeypatch):
 
 
 class Film(MediaStreamTrack):
-    """Frames at 50 a second whose colour tells when they were taken."""
+    """Frames whose colour is their number."""
 
     kind = "video"
-    start: float = 0
+    number = 0
 
     async def recv(self) -> av.VideoFrame:
-        await asyncio.sleep(0.02)
-        self.start = self.start or time.monotonic()
-        age = int(100 * (time.monotonic() - self.start))
-        return video_frame(np.full((48, 64, 3), age, np.uint8))
+        await asyncio.sleep(0.01)
+        self.number += 1
+        return video_frame(np.full((48, 64, 3), self.number, np.uint8))
 
 
 def test_a_slow_reader_drops_frames_and_is_never_behind(monkeypatch):
     film = Film()
-    behind: list[float] = []
+    behind: list[int] = []
 
     def read_slowly(image: np.ndarray) -> model.Reading:
-        behind.append(time.monotonic() - film.start - image[0, 0, 0] / 100)
-        time.sleep(0.2)
-        return model.Reading((), 64, 48, 200)
+        behind.append(film.number - image[0, 0, 0])
+        # As long as ten frames take, however slow this machine is just now.
+        end = film.number + 10
+        while film.number < end and film.readyState == "live":
+            time.sleep(0.001)
+        return model.Reading((), 64, 48, 1)
 
     monkeypatch.setattr(pages.camera, "shared_counter", lambda: read_slowly)
 
-    async def watch() -> int:
+    async def watch() -> None:
         track = AsyncVideoProcessTrack(film, Camera())
-        for _ in range(75):
+        for _ in range(100):
             await track.recv()
         film.stop()
-        return 75
 
-    came = asyncio.run(watch())
-    assert 4 <= len(behind) < came / 4  # five a second of fifty
-    # A queue would be more than a second behind by now.
-    assert max(behind) < 0.3
+    asyncio.run(watch())
+    assert 2 <= len(behind) <= 11
+    assert max(behind) <= 2  # a queue would be 90 behind at the end
 
 
 # Pictures
@@ -202,6 +203,20 @@ def test_one_picture_is_shown_with_its_reading():
     assert not page.dataframe
     page.selectbox[0].set_value("5R").run()
     assert not page.exception
+
+
+def test_of_two_hands_both_are_shown_and_of_none_that(monkeypatch):
+    one = shared_counter()(decode(hand("3L")))
+    two = dataclasses.replace(one, hands=one.hands * 2)
+    none = dataclasses.replace(one, hands=())
+    for reading in two, none:
+        monkeypatch.setattr(model, "shared_counter", lambda reading=reading: lambda image: reading)
+        page = open_page("pictures")
+        page.file_uploader[0].set_value(("hand.png", hand("3L"), "image/png")).run()
+        assert not page.exception
+        assert len(bars(page)) == len(reading.hands)
+        assert bool(page.info) == (not reading.hands)
+        assert page.image
 
 
 def test_a_bad_picture_among_many_loses_nothing():
@@ -271,6 +286,18 @@ def test_a_click_opens_a_sample(data):
     assert not page.exception
     assert fingers(page)
     assert len(bars(page)) == 1
+
+
+def test_a_damaged_sample_says_so_when_opened(data):
+    next((data / "fingers/train").glob("*_0L.png")).write_bytes(hand("0L")[:100])
+    page = open_page("samples")
+    page.segmented_control[0].set_value("train").run()
+    page.segmented_control[1].set_value([0]).run()
+    page.segmented_control[2].set_value("left").run()
+    page.segmented_control[3].set_value("wrong").run()
+    page.button[0].click().run()
+    assert not page.exception
+    assert "damaged" in page.error[0].value
 
 
 def test_without_the_data_set_samples_shows_bundled_ones(tmp_path, monkeypatch):

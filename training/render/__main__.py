@@ -6,7 +6,9 @@ from pathlib import Path
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.render", description="Render hands with their truth.")
-    parser.add_argument("--count", type=int, default=24_000, help="how many hands (default %(default)s)")
+    parser.add_argument(
+        "--count", type=int, default=24_000, help="how many hands, in whole shards of 250 (default %(default)s)"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("data/render/train"), help="folder of the shards (default %(default)s)"
     )

@@ -112,7 +112,7 @@ def sample_fingers(rng: np.random.Generator, up: Raised) -> np.ndarray:
     return angles
 
 
-def _segments_apart(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, steps: int = 5) -> np.ndarray:
+def segments_apart(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, steps: int = 7) -> np.ndarray:
     """Least distance (n, m) between segments a-b (n, 3) and c-d (m, 3), to about a millimetre."""
     t = np.linspace(0, 1, steps)
     points = (a[:, None] + t[:, None] * (b - a)[:, None])[:, None]  # (n, 1, steps, 3)
@@ -130,7 +130,7 @@ THUMB_START = {
     "ring": (5, 35, 20, 15, 20),
 }
 THUMB_LOW = np.array([-15, -15, -20, -5, -5.0])
-THUMB_HIGH = np.array([50, 55, 45, 65, 85.0])
+THUMB_HIGH = np.array([55, 55, 50, 70, 85.0])
 
 
 def solve_thumb(rig: Rig, shape: Shape, fingers: np.ndarray, style: str, onto: int, jitter: np.ndarray) -> np.ndarray:
@@ -181,17 +181,24 @@ def solve_thumb(rig: Rig, shape: Shape, fingers: np.ndarray, style: str, onto: i
         points = np.array([bone[:3, 3] for bone in bones])
         pad = 0.35 * points[2] + 0.65 * points[3]
         facing = bones[2][:3, 1] @ out  # the nail looks away from what the pad touches
-        gap = _segments_apart(points[1:3], points[2:4], starts, ends) - room - radius[list(CHAINS[0][1:3])][:, None]
+        gap = segments_apart(points[1:3], points[2:4], starts, ends) - room - radius[list(CHAINS[0][1:3])][:, None]
         return np.concatenate(
             [(pad - spot) / 2, [1.5 * (1 - facing)], (angles - start) / 25, np.minimum(gap + 0.5, 0).ravel() / 1.0]
         )
 
-    angles = start
-    for _ in range(12):
-        value = misfit(angles)
+    angles, value, caution = start, misfit(start), 0.01
+    for _ in range(25):  # Levenberg-Marquardt: bolder after a step that helped, more cautious after one that did not
         slope = np.stack([(misfit(angles + step) - value) / 0.5 for step in 0.5 * np.eye(5)], 1)
-        step = np.linalg.solve(slope.T @ slope + 0.001 * np.eye(5), -slope.T @ value)
-        angles = np.clip(angles + np.clip(step, -15, 15), THUMB_LOW, THUMB_HIGH)
+        step = np.linalg.solve(slope.T @ slope + caution * np.eye(5), -slope.T @ value)
+        ahead = np.clip(angles + np.clip(step, -15, 15), THUMB_LOW, THUMB_HIGH)
+        there = misfit(ahead)
+        if there @ there < value @ value:
+            helped = value @ value - there @ there
+            angles, value, caution = ahead, there, caution / 4
+            if helped < 1e-3:
+                break
+        else:
+            caution *= 8
     return angles
 
 
@@ -225,8 +232,8 @@ def sample_skin(rng: np.random.Generator, tone: int) -> Skin:
     """The tone's colour a little off, as no two people of one tone are alike."""
     # The scale shows swatches as on a screen; skin in full light reflects less than the lightest of them.
     # Blood shows through light skin; the swatches of the darkest are nearly grey, which no skin is.
-    tint = np.array([[1.06, 0.80, 0.70], [1.0, 0.96, 0.92], [1.9, 1.4, 1.1]])
-    tint = [np.interp(tone, (4, 7, 9), tint[:, channel]) for channel in range(3)]
+    tints = np.array([[1.06, 0.80, 0.70], [1.0, 0.96, 0.92], [1.9, 1.4, 1.1]])
+    tint = [np.interp(tone, (4, 7, 9), channel) for channel in tints.T]
     colour = monk(tone) * 0.72 * tint * np.exp(rng.normal(0, 0.06) + rng.normal(0, (0.025, 0.02, 0.04)))
     waves = np.concatenate([rng.normal(0, 0.12, (8, 3)), rng.uniform(0, 2 * np.pi, (8, 1))], 1)
     return Skin(

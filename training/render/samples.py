@@ -28,7 +28,7 @@ def room(rng: np.random.Generator, size: int) -> np.ndarray:
         colour = np.clip(dark * np.exp(rng.normal(0, 0.5)) * (1 + 0.13 * rng.normal(0, 1, 3)), 0.01, 0.95)
         inside = (x > left) & (x < left + width) & (y > top) & (y < top + height)
         picture[inside] = colour
-    picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.035, 0.09) * size, borderType=cv2.BORDER_REFLECT)
+    picture[:] = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.035, 0.09) * size, borderType=cv2.BORDER_REFLECT)
     if rng.random() < 0.15:  # lamps far away, each a disc of confusion
         for _ in range(rng.integers(4, 14)):
             centre, radius = rng.uniform(0, 1, 2), rng.uniform(0.02, 0.06)
@@ -40,10 +40,10 @@ def room(rng: np.random.Generator, size: int) -> np.ndarray:
 def paste(rgba: np.ndarray, background: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Lays the hand over the background, with a little of a camera's blur and noise."""
     alpha = rgba[..., 3:] / 255
-    picture = rgba[..., :3] * alpha + background * (1 - alpha)
-    picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.35, 0.6))
-    picture += rng.normal(0, rng.uniform(0.5, 2.0), (*picture.shape[:2], 1))
-    return np.clip(np.round(picture), 0, 255).astype(np.uint8)
+    sharp = rgba[..., :3] * alpha + background * (1 - alpha)
+    picture = cv2.GaussianBlur(sharp, (0, 0), rng.uniform(0.35, 0.6))
+    noise = rng.normal(0, rng.uniform(0.5, 2.0), (*picture.shape[:2], 1))
+    return np.clip(np.round(picture + noise), 0, 255).astype(np.uint8)
 
 
 def sample_hand(count: int, right: bool, k: int) -> chance.Hand:

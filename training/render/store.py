@@ -7,7 +7,7 @@ the same bytes however many workers drew it.
 
 import io
 import multiprocessing
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,8 @@ class Hands:
         """One hand (192, 192, 4) uint8 RGBA, straight alpha, black where nothing is; about 2 ms."""
         start = self.ends[index - 1] if index else 0
         bgra = cv2.imdecode(self.blob[start : self.ends[index]], cv2.IMREAD_UNCHANGED)
+        assert bgra is not None
+        bgra[bgra[..., 3] == 0] = 0  # WebP puts there what packs best
         return cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA)
 
     def pictures(self, path: Path | None = None) -> np.ndarray:
@@ -53,16 +55,12 @@ class Hands:
             ready = np.load(path, mmap_mode="r")
             if ready.shape == shape:
                 return ready
-        partial = path.with_suffix(".part") if path is not None else None
-        out = (
-            np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-            if partial is not None
-            else np.empty(shape, np.uint8)
-        )
+        if path is None:
+            return np.stack([self.picture(index) for index in range(len(self))])
+        partial = path.with_suffix(".part")
+        out = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
         for index in range(len(self)):
             out[index] = self.picture(index)
-        if path is None or partial is None:
-            return out
         out.flush()
         partial.rename(path)
         return np.load(path, mmap_mode="r")
@@ -124,34 +122,42 @@ def _start(variant: str) -> None:
     start(variant)
 
 
-def _write(path: Path, drawn: Iterator[tuple[np.ndarray, dict[str, object]]]) -> None:
+def _write(path: Path, hands: list[tuple[np.ndarray, dict[str, object]]]) -> None:
     """Writes one shard under another name, then gives it its own: a shard that has its name is whole."""
-    hands = list(drawn)
-    truth = {
+    arrays: dict[str, np.ndarray] = {
         key: np.array([t[key] for _, t in hands], kind).reshape(-1, *shape) for key, (kind, shape) in TRUTH.items()
     }
+    arrays["webp"] = np.concatenate([webp for webp, _ in hands])
+    arrays["ends"] = np.cumsum([len(webp) for webp, _ in hands])
     buffer = io.BytesIO()
-    np.savez(buffer, webp=np.concatenate([w for w, _ in hands]), ends=np.cumsum([len(w) for w, _ in hands]), **truth)
+    np.savez(buffer, allow_pickle=False, **arrays)
     partial = path.with_suffix(".part")
     partial.write_bytes(buffer.getvalue())
     partial.rename(path)
 
 
 def write(folder: Path, count: int, seed: int, workers: int, variant: str, shard: int = SHARD) -> None:
-    """Renders hands 0 … count of a seed into a folder, skipping the shards that are there."""
+    """Renders hands 0 … count of a seed into a folder, skipping the shards that are there.
+
+    The last shard is filled too, past `count` if need be: a larger count later just adds shards.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    spans = [
-        (folder / f"shard-{k:05d}.npz", range(a, min(a + shard, count))) for k, a in enumerate(range(0, count, shard))
-    ]
+    count = -(-count // shard) * shard
+    spans = [(folder / f"shard-{a // shard:05d}.npz", range(a, a + shard)) for a in range(0, count, shard)]
     missing = [(path, span) for path, span in spans if not path.exists()]
     done = count - sum(len(span) for _, span in missing)
     if not missing:
         return
-    # Mitsuba holds threads and compiled kernels, which a fork would break.
+    # Mitsuba holds threads and compiled kernels, which a fork would break. An executor, unlike a pool, says so
+    # when a worker dies, as it does where LLVM is too old for Mitsuba.
+    spawn = multiprocessing.get_context("spawn")
     with (
-        multiprocessing.get_context("spawn").Pool(workers, _start, (variant,)) as pool,
+        ProcessPoolExecutor(workers, spawn, _start, (variant,)) as pool,
         tqdm(total=count, initial=done, unit="hand", smoothing=0.02) as bar,
     ):
         for path, span in missing:
-            results = pool.imap(_draw, [(seed, index) for index in span], chunksize=5)
-            _write(path, (bar.update() or result for result in results))
+            hands = []
+            for hand in pool.map(_draw, [(seed, index) for index in span], chunksize=5):
+                hands.append(hand)
+                bar.update()
+            _write(path, hands)

@@ -1,0 +1,54 @@
+"""How quick Handful is, and how it compares. One command each:
+
+python -m benchmarks              both of the below (`make bench`)
+python -m benchmarks speed        decoding, reading, drawing, starting up
+python -m benchmarks mediapipe    counts and time beside MediaPipe's, on the same frames, in one run
+
+Machines are noisy, and some are shared: what is compared is timed in turns (A B A B) within one
+run, and medians and ratios are told. Compare numbers of one run, not of two.
+"""
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+
+
+def machine() -> str:
+    """The machine and what runs on it, in one line."""
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux, or a processor without a name
+        cpu = platform.processor() or platform.machine()
+    names = ("numpy", "onnxruntime", "opencv-python-headless", "pillow")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    system = f"{platform.system()} {platform.machine()}"
+    # Others at work on the machine slow all numbers down, and those of many threads most.
+    load = f" (load {os.getloadavg()[0]:.1f})" if hasattr(os, "getloadavg") else ""
+    return f"{cpu}, {os.cpu_count()} cores{load}, {system}, Python {platform.python_version()}, {versions}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its columns as wide as they need: the first one to the left, numbers to the right."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines.insert(1, rule)
+    return "\n".join(
+        "| "
+        + " | ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        + " |"
+        for line in lines
+    )
+
+
+def summary(milliseconds: Sequence[float]) -> dict[str, float]:
+    """5th percentile (what a machine with nothing else to do takes), median and 95th, rounded."""
+    values = np.percentile(milliseconds, (5, 50, 95)).round(2).tolist()
+    return dict(zip(("p5", "median", "p95"), values, strict=True))

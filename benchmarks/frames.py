@@ -1,0 +1,141 @@
+"""Frames whose number of raised fingers is known: each set a folder and a small loader.
+
+A loader gives what its folder holds and nothing where there is none, so that everyone can run the
+benchmark with the sets that they have. The bundled samples are always there; `python -m training data`
+fetches Fingers; the other sets go to data/people/ under the names of their repositories.
+"""
+
+import csv
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# Recordings of HandsDataset kept for validation: nothing is learned from them.
+SESSIONS = ("", "5_", "26_", "35_")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A picture's file, the fingers raised in it, and the run of frames that it belongs to."""
+
+    path: Path
+    total: int
+    session: str = ""
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """A set of frames.
+
+    Attributes:
+        title: what the table calls it.
+        source: whose pictures they are.
+        folder: where they lie, from the root of the project.
+        load: reads the folder: frames in order.
+        limit: how many frames are taken of them, evenly spread. 0: all.
+        favour: the hand fills the picture, which MediaPipe is not made for: it gets these pictures larger,
+            with more contrast and with a border, "edges" or "black" (see `mediapipe.favour`).
+    """
+
+    title: str
+    source: str
+    folder: str
+    load: Callable[[Path], Iterable[Frame]]
+    limit: int = 0
+    favour: str = ""
+
+    def frames(self, root: Path, limit: int = 0) -> list[Frame]:
+        """The frames below `root`, at most `limit` of them (0: as many as the set says); [] without the folder."""
+        folder = root / self.folder
+        found = list(self.load(folder)) if folder.is_dir() else []
+        limit = min((n for n in (limit, self.limit, len(found)) if n), default=0)
+        return [found[i] for i in np.linspace(0, len(found) - 1, limit).round().astype(int)] if found else []
+
+
+def natural(path: Path) -> list:
+    """Sorts one_2.jpg before one_10.jpg."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def fingers(folder: Path) -> Iterable[Frame]:
+    """<uuid>_<0-5><L|R>.png"""
+    return (Frame(path, int(path.stem[-2])) for path in sorted(folder.glob("*_[0-5][LR].png")))
+
+
+def samples(folder: Path) -> Iterable[Frame]:
+    """<0-5><L|R>_<k>.jpg"""
+    return (Frame(path, int(path.name[0])) for path in sorted(folder.glob("[0-5][LR]_*.jpg"), key=natural))
+
+
+def hands_dataset(folder: Path) -> Iterable[Frame]:
+    """images/{train,test}/<session>pic<number>.jpg, with a row a hand in data/{train,test}_labels.csv."""
+    totals: dict[Path, int] = defaultdict(int)
+    for split in "train", "test":
+        with open(folder / f"data/{split}_labels.csv", newline="") as file:
+            for row in csv.DictReader(file):
+                totals[folder / "images" / split / row["filename"]] += int(row["class"][0])
+    # The repository deals the frames of one recording out to train and test: in order of time again.
+    for path in sorted(totals, key=lambda path: path.name):
+        session, pic, _ = path.name.partition("pic")
+        if pic and session in SESSIONS:
+            yield Frame(path, totals[path], session)
+
+
+def sign_language(folder: Path) -> Iterable[Frame]:
+    """Dataset/<digit>/IMG_<number>.JPG: 1-5 are counts, the last 30 people are kept for validation."""
+    for digit in range(1, 6):
+        for path in sorted((folder / f"Dataset/{digit}").glob("IMG_*.JPG"))[120:]:
+            yield Frame(path, digit, str(digit))
+
+
+def finger_counting(folder: Path) -> Iterable[Frame]:
+    """Raw_Images/Human/Set1/<1-5>/<word>_<number>.jpg"""
+    for digit in range(1, 6):
+        for path in sorted((folder / f"Raw_Images/Human/Set1/{digit}").glob("*.jpg"), key=natural):
+            yield Frame(path, digit, str(digit))
+
+
+SETS = {
+    "samples": FrameSet("Rendered samples", "bundled with Handful", "assets/samples", samples, favour="edges"),
+    "fingers": FrameSet(
+        "Fingers test",
+        "kaggle.com/datasets/koryakinp/fingers, CC0",
+        "data/fingers/test",
+        fingers,
+        limit=300,
+        favour="black",
+    ),
+    "webcam": FrameSet(
+        "Webcam frames",
+        "github.com/SubhiH/HandsDataset, Apache-2.0",
+        "data/people/HandsDataset",
+        hands_dataset,
+    ),
+    "signs": FrameSet(
+        "Sign language 1-5",
+        "github.com/ardamavi/Sign-Language-Digits-Dataset, Apache-2.0",
+        "data/people/Sign-Language-Digits-Dataset",
+        sign_language,
+        favour="edges",
+    ),
+    "counting": FrameSet(
+        "Finger counting",
+        "github.com/EPSRC-NUMBERS/Human-Robot_Finger-Counting_Dataset, CC BY-SA 4.0",
+        "data/people/Human-Robot_Finger-Counting_Dataset",
+        finger_counting,
+        limit=300,
+    ),
+}
+
+
+def digest(frames: Iterable[Frame]) -> str:
+    """Names the very frames: 12 hex digits over their names, counts and bytes."""
+    sha = hashlib.sha256()
+    for frame in frames:
+        sha.update(f"{frame.path.name} {frame.total}\n".encode() + frame.path.read_bytes())
+    return sha.hexdigest()[:12]

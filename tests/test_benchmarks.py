@@ -1,0 +1,258 @@
+"""The benchmarks run and count right; how long anything takes is not asserted."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import benchmarks.__main__ as cli
+from benchmarks import ROOT, mediapipe, speed, summary, table
+from benchmarks.frames import SETS, Frame, digest
+from model import Hand, Reading
+
+
+def picture(path, color=100) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (color, color, color)).save(path)
+
+
+# Frames
+
+
+def test_a_set_that_is_not_there_is_empty(tmp_path):
+    assert all(frame_set.frames(tmp_path) == [] for frame_set in SETS.values())
+
+
+def test_bundled_samples_tell_their_fingers():
+    frames = SETS["samples"].frames(ROOT)
+    assert {frame.total for frame in frames} == {0, 1, 2, 3, 4, 5}
+
+
+def test_fingers_are_sampled_evenly(tmp_path):
+    for n in range(12):
+        picture(tmp_path / f"data/fingers/test/{n:02}ab-12_{n // 2}{'LR'[n % 2]}.png")
+    assert [frame.total for frame in SETS["fingers"].frames(tmp_path, 6)] == [0, 1, 2, 3, 4, 5]
+    assert len(SETS["fingers"].frames(tmp_path)) == 12
+
+
+def test_webcam_frames_sum_the_hands_of_the_sessions_kept(tmp_path):
+    data = tmp_path / "data/people/HandsDataset/data"
+    data.mkdir(parents=True)
+    header = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+    row = "{},800,600,{}-hand,1,2,3,4\n"
+    train = [("5_pic00002.jpg", 4), ("5_pic00002.jpg", 5), ("2_pic00001.jpg", 3), ("Hand_0000002.jpg", 5)]
+    test = [("5_pic00001.jpg", 0), ("pic00001.jpg", 2), ("25_pic00001.jpg", 2)]
+    (data / "train_labels.csv").write_text(header + "".join(row.format(*hand) for hand in train))
+    (data / "test_labels.csv").write_text(header + "".join(row.format(*hand) for hand in test))
+    frames = SETS["webcam"].frames(tmp_path)
+    # In order of time within a session, whatever the split.
+    assert [(frame.path.parent.name, frame.path.name, frame.total, frame.session) for frame in frames] == [
+        ("test", "5_pic00001.jpg", 0, "5_"),
+        ("train", "5_pic00002.jpg", 9, "5_"),
+        ("test", "pic00001.jpg", 2, ""),
+    ]
+
+
+def test_sign_language_keeps_the_people_from_the_121st_on(tmp_path):
+    folder = tmp_path / "data/people/Sign-Language-Digits-Dataset/Dataset"
+    for digit in 0, 5:
+        (folder / str(digit)).mkdir(parents=True)
+        for k in range(122):
+            (folder / f"{digit}/IMG_{1000 + k}.JPG").touch()
+    frames = SETS["signs"].frames(tmp_path)
+    assert [(frame.path.name, frame.total) for frame in frames] == [("IMG_1120.JPG", 5), ("IMG_1121.JPG", 5)]
+
+
+def test_finger_counting_is_in_order_of_number(tmp_path):
+    folder = tmp_path / "data/people/Human-Robot_Finger-Counting_Dataset/Raw_Images/Human/Set1"
+    for name in "0/imbk.jpg", "1/one_10.jpg", "1/one_2.jpg", "3/three_1.jpg":
+        picture(folder / name)
+    frames = SETS["counting"].frames(tmp_path)
+    assert [(frame.path.name, frame.total) for frame in frames] == [
+        ("one_2.jpg", 1),
+        ("one_10.jpg", 1),
+        ("three_1.jpg", 3),
+    ]
+
+
+def test_digest_names_the_frames(tmp_path):
+    picture(tmp_path / "a.png")
+    before = digest([Frame(tmp_path / "a.png", 1)])
+    assert re.fullmatch("[0-9a-f]{12}", before)
+    assert digest([Frame(tmp_path / "a.png", 2)]) != before
+    picture(tmp_path / "a.png", 101)
+    assert digest([Frame(tmp_path / "a.png", 1)]) != before
+
+
+# Numbers and tables
+
+
+def test_table_lines_up():
+    assert table(["a", "ms"], [["one", "1.5"], ["b", "10.25"]]).splitlines() == [
+        "| a   |    ms |",
+        "| :-- | ----: |",
+        "| one |   1.5 |",
+        "| b   | 10.25 |",
+    ]
+
+
+def test_summary_is_median_and_tails():
+    assert summary(range(101)) == {"p5": 5, "median": 50, "p95": 95}
+
+
+def test_cases_take_turns():
+    calls = []
+    taken = speed.in_turns({name: lambda name=name: calls.append(name) or len(calls) for name in "ab"}, 3)
+    assert len(taken["a"]) == len(taken["b"]) == 3
+    assert all(set(calls[i : i + 2]) == {"a", "b"} for i in range(0, 8, 2))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_pasted_frames_have_the_size_asked_for(count):
+    pictures = [np.full((5, 5, 3), 10 + 10 * i, np.uint8) for i in range(count)]
+    frame = speed.paste(pictures)
+    assert frame.shape == (480, 640, 3)
+    assert set(np.unique(frame)) == {10 + 10 * i for i in range(count)}
+
+
+@pytest.mark.slow
+def test_speed_is_told(capsys, tmp_path, monkeypatch):
+    run = speed.run
+    monkeypatch.setattr(speed, "run", lambda: run(rounds=1, starts=1, readings=4))
+    assert cli.main(["speed", "--json", str(tmp_path / "speed.json")]) == 0
+    told = json.loads((tmp_path / "speed.json").read_text())["speed"]
+    text = capsys.readouterr().out
+    assert all(f"| {name} " in text for name in told["milliseconds"])
+    assert list(told["readings_a_second"]) == ["1", "2", "4"]
+
+
+# MediaPipe
+
+
+class FakeWorker:
+    """Stands in for MediaPipe: finds what `hands` says, and remembers what it was given."""
+
+    def __init__(self, *_):
+        self.versions = {"mediapipe": "0", "numpy": "0", "opencv": "0"}
+        self.given = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def __call__(self, image, reset):
+        self.given.append((image.shape, reset))
+        found = {"ms": 20.0, "hands": 1, "upright": 2, "distance": 1, "angles": 0}
+        return {"static": found, "tracking": found | {"hands": 0, "upright": 0, "distance": 0}}
+
+
+def counter(image) -> Reading:
+    hand = Hand((0, 0, 8, 8), (0, 0, 8, 8), 1, "left", 1.0, np.zeros(12), np.zeros((12, 2, 2)))
+    return Reading((hand,), 8, 8, 1.0)
+
+
+def test_frames_are_read_by_both(tmp_path):
+    frames = []
+    for name, total, session in ("a", 1, "x"), ("b", 1, "x"), ("c", 2, "y"):
+        picture(tmp_path / f"{name}.png")
+        frames.append(Frame(tmp_path / f"{name}.png", total, session))
+    worker = FakeWorker()
+    measured = mediapipe.measure(mediapipe.read(frames, counter, worker))
+    # One call to warm up; tracking starts anew with each session.
+    assert worker.given == [((8, 8, 3), reset) for reset in (False, True, False, True)]
+    assert (measured["handful"]["accuracy"], measured["handful"]["no_hand"]) == (0.6667, 0)
+    assert measured["static"]["rules"] == {"upright": 0.3333, "distance": 0.6667, "angles": 0}
+    assert (measured["static"]["accuracy"], measured["static"]["rule"]) == (0.6667, "distance")
+    assert (measured["tracking"]["accuracy"], measured["tracking"]["no_hand"]) == (0, 1)
+
+
+@pytest.mark.parametrize("border", ["edges", "black"])
+def test_close_crops_are_made_fit(border):
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[:, 50:] = 90
+    fit = mediapipe.favour(image, border)
+    assert fit.shape == (800, 800, 3)
+    assert fit.dtype == np.uint8
+    assert fit[400, 590].min() == 255  # stretched
+    assert fit[400, 799].min() == (255 if border == "edges" else 0)
+
+
+def test_sets_that_are_missing_are_told(tmp_path, monkeypatch, capsys):
+    picture(tmp_path / "assets/samples/1L_0.jpg")
+    monkeypatch.setattr(mediapipe, "ROOT", tmp_path)
+    monkeypatch.setattr(mediapipe, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(mediapipe, "environment", lambda: None)
+    monkeypatch.setattr(mediapipe, "Worker", FakeWorker)
+    assert cli.main(["mediapipe", "--frames", "3"]) == 0
+    assert not (tmp_path / "results.json").exists()  # a quick look changes no committed numbers
+    assert cli.main(["mediapipe"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["sets"]["samples"]["frames"] == 1
+    assert results["sets"]["webcam"]["frames"] == 0
+    text = capsys.readouterr().out
+    assert "Not here, left out: Fingers test, Webcam frames, Sign language 1-5, Finger counting." in text
+    assert str(tmp_path) not in json.dumps(results)
+
+
+def test_without_mediapipe_the_reason_is_told(tmp_path, monkeypatch, capsys):
+    def no_network(command, **_):
+        raise subprocess.CalledProcessError(1, command, "", "first\nERROR: No matching distribution found")
+
+    monkeypatch.setattr(mediapipe, "ENVIRONMENT", tmp_path / "environment")
+    monkeypatch.setattr(subprocess, "run", no_network)
+    assert cli.main(["mediapipe"]) == 1
+    error = capsys.readouterr().err
+    assert "No comparison with MediaPipe: mediapipe==0.10.21 cannot be installed" in error
+    assert error.endswith("ERROR: No matching distribution found\n")
+
+
+def test_both_are_the_default_and_mediapipe_may_be_missing(tmp_path, monkeypatch, capsys):
+    def missing(limit):
+        raise mediapipe.NoMediaPipe("no network")
+
+    numbers = {"machine": "m", "milliseconds": {}, "readings_a_second": {}, "model_bytes": 1}
+    monkeypatch.setattr(speed, "run", lambda: numbers)
+    monkeypatch.setattr(mediapipe, "run", missing)
+    assert cli.main([]) == 0
+    assert capsys.readouterr().err == "No comparison with MediaPipe: no network\n"
+
+
+def test_a_worker_that_stops_tells_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(mediapipe, "__file__", str(tmp_path / "__init__.py"))
+    (tmp_path / "worker.py").write_text("raise SystemExit('libGL.so.1 is missing')")
+    with pytest.raises(mediapipe.NoMediaPipe, match=re.escape("MediaPipe stopped: libGL.so.1 is missing")):
+        mediapipe.Worker(sys.executable)
+
+
+def test_the_worker_speaks_lines_of_json(tmp_path, monkeypatch):
+    """The real protocol, with a worker that needs no MediaPipe."""
+    monkeypatch.setattr(mediapipe, "__file__", str(tmp_path / "__init__.py"))
+    (tmp_path / "worker.py").write_text(
+        "import json, math, sys\n"
+        "print(json.dumps({'mediapipe': '1'}), flush=True)\n"
+        "while line := sys.stdin.buffer.readline():\n"
+        "    header = json.loads(line)\n"
+        "    pixels = sys.stdin.buffer.read(math.prod(header['shape']))\n"
+        "    print(json.dumps({'sum': sum(pixels), **header}), flush=True)\n"
+    )
+    with mediapipe.Worker(sys.executable) as worker:
+        assert worker.versions == {"mediapipe": "1"}
+        image = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+        assert worker(image, True) == {"sum": 1770, "shape": [4, 5, 3], "reset": True}
+        assert worker(image, False)["reset"] is False
+    assert worker.process.returncode == 0
+
+
+def test_committed_results_have_no_paths():
+    if not mediapipe.RESULTS.exists():
+        pytest.skip("not measured yet")
+    results = json.loads(mediapipe.RESULTS.read_text())
+    assert list(results["sets"]) == list(SETS)
+    assert not re.search(r'"(/|[A-Z]:\\)', mediapipe.RESULTS.read_text())
+    assert mediapipe.report(results)

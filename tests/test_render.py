@@ -1,0 +1,188 @@
+"""Rendered hands: what their truth says is what their geometry shows."""
+
+import itertools
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mitsuba", reason="rendering is for training: pip install -r requirements-train.txt")
+
+from training.render import hand as hands
+from training.render import load
+from training.render.draw import draw_hand
+from training.render.sample import INDEX, LITTLE, MIDDLE, RING, THUMB, USUAL, Hand, sample, segments_apart
+from training.render.scene import start, view_matrix
+from training.render.store import write
+
+
+@pytest.fixture(scope="module")
+def rig():
+    if not (hands.CACHE / "left.glb").exists() and shutil.which("npm") is None:
+        pytest.skip("the hand mesh comes from npm, and npm is not installed")
+    start("scalar_rgb")
+    return hands.load_rig()
+
+
+@pytest.fixture(scope="module")
+def many(rig) -> list[Hand]:
+    return [sample(5, index, rig) for index in range(240)]
+
+
+def heads(rig, hand: Hand) -> np.ndarray:
+    """Where the joints are (26, 3), mm, in the frame of a left hand."""
+    return hands.posed_joints(hands.scaled_joints(rig, hand.shape), hand.pose)[:, :3, 3]
+
+
+def alpha(hand: Hand) -> tuple[np.ndarray, np.ndarray]:
+    """A quick rendering's mask (96, 96), bool, and the hand's box."""
+    picture = draw_hand(hand, seed=0, size=96, samples=4)
+    return picture.rgba[..., 3] > 127, picture.box
+
+
+def test_the_mesh_is_whole(rig):
+    assert rig.weights.sum(1) == pytest.approx(1)
+    assert rig.subdivide.sum(1) == pytest.approx(1)
+    still = hands.Pose(np.zeros((4, 4)), np.zeros(5), np.zeros(2))
+    points, frames = hands.skin(rig, hands.Shape.average(), still)
+    assert points == pytest.approx(rig.subdivide @ rig.points)
+    assert frames == pytest.approx(rig.joints)
+    a, b, c = points[rig.fine_faces].transpose(1, 0, 2)
+    assert np.einsum("ij,ij->", a, np.cross(b, c)) > 0, "faces look inwards"
+
+
+def test_a_seed_is_a_hand_whatever_came_before(rig, many):
+    again = sample(5, 17, rig)
+    assert again.raised == many[17].raised
+    assert np.array_equal(again.pose.thumb, many[17].pose.thumb)
+    one, two = (draw_hand(again, seed=3, size=48, samples=4) for _ in range(2))
+    assert np.array_equal(one.rgba, two.rgba)
+    assert not np.array_equal(sample(6, 17, rig).pose.fingers, again.pose.fingers)
+
+
+def test_every_kind_of_hand_is_drawn(many):
+    assert {hand.count for hand in many} == set(range(6))
+    assert {hand.tone for hand in many} == set(range(1, 11))
+    assert 0.35 < np.mean([hand.right for hand in many]) < 0.65
+    assert 0.35 < np.mean([hand.view.back for hand in many]) < 0.65
+    assert len({hand.raised for hand in many}) >= 28
+    assert all(np.hypot(hand.view.yaw, hand.view.pitch) <= 50 and abs(hand.view.tilt) <= 45 for hand in many)
+    assert 0.5 < np.mean([hand.raised in USUAL[hand.count] for hand in many]) < 0.85
+
+
+def test_raised_fingers_are_up_and_lowered_ones_are_down(rig, many):
+    for hand in many:
+        at = heads(rig, hand)
+        for finger in (INDEX, MIDDLE, RING, LITTLE):
+            knuckle, *_, tip = (at[joint] for joint in hands.CHAINS[finger][1:])
+            steps = np.diff(at[list(hands.CHAINS[finger][1:])], axis=0)
+            reach = np.linalg.norm(tip - knuckle) / np.linalg.norm(steps, axis=1).sum()
+            if hand.raised[finger]:
+                assert reach > 0.97, (hand.raised, finger)
+                assert tip[1] > knuckle[1] + 40
+            else:  # the most open is the index finger of the "OK" ring
+                assert reach < 0.85, (hand.raised, finger)
+                assert tip[1] < knuckle[1] + 20
+        # A raised thumb's tip is out beside the palm, a lowered one's in front of it or at the fist's side.
+        out = at[hands.CHAINS[INDEX][1], 0] - at[hands.CHAINS[THUMB][-1], 0]
+        assert out > 45 if hand.raised[THUMB] else out < 30, (hand.raised, out)
+
+
+def test_a_lowered_thumb_neither_floats_nor_sinks_in(rig, many):
+    bones = [pair for chain in hands.CHAINS[1:] for pair in itertools.pairwise(chain)]
+    end = hands.CHAINS[THUMB][2]
+    room = rig.radii[[bone for bone, _ in bones]] + rig.radii[end]
+    for hand in many:
+        if not hand.raised[THUMB]:
+            at = heads(rig, hand)
+            first, last = (at[[pair[side] for pair in bones]] for side in (0, 1))
+            gaps = segments_apart(at[[end]], at[[hands.CHAINS[THUMB][3]]], first, last)[0] - room
+            assert -6 < gaps.min() < 12, hand.raised  # mm, of bones 8 mm thick
+
+
+@pytest.mark.parametrize("right", [False, True])
+@pytest.mark.parametrize("back", [False, True])
+def test_side_is_what_the_picture_shows(rig, many, right, back):
+    """The left palm's thumb is on the viewer's left; the right palm and the left back are its mirror images."""
+    open_hand = next(hand for hand in many if hand.count == 5)
+    view = replace(open_hand.view, back=back, yaw=0, pitch=0, tilt=0)
+    hand = replace(open_hand, right=right, view=view)
+    mask, box = alpha(hand)
+    thumb_left = right == back
+    # Beside the palm, the box holds nothing but the thumb, on its side.
+    x0, y0, x1, y1 = box.round().astype(int)
+    strip = mask[y0:y1, x0 : x0 + 3], mask[y0:y1, x1 - 3 : x1]
+    lowest = [np.flatnonzero(side.any(1)).max() for side in strip]
+    assert (lowest[0] > lowest[1]) == thumb_left
+    at = heads(rig, hand) @ view_matrix(view).T * ((-1, 1, 1) if right else (1, 1, 1))
+    assert (at[hands.CHAINS[THUMB][-1], 0] < at[hands.CHAINS[LITTLE][-1], 0]) == thumb_left
+
+
+def test_right_is_the_mirror_image_of_left(many):
+    hand = replace(many[3], right=False)
+    view = hand.view
+    mirrored = replace(hand, right=True, view=replace(view, yaw=-view.yaw, tilt=-view.tilt))
+    (left, box), (right, mirrored_box) = alpha(hand), alpha(mirrored)
+    assert (left == right[:, ::-1]).mean() > 0.995
+    assert mirrored_box == pytest.approx(np.array([96 - box[2], box[1], 96 - box[0], box[3]]), abs=1e-3)
+
+
+def test_the_box_is_tight_and_in_the_middle(many):
+    for hand in many[:6]:
+        upright = replace(
+            hand, view=replace(hand.view, yaw=0, pitch=0, tilt=0), pose=replace(hand.pose, wrist=np.zeros(2))
+        )
+        mask, (x0, y0, x1, y1) = alpha(upright)
+        assert (x0 + x1) / 2 == pytest.approx(48, abs=0.1)
+        assert max(x1 - x0, y1 - y0) == pytest.approx(96 / 1.5, abs=0.1)
+        rows = np.flatnonzero(mask.any(1))
+        columns = np.flatnonzero(mask[: int(y1) - 2].any(0))  # the forearm is below
+        assert rows[0] == pytest.approx(y0, abs=1.6)
+        assert columns[0] == pytest.approx(x0, abs=1.6)
+        assert columns[-1] + 1 == pytest.approx(x1, abs=1.6)
+        assert mask[-1].any(), "the forearm leaves the picture"
+
+
+def test_shards_are_the_same_again_and_finished_ones_stay(rig, tmp_path):
+    write(tmp_path, 3, seed=9, workers=1, variant="scalar_rgb", shard=2)
+    first, second = sorted(tmp_path.iterdir())
+    before, drawn = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
+    (tmp_path / "shard-00001.part").write_bytes(b"half a shard, from a run that was stopped")
+    write(tmp_path, 3, seed=9, workers=2, variant="scalar_rgb", shard=2)
+    assert first.stat().st_mtime_ns == before
+    assert second.read_bytes() == drawn
+
+    found = load(tmp_path)
+    assert len(found) == 4
+    assert found.truth["raised"].sum(1).tolist() == found.truth["count"].tolist()
+    for index in range(4):
+        hand = sample(9, index, rig)
+        assert found.truth["raised"][index].tolist() == list(hand.raised)
+        assert found.truth["right"][index] == hand.right
+        assert found.picture(index).shape == (192, 192, 4)
+    kept = found.pictures(tmp_path / "pictures.npy")
+    assert np.array_equal(kept, found.pictures())
+    assert np.array_equal(found.pictures(tmp_path / "pictures.npy"), kept)
+    assert len(load(tmp_path, limit=1)) == 2
+
+
+def test_no_shards_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"python -m training\.render"):
+        load(tmp_path)
+
+
+def test_no_npm_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(RuntimeError, match="install npm"):
+        hands.fetch(tmp_path)
+
+
+def test_npm_without_network_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: "npm")
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "ENOTFOUND"))
+    with pytest.raises(RuntimeError, match="ENOTFOUND"):
+        hands.fetch(tmp_path)
+    assert not list(tmp_path.glob("*.glb"))
