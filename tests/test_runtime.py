@@ -4,11 +4,16 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from model import CLASSES, SIDES, FingerCounter, Hand, Reading, letterbox, shared_counter
+from model import CLASSES, FingerCounter, Hand, Reading, shared_counter, tell
+from model.images import decode
+
+SAMPLES = Path(__file__).parent.parent / "assets/samples"
 
 
 @pytest.fixture(scope="module")
@@ -16,14 +21,19 @@ def counter() -> FingerCounter:
     return FingerCounter()
 
 
-def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+def scene(height: int, width: int, hands: dict[str, tuple[int, int, int]]) -> np.ndarray:
+    """A grey wall, (H, W, 3), with sample hands on it: {name: (x, y, size)}."""
+    picture = np.full((height, width, 3), 128, np.uint8)
+    for name, (x, y, size) in hands.items():
+        sample = decode(SAMPLES / f"{name}.jpg")
+        picture[y : y + size, x : x + size] = cv2.resize(sample, (size, size), interpolation=cv2.INTER_AREA)
+    return picture
 
 
 def hand(probabilities, maps=None) -> Hand:
     """The hand told from probabilities and maps."""
     maps = np.zeros((12, 8, 8), np.float32) if maps is None else maps
-    return FingerCounter._hand((0, 0, 9, 9), (0, 0, 9, 9), np.asarray(probabilities, np.float32), maps)
+    return tell((0, 0, 9, 9), (0, 0, 9, 9), np.asarray(probabilities, np.float32), maps)
 
 
 # The classes
@@ -40,17 +50,15 @@ def test_the_model_was_trained_for_these_classes(counter):
 # A reading of a picture
 
 
-@pytest.mark.parametrize("shape", [(480, 640), (640, 480), (1, 1), (2, 3000), (3000, 2), (128, 128)])
-def test_a_reading(counter, shape):
-    height, width = shape
-    reading = counter(noise(height, width))
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(480, 640, 320), (640, 480, 400), (256, 256, 256), (1080, 1920, 900)]
+)
+def test_a_reading(counter, height, width, size):
+    reading = counter(scene(height, width, {"5L_0": (width - size, height - size, size)}))
     assert (reading.width, reading.height) == (width, height)
     assert reading.milliseconds > 0
     [hand] = reading.hands
-    assert reading.total == hand.fingers
-    assert hand.fingers in range(6)
-    assert hand.side in SIDES
-    assert hand.label in CLASSES
+    assert (hand.fingers, hand.side, reading.total) == (5, "left", 5)
     assert hand.confidence == hand.probabilities[CLASSES.index(hand.label)]
     assert hand.probabilities.shape == (12,)
     assert hand.probabilities.dtype == np.float32
@@ -58,17 +66,48 @@ def test_a_reading(counter, shape):
     assert (hand.probabilities >= 0).all()
 
 
-def test_the_box_is_the_picture_and_the_crop_a_square_around_it(counter):
-    [hand] = counter(noise(480, 640)).hands
-    assert hand.box == (0, 0, 640, 480)
-    assert hand.crop == (0, -80, 640, 560)
-    [hand] = counter(noise(640, 480)).hands
-    assert hand.box == (0, 0, 480, 640)
-    assert hand.crop == (-80, 0, 560, 640)
+@pytest.mark.parametrize("shape", [(480, 640), (1, 1), (2, 3000), (3000, 2), (128, 128)])
+def test_where_no_hand_is_none_is_told(counter, shape):
+    reading = counter(np.full((*shape, 3), 128, np.uint8))
+    assert reading.hands == ()
+    assert reading.total == 0
+    assert (reading.height, reading.width) == shape
+
+
+def test_two_hands_are_told_from_left_to_right_and_add_up(counter):
+    reading = counter(scene(480, 640, {"5L_0": (340, 100, 290), "2R_0": (10, 100, 290)}))
+    assert [hand.fingers for hand in reading.hands] == [2, 5]
+    assert reading.total == 7
+
+
+def test_the_box_lies_around_the_hand_and_the_crop_is_a_square_around_the_box(counter):
+    [hand] = counter(scene(480, 640, {"5R_0": (300, 120, 300)})).hands
+    x0, y0, x1, y1 = hand.box
+    assert 300 <= x0 < x1 <= 600
+    assert 120 <= y0 < y1 <= 420
+    assert max(x1 - x0, y1 - y0) > 150
+    left, top, right, bottom = hand.crop
+    assert right - left == pytest.approx(bottom - top, rel=1e-4)
+    assert right - left == pytest.approx(1.3 * max(x1 - x0, y1 - y0), rel=1e-3)
+    assert (left + right) / 2 == pytest.approx((x0 + x1) / 2, abs=0.1)
+
+
+def test_boxes_stay_inside_the_picture(counter):
+    for name in ("5L_0", "0R_0", "2L_0"):
+        for hand in counter(scene(300, 200, {name: (0, 100, 200)})[120:]).hands:
+            x0, y0, x1, y1 = hand.box
+            assert 0 <= x0 < x1 <= 200
+            assert 0 <= y0 < y1 <= 180
+
+
+def test_a_hand_is_read_alike_wherever_and_however_large_it_is(counter):
+    for x, y, size in ((0, 0, 200), (400, 200, 240), (150, 30, 440)):
+        [hand] = counter(scene(480, 640, {"3R_0": (x, y, size)})).hands
+        assert hand.label == "3R"
 
 
 def test_the_same_picture_gives_the_same_reading_and_stays_as_it_is(counter):
-    picture = noise(120, 160)
+    picture = scene(240, 320, {"4L_0": (50, 0, 240)})
     before = picture.copy()
     first, second = counter(picture), counter(picture)
     np.testing.assert_array_equal(first.hands[0].probabilities, second.hands[0].probabilities)
@@ -76,9 +115,9 @@ def test_the_same_picture_gives_the_same_reading_and_stays_as_it_is(counter):
 
 
 def test_any_memory_layout_is_read_alike(counter):
-    picture = noise(200, 200)
-    expected = counter(np.ascontiguousarray(picture[::2, ::-1])).hands[0].probabilities
-    np.testing.assert_array_equal(counter(picture[::2, ::-1]).hands[0].probabilities, expected)
+    picture = scene(400, 400, {"5L_0": (0, 0, 400)})
+    expected = counter(np.ascontiguousarray(picture[::2, ::-2])).hands[0].probabilities
+    np.testing.assert_array_equal(counter(picture[::2, ::-2]).hands[0].probabilities, expected)
 
 
 @pytest.mark.parametrize(
@@ -107,12 +146,12 @@ def test_total_is_the_fingers_of_all_hands():
 
 
 def test_a_reading_as_json(counter):
-    reading = counter(noise(48, 64))
+    reading = counter(scene(256, 300, {"1L_0": (20, 0, 256)}))
     told = json.loads(json.dumps(reading.to_dict()))
     assert list(told) == ["width", "height", "total", "hands", "ms"]
-    assert (told["width"], told["height"], told["total"]) == (64, 48, reading.total)
+    assert (told["width"], told["height"], told["total"]) == (300, 256, reading.total)
     [hand] = told["hands"]
-    assert hand["box"] == [0, 0, 64, 48]
+    assert hand["box"] == pytest.approx(reading.hands[0].box, abs=0.05)
     assert hand["confidence"] == pytest.approx(reading.hands[0].confidence, abs=1e-4)
     assert list(hand["probabilities"]) == list(CLASSES)
     assert list(hand["probabilities"].values()) == pytest.approx(reading.hands[0].probabilities.tolist(), abs=1e-4)
@@ -140,7 +179,7 @@ def test_the_count_is_sure_where_only_the_side_is_in_doubt():
 
 
 def test_gradcam_is_scaled_to_one(counter):
-    [told] = counter(noise(240, 320)).hands
+    [told] = counter(scene(256, 256, {"2L_0": (0, 0, 256)})).hands
     for label in CLASSES:
         heat = told.gradcam(label)
         assert heat.shape == told.maps.shape[1:]
@@ -166,62 +205,11 @@ def test_gradcam_of_an_unknown_class():
         hand(np.eye(12)[0]).gradcam("6L")
 
 
-# The square that the classifier sees
-
-
-@pytest.mark.parametrize(
-    ("shape", "box"),
-    [
-        ((100, 100), (0, 0, 100, 100)),
-        ((100, 200), (0, -50, 200, 150)),
-        ((200, 100), (-50, 0, 150, 200)),
-        ((3, 6), (0, -1.5, 6, 4.5)),
-    ],
-)
-def test_letterbox(shape, box):
-    square, crop = letterbox(noise(*shape), 64)
-    assert square.shape == (64, 64, 3)
-    assert square.dtype == np.uint8
-    assert crop == pytest.approx(box)
-
-
-def test_letterbox_draws_the_edges_out():
-    picture = np.zeros((100, 200, 3), np.uint8)
-    picture[:50], picture[50:] = (255, 0, 0), (0, 0, 255)
-    square, _ = letterbox(picture, 64)
-    assert (square[:32] == (255, 0, 0)).all()
-    assert (square[32:] == (0, 0, 255)).all()
-
-
-@pytest.mark.parametrize("shape", [(300, 400), (400, 300), (301, 77), (50, 40)])
-def test_the_crop_tells_where_in_the_picture_the_square_is(shape):
-    height, width = shape
-    y, x = int(0.3 * height), int(0.6 * width)
-    reach = max(2, max(shape) // 40)
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[y - reach : y + reach + 1, x - reach : x + reach + 1] = 255
-    square, (x0, y0, x1, y1) = letterbox(picture, 128)
-    rows, columns = np.nonzero(square[..., 0] > 100)
-    assert x0 + (columns.mean() + 0.5) / 128 * (x1 - x0) == pytest.approx(x + 0.5, abs=max(shape) / 128)
-    assert y0 + (rows.mean() + 0.5) / 128 * (y1 - y0) == pytest.approx(y + 0.5, abs=max(shape) / 128)
-
-
 # Many at once
 
 
-def test_classify_reads_many_squares_as_it_reads_each(counter):
-    squares = np.stack([noise(counter.size, counter.size, seed) for seed in range(5)])
-    probabilities, maps = counter.classify(squares)
-    assert probabilities.shape == (5, 12)
-    assert maps.shape[:2] == (5, 12)
-    for index in range(5):
-        alone = counter.classify(squares[index : index + 1])
-        np.testing.assert_allclose(probabilities[index], alone[0][0], atol=1e-5)
-        np.testing.assert_allclose(maps[index], alone[1][0], atol=1e-4)
-
-
 def test_one_counter_serves_many_threads(counter):
-    pictures = [noise(60 + 10 * seed, 100, seed) for seed in range(8)]
+    pictures = [scene(256, 256 + 10 * fingers, {f"{fingers}R_0": (0, 0, 256)}) for fingers in range(6)]
     expected = [counter(picture).hands[0] for picture in pictures]
     with ThreadPoolExecutor(8) as pool:
         for reading, right in zip(pool.map(counter, pictures * 10), expected * 10, strict=True):

@@ -46,8 +46,9 @@ class Reader(nn.Module):
         # For tracing: nothing says how many there are. No hand at all goes the same way.
         torch._check(kept.shape[0] > 0)
         torch._check(kept.shape[0] <= MOST)
+        share: Any = longest / SIZE
         limits = torch.tensor([width, height, width, height])
-        boxes = torch.minimum(torch.relu(torch.mul(boxes[kept], longest / SIZE)), limits)
+        boxes = torch.minimum(torch.relu(boxes[kept] * share), limits)
         squares = around(boxes)
         features = self.classifier.features(scale(cut_out(picture, squares, self.size)))
         probabilities = self.classifier.classify(features).softmax(1)
