@@ -44,7 +44,6 @@ def main() -> None:
 
         page.goto("/")
         page.frame_locator("iframe").get_by_role("button", name="Start").click()
-        page.get_by_text("Show where the model looks").click()
         expect(page.get_by_text("frames a second")).to_be_visible(timeout=WAIT)
         # The film starts coarse, and gets finer as the browser finds that the network can take it.
         page.wait_for_timeout(12_000)

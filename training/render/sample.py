@@ -160,8 +160,8 @@ def solve_thumb(rig: Rig, shape: Shape, fingers: np.ndarray, style: str, onto: i
         spot = (0.55 * head[middle] + 0.45 * head[end]) + out * (radius[middle] + thumb)
     elif style == "side":
         middle = CHAINS[INDEX][2]
-        out = np.array([-1.0, 0, 0])
-        spot = 0.7 * head[middle] + 0.3 * head[CHAINS[INDEX][1]] + out * (radius[middle] + thumb) + (0, -4, 4)
+        out = np.array([-0.72, -0.1, 0.68])
+        spot = 0.55 * head[middle] + 0.45 * head[CHAINS[INDEX][3]] + out * (radius[middle] + thumb)
     elif style == "palm":
         base = CHAINS[onto][1]
         out = np.array([0.0, 0, 1])
