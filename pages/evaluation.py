@@ -55,16 +55,15 @@ def show_mistakes(entries: list[dict], key: str) -> None:
     pictures = [DATA / entry["file"] for entry in entries]
     if all(picture.is_file() for picture in pictures):
         captions = [
-            f"{entry['truth']}, told {entry['predicted']} {entry['probabilities'][entry['predicted']]:.0%}"
+            f"{entry['truth']}, told {entry['predicted']}"
+            + (f" {entry['confidence']:.0%}" if entry["confidence"] else "")
             for entry in entries
         ]
         if clicked := show_gallery(pictures, captions, key):
             open_picture(clicked)
     else:
-        table = pd.DataFrame(entries)
-        table["confidence"] = [entry["probabilities"][entry["predicted"]] for entry in entries]
         st.dataframe(
-            table[["file", "truth", "predicted", "confidence"]],
+            pd.DataFrame(entries)[["file", "truth", "predicted", "confidence"]],
             column_config={"confidence": st.column_config.NumberColumn(format="percent")},
             hide_index=True,
         )
@@ -98,10 +97,17 @@ sets = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in file
 measured = sets[st.selectbox("Measured on", sets, format_func=lambda name: sets[name]["title"])]
 wrong = measured["wrong"]
 
+sided = measured["side_accuracy"] is not None  # some sets tell only the count
 with st.grid(5, min_column_width=130):
-    st.metric("Fingers and side", f"{measured['accuracy']:.2%}", help="Share of pictures whose class is right.")
-    st.metric("Fingers", f"{measured['fingers_accuracy']:.2%}", help="Share of pictures whose count is right.")
-    st.metric("Side", f"{measured['side_accuracy']:.2%}", help="Share of pictures whose side is right.")
+    st.metric(
+        "Total", f"{measured['total_accuracy']:.2%}", help="Share of pictures whose total is right."
+    )
+    st.metric("Fingers", f"{measured['fingers_accuracy']:.2%}", help="Share of hands found whose count is right.")
+    if sided:
+        st.metric("Fingers and side", f"{measured['accuracy']:.2%}", help="Share of hands whose class is right.")
+        st.metric("Side", f"{measured['side_accuracy']:.2%}", help="Share of hands found whose side is right.")
+    st.metric("Found", f"{measured['recall']:.2%}", help="Share of the hands that are found (IoU of 0.5 or more).")
+    st.metric("Truly hands", f"{measured['precision']:.2%}", help="Share of what is found that is a hand.")
     st.metric(
         "Calibration error",
         f"{measured['ece']:.2%}",
@@ -112,12 +118,13 @@ with st.grid(5, min_column_width=130):
 st.header("Confusion")
 # What can be compared: its name, its counts, its labels, and which of them a class has.
 views: dict[str, tuple[list[list[int]], list[str], Callable[[str], str]]] = {
-    "12 classes": (measured["confusion"], measured["classes"], str),
     "Fingers": (measured["fingers_confusion"], list("012345"), lambda label: label[0]),
-    "Side": (measured["side_confusion"], list(SIDES), lambda label: SIDES["LR".index(label[1])]),
 }
+if sided:
+    views["12 classes"] = (measured["confusion"], measured["classes"], str)
+    views["Side"] = (measured["side_confusion"], list(SIDES), lambda label: SIDES["LR".index(label[1])])
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-    view = st.segmented_control("Compare", list(views), default="12 classes", required=True)
+    view = st.segmented_control("Compare", list(views), default="12 classes" if sided else "Fingers", required=True)
     shares = st.toggle("Shares, not counts")
 matrix, labels, part = views[view]
 left, right = st.columns([3, 2], gap="medium")
@@ -141,7 +148,9 @@ with right:
     else:
         count = matrix[labels.index(cell[0])][labels.index(cell[1])]
         st.write(f"**{cell[0]}**, but told **{cell[1]}**: {count:,}.")
-        entries = [entry for entry in wrong if (part(entry["truth"]), part(entry["predicted"])) == cell]
+        # Missed hands have no class that was told, and no cell.
+        misread = [entry for entry in wrong if entry["probabilities"]]
+        entries = [entry for entry in misread if (part(entry["truth"]), part(entry["predicted"])) == cell]
         if entries:
             show_mistakes(entries[:SHOWN], "cell")
 

@@ -24,6 +24,7 @@ from model.images import decode
 from model.overlay import draw
 from pages.camera import Camera
 from tests.drawn import draw_hand, write_fingers
+from training.data.frames import Frame
 from training.evaluate import measure
 
 PAGES = Path(__file__).parent.parent / "pages"
@@ -321,16 +322,20 @@ def test_nothing_measured_says_so(tmp_path, monkeypatch):
 def measured(data, tmp_path, monkeypatch) -> dict:
     """Measures of the small data set: every 3L is told 2L, all else is right."""
     files = sorted((data / "fingers/test").iterdir())
-    truth = np.array([CLASSES.index(path.stem[-2:]) for path in files])
-    told = np.where(truth == CLASSES.index("3L"), CLASSES.index("2L"), truth)
-    probabilities = np.full((len(files), 12), 0.01)
-    probabilities[np.arange(len(files)), told] = 0.89
+    readings = []
+    for path in files:
+        there, told = path.stem[-2:], "2L" if path.stem[-2:] == "3L" else path.stem[-2:]
+        frame = Frame(np.zeros((9, 9, 3), np.uint8), np.float32([[0, 0, 9, 9]]), np.array([CLASSES.index(there)]))
+        probabilities = np.full(12, 0.01, np.float32)
+        probabilities[CLASSES.index(told)] = 0.89
+        hand = model.tell((0, 0, 9, 9), (0, 0, 9, 9), probabilities, np.zeros((12, 8, 8), np.float32))
+        readings.append((path.relative_to(data).as_posix(), frame, (hand,)))
     metrics = {
         "set": "fingers-test",
         "title": "Small",
         "command": "python -m training evaluate",
         "model": {"file": "handful.onnx", "sha256": "0" * 64},
-        **measure(truth, told, probabilities, [path.relative_to(data).as_posix() for path in files]),
+        **measure(readings),
     }
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/fingers-test.json").write_text(json.dumps(metrics))
@@ -341,9 +346,12 @@ def measured(data, tmp_path, monkeypatch) -> dict:
 def test_evaluation_shows_what_was_measured(measured):
     page = open_page("evaluation")
     assert {metric.label: metric.value for metric in page.metric} == {
+        "Total": "91.67%",
         "Fingers and side": "91.67%",
         "Fingers": "91.67%",
         "Side": "100.00%",
+        "Found": "100.00%",
+        "Truly hands": "100.00%",
         "Calibration error": f"{measured['ece']:.2%}",
         "Pictures": "36",
     }

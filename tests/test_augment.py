@@ -12,7 +12,7 @@ def batch(n=24):
     rng = np.random.default_rng(0)
     targets = torch.arange(n) % 12
     grey = torch.from_numpy(np.stack([draw_hand(CLASSES[t], rng) for t in targets]))
-    return torch.stack([grey, (grey > 100) * 255], 1).to(torch.uint8), targets
+    return torch.stack([grey, grey, grey, (grey > 100) * 255], 1).to(torch.uint8), targets
 
 
 def test_pictures_come_out_as_the_network_takes_them():
@@ -51,7 +51,7 @@ def test_another_background_leaves_the_hand():
     torch.manual_seed(0)
     images, _ = batch()
     x = images.float() / 255
-    picture, mask = x[:, :1].expand(-1, 3, -1, -1), x[:, 1:]
+    picture, mask = x[:, :3], x[:, 3:]
     placed = torch.lerp(Augment().room(picture), picture, mask)
     assert torch.equal(placed[mask.expand_as(placed) == 1], picture[mask.expand_as(placed) == 1])
     assert (placed - picture)[mask.expand_as(placed) == 0].abs().mean() > 0.1
@@ -59,4 +59,19 @@ def test_another_background_leaves_the_hand():
 
 def test_plain_only_scales():
     images, _ = batch()
-    assert torch.allclose(plain(images)[:, 2] * 127.5 + 127.5, images[:, 0].float(), atol=1e-3)
+    assert torch.allclose(plain(images, 128)[:, 2] * 127.5 + 127.5, images[:, 0].float(), atol=1e-3)
+    assert plain(images, 96).shape == (24, 3, 96, 96)
+
+
+def test_rooms_are_put_behind_hands_never_before_them():
+    torch.manual_seed(0)
+    images, _ = batch()
+    augment = Augment()
+    augment.rooms = torch.full((2, 3, 144, 144), 255, dtype=torch.uint8)
+    x = images.float() / 255
+    walls = augment.room(x[:, :3])
+    assert 4 < sum(bool((wall == 1).all()) for wall in walls) < 24, "photographs and plain walls take turns"
+
+
+def test_a_mirrored_hand_without_a_side_still_has_none():
+    assert mirror(torch.tensor([0, 11, 12, 17])).tolist() == [6, 5, 12, 17]

@@ -11,8 +11,9 @@ import torch
 
 from model import CLASSES
 from tests.drawn import draw_hand, write_fingers
-from training.data import Hands, fingers, split_groups
-from training.data.fingers import BadData, Fingers, fetch, label_of, prepare, summary
+from training.data import Crops, Hands, fingers
+from training.data.fingers import Fingers, fetch, label_of, prepare, split_groups, summary
+from training.data.frames import BadData, crops
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_near_duplicates_stay_on_one_side(folder):
         copy = cv2.imread(str(first), cv2.IMREAD_GRAYSCALE)
         cv2.imwrite(str(first.with_name(f"copy{i}_{first.stem[-2:]}.png")), np.roll(copy, i, axis=1))
     pictures = Fingers(folder, "train")
-    groups = pictures.groups()
+    groups = pictures.groups
     alike = [i for i, file in enumerate(pictures.files) if file == first or file.name.startswith("copy")]
     assert len(set(groups[alike])) == 1
     assert len(set(groups)) > 5
@@ -154,10 +155,41 @@ def test_validation_takes_whole_groups():
     assert (kept == split_groups(groups, 0.1)).all()
 
 
+def test_a_frame_has_the_hand_in_its_box(folder):
+    frame = Fingers(folder, "train").frame(5)
+    assert frame.image.shape == (128, 128, 3)
+    x0, y0, x1, y1 = frame.boxes[0].astype(int)
+    assert (frame.mask[y0:y1, x0:x1] > 127).sum() == (frame.mask > 127).sum() > 500
+    assert x1 - x0 < 120
+
+
+def test_a_crop_holds_the_hand_in_the_middle(folder):
+    pictures, targets, boxes, _ = crops(Fingers(folder, "train"), 96, folder / "cache")
+    assert pictures.shape == (24, 4, 96, 96)
+    assert sorted(targets) == sorted(Fingers(folder, "train").targets.tolist())
+    for picture, (x0, y0, x1, y1) in zip(pictures, boxes, strict=True):
+        assert max(x1 - x0, y1 - y0) == pytest.approx(96 / 1.3, abs=0.01)
+        mask = picture[3] > 127
+        rows, columns = np.nonzero(mask)
+        assert (columns.min(), columns.max() + 1) == pytest.approx((x0, x1), abs=2)
+        assert (rows.min(), rows.max() + 1) == pytest.approx((y0, y1), abs=2)
+
+
 def test_train_and_validation_share_no_picture(tmp_path):
-    data = Hands(str(write_fingers(tmp_path / "fingers", train=10, test=1)), validation=0.2)
+    write_fingers(tmp_path / "fingers", train=30, test=1)
+    data = Hands({"fingers": 120}, str(tmp_path))
     data.prepare_data()
     data.setup("fit")
     assert len(data.val) > 0
-    assert set(data.train.indices).isdisjoint(data.val.indices)
-    assert len(data.train) + len(data.val) == 120
+    assert set(data.train.rows).isdisjoint(data.val.rows)
+    assert len(data.train) + len(data.val) == 360
+
+
+def test_a_batch_of_crops_comes_from_all_sources():
+    pictures = [np.full((3, 4, 8, 8), value, np.uint8) for value in (1, 2)]
+    mixed = Crops(
+        [(pictures[0], np.array([0, 1, 2]), np.array([2, 0])), (pictures[1], np.array([13, 14, 15]), np.array([1]))]
+    )
+    images, targets = mixed.__getitems__([2, 0, 1])
+    assert images[:, 0, 0, 0].tolist() == [2, 1, 1]
+    assert targets.tolist() == [14, 2, 0]

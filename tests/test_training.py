@@ -20,14 +20,15 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_fingers(tmp_path_factory.mktemp("data") / "fingers", train=30, test=4)
+    """A data folder with the Fingers layout in it."""
+    return write_fingers(tmp_path_factory.mktemp("data") / "fingers", train=30, test=4).parent
 
 
 def arguments(folder, run, *more):
     """`fit` at a size that takes seconds."""
     return [
         "fit", "--config", str(ROOT / "training" / "fingers.yaml"),
-        "--data.folder", str(folder), "--data.batch_size", "60", "--data.validation", "0.2",
+        "--data.folder", str(folder), "--data.batch_size", "60", "--data.sources", "{fingers: 288}",
         "--model.small", "32", "--model.augment.init_args.size", "48",
         "--model.network.init_args.widths", "[8,16,24,32]",
         "--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run),
@@ -48,10 +49,18 @@ def test_from_pictures_to_a_model_that_reads(folder, tmp_path, monkeypatch, caps
     assert told["val/accuracy"].dropna().between(0, 1).all()
     assert told["train/loss"].notna().sum() == 2 * 4, "two epochs of 288 pictures, 60 at a time"
 
-    main(["export", "--checkpoint", str(tmp_path / "best.ckpt"), "--output", str(tmp_path / "hand.onnx")])
+    finder = [
+        "finder", *arguments(folder, tmp_path / "finder")[:2], str(ROOT / "training/finder.yaml"),
+        *arguments(folder, tmp_path / "finder")[3:5], "--data.sources", "[fingers]", "--data.scenes", "64",
+        "--data.batch_size", "32", "--data.workers", "0",
+        *arguments(folder, tmp_path / "finder")[15:],
+    ]  # fmt: skip
+    main(finder)
+    about = ["--finder", str(tmp_path / "finder/best.ckpt"), "--classifier", str(tmp_path / "best.ckpt")]
+    main(["export", *about, "--output", str(tmp_path / "hand.onnx")])
     main(["evaluate", "--folder", str(folder), "--model", str(tmp_path / "hand.onnx"), "--output", str(tmp_path)])
-    assert re.search(r"\d+ of 48 right in 12 classes", capsys.readouterr().out)
-    assert FingerCounter(tmp_path / "hand.onnx").metadata["training commit"] != ""
+    assert re.search(r"fingers-test: \d+ of 48 right", capsys.readouterr().out)
+    assert len(FingerCounter(tmp_path / "hand.onnx").metadata["training commit"]) >= 40
 
 
 def test_a_stopped_training_goes_on_from_its_last_epoch(folder, tmp_path, monkeypatch):
@@ -105,8 +114,8 @@ def test_without_data_the_way_to_it_is_told(tmp_path):
 
 
 def test_without_a_checkpoint_the_way_to_one_is_told(tmp_path):
-    with pytest.raises(SystemExit, match="training fit"):
-        main(["export", "--checkpoint", str(tmp_path / "none.ckpt")])
+    with pytest.raises(SystemExit, match="training finder fit"):
+        main(["export", "--finder", str(tmp_path / "none.ckpt")])
 
 
 def test_the_shapes_are_those_that_the_network_states():
