@@ -24,7 +24,8 @@ render: .venv/.test
 	$(PY) -m training.render --count $(N)
 
 train: .venv/.test
-	$(PY) -m training fit --config training/fingers.yaml
+	$(PY) -m training finder fit --config training/finder.yaml
+	$(PY) -m training fit --config training/handful.yaml
 
 evaluate: .venv/.test
 	$(PY) -m training evaluate

@@ -121,7 +121,7 @@ def test_a_folder_at_hand_is_taken_and_summed_up(folder, tmp_path, monkeypatch, 
     test = next(file for file in sorted((folder / "test").iterdir()) if file.stem[-2:] == train[0].stem[-2:])
     shutil.copyfile(train[0], test)
     monkeypatch.setattr(fingers, "PICTURES", {"train": 24, "test": 12})
-    prepare(tmp_path / "data", fingers=folder)
+    prepare(tmp_path / "data", folder)
     told = capsys.readouterr().out
     assert "train: 24\ntest: 12\na class: 2 / 1" in told
     assert "test pictures also in train: 1" in told

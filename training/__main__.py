@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, Model
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from training.classifier import Classifier
-from training.data import Hands
-from training.data.fingers import BadData, prepare
+from training.data import Hands, prepare
+from training.data.frames import BadData
 from training.data.scenes import Frames
 from training.evaluate import evaluate
 from training.export import export

@@ -33,7 +33,7 @@ class Augment(nn.Module):
         tilt: float = 40,
         zoom: tuple[float, float] = (0.8, 1.25),
         shift: float = 0.08,
-        background: float = 0.9,
+        background: float = 0.75,
         colour: float = 0.5,
         erase: float = 0.25,
     ):

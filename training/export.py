@@ -43,7 +43,7 @@ class Reader(nn.Module):
         longest = torch.sym_max(height, width)
         picture = image.permute(2, 0, 1)[None].float()
         scores, boxes = hands(self.finder(scale(fit(picture, height, width, longest)))[0])
-        kept = torch.nonzero(scores > THRESHOLD)[:, 0]
+        kept = torch.nonzero((scores > THRESHOLD) & ~doubles(boxes))[:, 0]
         # For tracing: nothing says how many there are. No hand at all goes the same way.
         torch._check(kept.shape[0] > 0)
         torch._check(kept.shape[0] <= MOST)
@@ -54,6 +54,15 @@ class Reader(nn.Module):
         features = self.classifier.features(scale(cut_out(picture, squares, self.size)))
         probabilities = self.classifier.classify(features).softmax(1)
         return boxes, squares, scores[kept], probabilities, self.classifier.gradcam(features)
+
+
+def doubles(boxes: Tensor) -> Tensor:
+    """Which boxes (K, 4), the surest first, lie for more than half in a surer one: (K,) bool."""
+    low, high = torch.maximum(boxes[:, None, :2], boxes[:, :2]), torch.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    shared = (high - low).clamp_min(0).prod(2)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    inside = shared / torch.minimum(area[:, None], area) > 0.5
+    return torch.tril(inside, diagonal=-1).any(1)
 
 
 def fit(picture: Tensor, height: Any, width: Any, longest: Any) -> Tensor:

@@ -1,5 +1,6 @@
 """What the classifier learns from: crops of hands from one or many sources, dealt out in batches."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,8 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
+from training.data import counting, digits, webcam
+from training.data import fingers as fingers_source
 from training.data.counting import FingerCounting
 from training.data.digits import SignLanguageDigits
 from training.data.fingers import Fingers
@@ -17,6 +20,11 @@ from training.data.places import places
 from training.data.rendered import Rendered
 from training.data.webcam import HandsDataset
 
+PEOPLE: dict[str, Callable[[Path], Frames]] = {
+    "Sign-Language-Digits-Dataset": SignLanguageDigits,
+    "Human-Robot_Finger-Counting_Dataset": FingerCounting,
+    "HandsDataset": HandsDataset,
+}
 SIZE = 144  # of a crop: a little more than the classifier sees, so that turning it leaves no corner empty
 
 
@@ -39,6 +47,23 @@ def open_source(name: str, folder: Path) -> Frames | Fingers:
         case "rendered":
             return Rendered(folder / "render" / "train")
     raise ValueError(f"{name!r} is no source: fingers, digits, counting, webcam, rendered.")
+
+
+def prepare(folder: Path = Path("data"), fingers: Path | None = None, people: bool = True) -> None:
+    """Fetch the data sets that are not there yet, check them, say what is in them.
+
+    Args:
+        folder: where they go.
+        fingers: a copy of Kaggle Fingers that you have; it is not downloaded then.
+        people: also the three sets of people's hands, from their public repositories.
+    """
+    fingers_source.prepare(folder / "fingers", fingers)
+    for module, (name, kind) in zip((digits, counting, webcam), PEOPLE.items(), strict=True) if people else ():
+        place = folder / "people" / name
+        if not place.is_dir():
+            module.fetch(place)
+        source = kind(place)
+        print(f"{name}: {len(source):,} pictures, {int(source.validation.sum()):,} of them kept for validation")
 
 
 class Crops(Dataset):

@@ -234,14 +234,9 @@ def summary(folder: Path) -> dict:
     }
 
 
-def prepare(folder: Path = Path("data/fingers"), fingers: Path | None = None) -> None:
-    """Fetch Fingers if it is not there yet, check it, say what is in it.
-
-    Args:
-        folder: where it goes.
-        fingers: a copy of the data set that you have; nothing is downloaded then.
-    """
-    if fingers or not all((folder / split).is_dir() for split in PICTURES):
-        fetch(folder, fingers)
+def prepare(folder: Path, source: Path | None = None) -> None:
+    """Fetch Fingers into `folder` if it is not there yet, check it, say what is in it."""
+    if source or not all((folder / split).is_dir() for split in PICTURES):
+        fetch(folder, source)
     for name, value in summary(folder).items():
         print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")
