@@ -253,7 +253,7 @@ def render(
     view: View,
     seed: int,
     size: int = SIZE,
-    samples: int = 16,
+    samples: int = 9,
     margin: float = 0.25,
 ) -> Picture:
     """Renders a posed left hand, or its mirror image.
