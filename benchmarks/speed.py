@@ -1,5 +1,6 @@
 """How long things take: every case in turns, some rounds of all, so that noise falls on all alike."""
 
+import os
 import subprocess
 import sys
 import time
@@ -35,11 +36,16 @@ def jpeg(image: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
 
 
-def elapsed(call: Callable[[], object]) -> float:
-    """Milliseconds that a call takes."""
-    start = time.perf_counter()
+def elapsed(call: Callable[[], object]) -> tuple[float, float]:
+    """Milliseconds that pass in a call, and those of CPU that it takes, its child processes' too."""
+    start, cpu = time.perf_counter(), cpu_time()
     call()
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (time.perf_counter() - start), 1000 * (cpu_time() - cpu)
+
+
+def cpu_time() -> float:
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def python(*arguments: str) -> str:
@@ -48,13 +54,13 @@ def python(*arguments: str) -> str:
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
-def in_turns(cases: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def in_turns(cases: dict[str, Callable], rounds: int) -> dict[str, list]:
     """Call every case `rounds` times in turns, A B C B A C, after one call each that is not counted.
 
     Every round has an order of its own: in a fixed one the same case would always be the one that
     a busy machine interrupts.
     """
-    taken: dict[str, list[float]] = {name: [] for name in cases}
+    taken: dict[str, list] = {name: [] for name in cases}
     names = list(cases)
     random = Random(0)
     for number in range(rounds + 1):
@@ -84,11 +90,11 @@ def run(rounds: int = 50, starts: int = 7, readings: int = 40) -> dict:
     counter = FingerCounter()
     read = [counter(frame) for frame in one]
 
-    def each(items: list, call: Callable) -> Callable[[], float]:
+    def each(items: list, call: Callable) -> Callable[[], tuple[float, float]]:
         """A case: the next of the items at every turn, so that none is told by heart."""
         turn = iter(range(sys.maxsize))
 
-        def case() -> float:
+        def case() -> tuple[float, float]:
             item = items[next(turn) % len(items)]
             return elapsed(lambda: call(item))
 
@@ -107,11 +113,14 @@ def run(rounds: int = 50, starts: int = 7, readings: int = 40) -> dict:
     )
     times |= in_turns({"decode JPEG 12 MP": each(photos, decode)}, max(1, rounds // 5))
     # New processes; the files are in the system's cache, as after any earlier start.
-    timed = "import time; start = time.perf_counter(); import model; print(1000 * (time.perf_counter() - start))"
+    timed = (
+        "import time; start, cpu = time.perf_counter(), time.process_time(); import model; "
+        "print(1000 * (time.perf_counter() - start), 1000 * (time.process_time() - cpu))"
+    )
     times |= in_turns(
         {
             "start Python, nothing else": lambda: elapsed(lambda: python("-c", "")),
-            "import model": lambda: float(python("-c", timed)),
+            "import model": lambda: tuple(map(float, python("-c", timed).split())),
             "python -m model PICTURE": lambda: elapsed(lambda: python("-m", "model", str(files[0]))),
         },
         starts,
@@ -121,7 +130,7 @@ def run(rounds: int = 50, starts: int = 7, readings: int = 40) -> dict:
     work = [one[i % len(one)] for i in range(readings)]
 
     def second(callers: ThreadPoolExecutor) -> Callable[[], float]:
-        return lambda: 1000 * len(work) / elapsed(lambda: list(callers.map(counter, work)))
+        return lambda: 1000 * len(work) / elapsed(lambda: list(callers.map(counter, work)))[0]
 
     pools = {str(n): ThreadPoolExecutor(n) for n in THREADS}
     rates = in_turns({n: second(pool) for n, pool in pools.items()}, max(1, rounds // 10))
@@ -129,7 +138,8 @@ def run(rounds: int = 50, starts: int = 7, readings: int = 40) -> dict:
         pool.shutdown()
     return {
         "machine": machine(),
-        "milliseconds": {name: summary(values) for name, values in times.items()},
+        "milliseconds": {name: summary([passed for passed, _ in taken]) for name, taken in times.items()},
+        "cpu_milliseconds": {name: summary([cpu for _, cpu in taken]) for name, taken in times.items()},
         "readings_a_second": {n: round(float(np.median(values)), 1) for n, values in rates.items()},
         "model_bytes": Path(MODEL).stat().st_size,
     }
@@ -137,13 +147,15 @@ def run(rounds: int = 50, starts: int = 7, readings: int = 40) -> dict:
 
 def report(results: dict) -> str:
     """The results as one table."""
-    columns = ("p5", "median", "p95")
-    rows = [[name, *(f"{ms[column]:.2f}" for column in columns)] for name, ms in results["milliseconds"].items()]
+    rows = []
+    for name, passed in results["milliseconds"].items():
+        cpu = results["cpu_milliseconds"][name]
+        rows.append([name, f"{passed['median']:.2f}", f"{passed['p95']:.2f}", f"{cpu['median']:.2f}"])
     rate = ", ".join(f"{n}: {value:.0f}" for n, value in results["readings_a_second"].items())
     return "\n\n".join(
         [
             results["machine"],
-            table(["One thread, ms", *columns], rows),
+            table(["One thread, ms", "median", "p95", "median of CPU"], rows),
             f"Readings a second by threads that share one counter: {rate}. "
             f"Model file: {results['model_bytes'] / 1e6:.2f} MB.",
         ]

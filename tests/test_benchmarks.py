@@ -148,7 +148,7 @@ class FakeWorker:
 
     def __call__(self, image, reset):
         self.given.append((image.shape, reset))
-        found = {"ms": 20.0, "hands": 1, "upright": 2, "distance": 1, "angles": 0}
+        found = {"ms": 20.0, "cpu_ms": 30.0, "hands": 1, "upright": 2, "distance": 1, "angles": 0}
         return {"static": found, "tracking": found | {"hands": 0, "upright": 0, "distance": 0}}
 
 
@@ -216,7 +216,7 @@ def test_both_are_the_default_and_mediapipe_may_be_missing(tmp_path, monkeypatch
     def missing(limit):
         raise mediapipe.NoMediaPipe("no network")
 
-    numbers = {"machine": "m", "milliseconds": {}, "readings_a_second": {}, "model_bytes": 1}
+    numbers = {"machine": "m", "milliseconds": {}, "cpu_milliseconds": {}, "readings_a_second": {}, "model_bytes": 1}
     monkeypatch.setattr(speed, "run", lambda: numbers)
     monkeypatch.setattr(mediapipe, "run", missing)
     assert cli.main([]) == 0

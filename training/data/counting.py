@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from training.data.frames import SIDELESS, BadData, Frame, Frames, fetch_archive, hand_box, largest, read_rgb, soften
+from training.data.frames import SIDELESS, BadData, Frame, Frames, fetch_archive, largest, one_hand, read_rgb, soften
 
 REPOSITORY = "EPSRC-NUMBERS/Human-Robot_Finger-Counting_Dataset"
 COMMIT = "a5e69055cd723f1521f06aba3d7d5013a0ddbb1b"
@@ -55,8 +55,7 @@ class FingerCounting(Frames):
     def frame(self, index: int) -> Frame:
         image = read_rgb(self.files[index])
         mask, skin = hand_mask(image, self.wall)
-        target = SIDELESS + int(self.files[index].parent.name)
-        return Frame(image, hand_box(mask, skin)[None], np.array([target]), mask)
+        return one_hand(image, mask, SIDELESS + int(self.files[index].parent.name), skin)
 
 
 def hand_mask(image: np.ndarray, wall: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,12 +14,14 @@ import cv2
 import numpy as np
 
 from model import CLASSES
-from training.data.frames import Frame, Frames, fetch_archive, hand_box, largest, read_rgb, soften
+from training.data.frames import Frame, Frames, fetch_archive, largest, one_hand, read_rgb, soften
 
 REPOSITORY = "ardamavi/Sign-Language-Digits-Dataset"
 COMMIT = "306fffc703199e5986ab003935914b72483733ec"
 # People from this place in the order of names are kept for validation.
 VALIDATION = 120
+# Pictures that lie in the folder of another number than the fingers they show.
+MISPLACED = {"IMG_5176.JPG": 3}
 
 
 class SignLanguageDigits(Frames):
@@ -54,34 +56,37 @@ class SignLanguageDigits(Frames):
         self.validation = np.array(people) >= VALIDATION
 
     def frame(self, index: int) -> Frame:
-        image = read_rgb(self.files[index])
-        mask = hand_mask(image)
-        target = CLASSES.index(f"{self.files[index].parent.name}R")
-        return Frame(image, hand_box(mask)[None], np.array([target]), mask)
+        file = self.files[index]
+        image = read_rgb(file)
+        fingers = MISPLACED.get(file.name, file.parent.name)
+        return one_hand(image, hand_mask(image), CLASSES.index(f"{fingers}R"))
 
 
 def hand_mask(image: np.ndarray) -> np.ndarray:
     """The hand in front of a light wall: (H, W) uint8, from (H, W, 3) uint8 RGB."""
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
-    # The wall's colour changes across the picture (lamps, corners): a plane for each channel, laid
-    # through what looks like wall, twice: first the rim above, then all that is near the first.
+    # The wall's colour changes across the picture (lamps, corners): a smooth surface is laid through
+    # each channel of what is taken for wall; at first the picture's rim, then all that is near the last.
     h, w = image.shape[:2]
     y, x = np.mgrid[:h, :w].astype(np.float32)
     terms = np.stack([np.ones_like(x), x / w - 0.5, y / h - 0.5, (x / w - 0.5) ** 2, (y / h - 0.5) ** 2], -1)
     wall = np.zeros((h, w), bool)
     wall[: h // 2, : w // 12] = wall[: h // 2, -w // 12 :] = wall[: h // 25] = True
-    distance = lab[..., 1]
-    for terms_used, near in ((terms[..., :3], 14), (terms, 10), (terms, 10)):
-        fit, *_ = np.linalg.lstsq(terms_used[wall], lab[wall], rcond=None)
-        off = lab - terms_used @ fit
-        # Shadows on the wall are darker but hardly coloured: lightness counts less than colour.
-        distance = np.sqrt((0.35 * off[..., 0]) ** 2 + off[..., 1] ** 2 + off[..., 2] ** 2)
+    for used, near in ((terms[..., :3], 10), (terms, 7), (terms, 7)):
+        fit, *_ = np.linalg.lstsq(used[wall], lab[wall], rcond=None)
+        off = lab - used @ fit
+        # Shadows on the wall are darker but not coloured: lightness counts less than colour.
+        distance = np.sqrt((0.2 * off[..., 0]) ** 2 + off[..., 1] ** 2 + off[..., 2] ** 2)
         wall = distance < near
-    smooth = cv2.GaussianBlur(np.clip(distance * 4, 0, 255).astype(np.uint8), (0, 0), 0.7)
+    smooth = cv2.GaussianBlur(np.clip(distance * 6, 0, 255).astype(np.uint8), (0, 0), 0.7)
     level, _ = cv2.threshold(smooth, 0, 255, cv2.THRESH_OTSU)
-    solid = np.where(smooth > min(level, 80), 255, 0).astype(np.uint8)
-    cut = np.asarray(cv2.morphologyEx(solid, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)), np.uint8)
-    return soften(largest(cut), 0.8)
+    solid = np.where(smooth > min(level, 50), 255, 0).astype(np.uint8)
+    hand = largest(np.asarray(cv2.morphologyEx(solid, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)), np.uint8))
+    # JPEG lets colour bleed onto the wall: pixels at the edge as light as the wall are peeled off, twice.
+    light = (off[..., 0] > -20) & (np.hypot(off[..., 1], off[..., 2]) < 18)
+    for _ in range(2):
+        hand[light & (cv2.erode(hand, np.ones((3, 3), np.uint8)) == 0)] = 0
+    return soften(largest(hand), 0.8)
 
 
 def fetch(folder: Path) -> None:

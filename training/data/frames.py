@@ -146,7 +146,9 @@ def hand_box(mask: np.ndarray, bare: np.ndarray | None = None, wrist: float = 1.
         wrist: where to cut, in radii of the palm.
     """
     solid = np.where(mask > 127, 255, 0).astype(np.uint8)
-    skin = solid if bare is None else cv2.min(solid, np.where(bare > 127, 255, 0).astype(np.uint8))
+    skin = solid if bare is None else np.where(bare > 127, solid, 0).astype(np.uint8)
+    if not skin.any():
+        skin = solid
     # Outside the picture there is no hand: without the rim, the edge would count as far inside.
     depth = cv2.distanceTransform(cv2.copyMakeBorder(skin, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 5)[1:-1, 1:-1]
     radius, centre = depth.max(), np.array(np.unravel_index(depth.argmax(), depth.shape)[::-1], float)
@@ -161,6 +163,13 @@ def hand_box(mask: np.ndarray, bare: np.ndarray | None = None, wrist: float = 1.
         hand = (x - centre[0]) * towards[0] + (y - centre[1]) * towards[1] <= wrist * radius
         x, y = x[hand], y[hand]
     return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1], np.float32)
+
+
+def one_hand(image: np.ndarray, mask: np.ndarray, target: int, bare: np.ndarray | None = None) -> Frame:
+    """A frame of one hand, its box taken from its mask; without hands, if the mask is empty."""
+    boxes = [hand_box(mask, bare)] if (mask > 127).any() else []
+    targets = np.full(len(boxes), target, np.int64)
+    return Frame(image, np.array(boxes, np.float32).reshape(-1, 4), targets, mask)
 
 
 def square_crop(

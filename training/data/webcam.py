@@ -79,7 +79,7 @@ def read_labels(root: Path, split: str) -> list[tuple[Path, int, list[float]]]:
                 hands.append((root / "images" / split / row["filename"], fingers, [x0, y0, x1, y1]))
     except FileNotFoundError:
         raise BadData(f"{table}: this list of labels is missing. Fetch the set, or name its folder.") from None
-    except (KeyError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise BadData(f"{table}: not labels of HandsDataset ({error!r}). Fetch the set again.") from None
     return hands
 

@@ -18,7 +18,7 @@ def main() -> None:
         "--variant",
         choices=("scalar_rgb", "llvm_ad_rgb"),
         default="scalar_rgb",
-        help="Mitsuba's back end: llvm_ad_rgb is about three times as fast, and needs LLVM 16 or newer: "
+        help="Mitsuba's back end: llvm_ad_rgb is about twice as fast, and needs LLVM 16 or newer: "
         "name its library in DRJIT_LIBLLVM_PATH where several are installed (default %(default)s)",
     )
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled sample pictures instead")

@@ -7,7 +7,7 @@ from training.render.hand import FOREARM, load_rig, skin
 from training.render.scene import SIZE, Picture, render
 
 
-def draw_hand(hand: chance.Hand, seed: int, size: int = SIZE, samples: int = 16, margin: float = 0.25) -> Picture:
+def draw_hand(hand: chance.Hand, seed: int, size: int = SIZE, samples: int = 9, margin: float = 0.25) -> Picture:
     """Renders a hand; `seed` is for the ray tracer's noise."""
     rig = load_rig()
     points, frames = skin(rig, hand.shape, hand.pose)

@@ -34,7 +34,7 @@ def start(variant: str) -> None:
     """Chooses Mitsuba's back end for this process, on one thread: hands are rendered side by side instead."""
     mi.set_variant(variant)
     dr.set_thread_count(1)
-    mi.set_log_level(mi.LogLevel.Error)  # else it tells that 16 samples are rounded up to a lattice's 16
+    mi.set_log_level(mi.LogLevel.Error)  # else it tells whenever it rounds the rays up to fill a grid
 
 
 def monk(tone: int) -> np.ndarray:
@@ -253,7 +253,7 @@ def render(
     view: View,
     seed: int,
     size: int = SIZE,
-    samples: int = 16,
+    samples: int = 9,
     margin: float = 0.25,
 ) -> Picture:
     """Renders a posed left hand, or its mirror image.
