@@ -17,8 +17,7 @@ from tests.drawn import draw_hand
 from training.data import counting, digits, frames, webcam
 from training.data.counting import FingerCounting, rooms
 from training.data.digits import SignLanguageDigits
-from training.data.fingers import BadData
-from training.data.frames import SIDELESS, crops, fetch_archive, hand_box, square_crop
+from training.data.frames import SIDELESS, BadData, crops, fetch_archive, hand_box, square_crop
 from training.data.webcam import HandsDataset, session
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -279,13 +278,14 @@ def test_a_crop_much_smaller_than_its_box_is_averaged():
 def test_crops_are_cut_once_and_again_when_a_picture_changes(digit_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(digits, "VALIDATION", 2)
     pictures, cache = SignLanguageDigits(digit_folder), tmp_path / "cache"
-    array, targets, groups, validation = crops(pictures, 32, cache)
+    array, targets, boxes, validation = crops(pictures, 32, cache)
     assert isinstance(array, np.memmap)
     assert array.shape == (15, 4, 32, 32)
     frame = pictures[4]
     assert (array[4] == square_crop(frame.image, frame.boxes[0], 32, mask=frame.mask).transpose(2, 0, 1)).all()
     assert [CLASSES[t] for t in targets] == [f"{d}R" for d in "111222333444555"]
-    assert groups == pictures.groups
+    assert boxes.shape == (15, 4)
+    assert (boxes[:, 2:] - boxes[:, :2]).max(1) == pytest.approx(32 / 1.3, abs=0.01)
     assert validation.tolist() == pictures.validation.tolist()
 
     read = []
@@ -294,19 +294,18 @@ def test_crops_are_cut_once_and_again_when_a_picture_changes(digit_folder, tmp_p
     assert (again == array).all()
     assert not read
     write(pictures.files[0], np.full((100, 100, 3), 200, np.uint8))
-    array, targets, groups, _ = crops(SignLanguageDigits(digit_folder), 32, cache)
+    array, targets, boxes, _ = crops(SignLanguageDigits(digit_folder), 32, cache)
     assert len(read) == 15
-    assert len(array) == len(targets) == len(groups) == 14  # no hand is left in the changed one
+    assert len(array) == len(targets) == len(boxes) == 14  # no hand is left in the changed one
     assert not [file for file in cache.iterdir() if file.name.count(".") > 1]
 
 
 def test_crops_of_a_picture_with_two_hands(tmp_path):
     rows = ["5_pic1.jpg,320,240,2-hand,10,10,90,90", "5_pic1.jpg,320,240,0-hand,200,10,290,90"]
     pictures = HandsDataset(write_webcam(tmp_path, {"train": rows}))
-    array, targets, groups, validation = crops(pictures, 8, tmp_path / "cache")
+    array, targets, _, validation = crops(pictures, 8, tmp_path / "cache")
     assert array.shape == (2, 4, 8, 8)
     assert targets.tolist() == [SIDELESS + 2, SIDELESS]
-    assert groups == ["5_", "5_"]
     assert validation.tolist() == [True, True]
 
 
