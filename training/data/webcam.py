@@ -27,7 +27,8 @@ class HandsDataset(Frames):
 
     The side is not told. Both published splits are used and split anew by recording session: theirs
     puts neighbouring frames of one session on both sides. Pictures that the lists do not name are
-    left out: nobody said that there is no hand in them.
+    left out: nobody said that there is no hand in them. A dozen single photos on white (Hand_…) seem
+    to come from the set 11k Hands.
 
     >>> pictures = HandsDataset("data/webcam")
     >>> frame = pictures[0]
