@@ -99,9 +99,7 @@ wrong = measured["wrong"]
 
 sided = measured["side_accuracy"] is not None  # some sets tell only the count
 with st.grid(5, min_column_width=130):
-    st.metric(
-        "Total", f"{measured['total_accuracy']:.2%}", help="Share of pictures whose total is right."
-    )
+    st.metric("Total", f"{measured['total_accuracy']:.2%}", help="Share of pictures whose total is right.")
     st.metric("Fingers", f"{measured['fingers_accuracy']:.2%}", help="Share of hands found whose count is right.")
     if sided:
         st.metric("Fingers and side", f"{measured['accuracy']:.2%}", help="Share of hands whose class is right.")
