@@ -38,7 +38,7 @@ class FingerCounting(Frames):
     """
 
     credit = (
-        "Human-Robot Finger-Counting Dataset by the EPSRC project NUMBERS, University of Sheffield, "
+        "Human-Robot Finger-Counting Dataset by EPSRC-NUMBERS, "
         "github.com/EPSRC-NUMBERS/Human-Robot_Finger-Counting_Dataset (CC BY-SA 4.0)"
     )
 

@@ -3,7 +3,7 @@
     <folder>/images/{train,test}/<session>_pic<number>.jpg
     <folder>/data/{train,test}_labels.csv     filename,width,height,class,xmin,ymin,xmax,ymax
 
-Source: github.com/SubhiH/HandsDataset, by Subhi H. Apache-2.0.
+Source: github.com/SubhiH/HandsDataset, by SubhiH Apache-2.0.
 """
 
 import csv
@@ -39,7 +39,7 @@ class HandsDataset(Frames):
         BadData: no pictures or labels in `root`, a label of another form, or a picture that cannot be read.
     """
 
-    credit = "HandsDataset by Subhi H., github.com/SubhiH/HandsDataset (Apache-2.0)"
+    credit = "HandsDataset by SubhiH, github.com/SubhiH/HandsDataset (Apache-2.0)"
 
     def __init__(self, root: str | Path, transform: Callable[[Frame], Any] | None = None):
         # Boxes as shares of the picture's width and height: copies of the set come in other sizes.
