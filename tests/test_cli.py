@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import model.__main__ as cli
 from model import CLASSES
 from model.images import decode
 
+HAND = Path(__file__).parent.parent / "assets/samples/5L_0.jpg"
 COMMAND = [sys.executable, "-m", "model"]
 
 
@@ -32,6 +34,7 @@ def folder(tmp_path, monkeypatch) -> Path:
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (40, 60, 3), np.uint8)).save(path)
+    shutil.copy(HAND, tmp_path / "hand.jpg")
     (tmp_path / "in/a/notes.txt").write_text("no picture")
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.png").write_bytes(b"no picture")
@@ -46,15 +49,17 @@ def lines(text: str) -> list[dict]:
 
 
 def test_a_picture_is_a_line(folder, capsys):
-    assert cli.main(["in/a/two.png"]) == 0
+    assert cli.main(["hand.jpg"]) == 0
     [line] = lines(capsys.readouterr().out)
     assert list(line) == ["file", "width", "height", "total", "hands", "ms"]
-    assert (line["file"], line["width"], line["height"]) == ("in/a/two.png", 60, 40)
+    assert (line["file"], line["width"], line["height"]) == ("hand.jpg", 256, 256)
     [hand] = line["hands"]
     assert list(hand) == ["fingers", "side", "confidence", "box", "probabilities"]
-    assert line["total"] == hand["fingers"]
+    assert line["total"] == hand["fingers"] == 5
     assert list(hand["probabilities"]) == list(CLASSES)
-    assert hand["box"] == [0, 0, 60, 40]
+    x0, y0, x1, y1 = hand["box"]
+    assert 0 <= x0 < x1 <= 256
+    assert 0 <= y0 < y1 <= 256
 
 
 def test_folders_are_searched_in_order_of_name(folder, capsys):
@@ -106,14 +111,16 @@ def test_a_closed_folder_is_told(folder, capsys, monkeypatch):
 
 
 def test_the_table_has_a_row_for_a_hand_and_for_an_error(folder, capsys):
-    assert cli.main(["in/a/two.png", "broken.png", "--csv", "table.csv"]) == 1
-    picture, error = lines(capsys.readouterr().out)
+    assert cli.main(["hand.jpg", "in/a/two.png", "broken.png", "--csv", "table.csv"]) == 1
+    picture, none, error = lines(capsys.readouterr().out)
     with open("table.csv", newline="", encoding="utf-8") as file:
-        first, second = csv.DictReader(file)
+        first, empty, second = csv.DictReader(file)
+    assert none["hands"] == []
+    assert (empty["file"], empty["total"], empty["fingers"]) == ("in/a/two.png", "0", ""), "no hand is a row too"
     [hand] = picture["hands"]
     expected = {key: picture[key] for key in ("file", "width", "height", "total", "ms")}
     expected |= {key: hand[key] for key in ("fingers", "side", "confidence")}
-    expected |= {"x0": 0.0, "y0": 0.0, "x1": 60.0, "y1": 40.0, **hand["probabilities"], "error": ""}
+    expected |= {**dict(zip(("x0", "y0", "x1", "y1"), hand["box"], strict=True)), **hand["probabilities"], "error": ""}
     assert first == {key: str(value) for key, value in expected.items()}
     assert {key: value for key, value in second.items() if value} == error
 
