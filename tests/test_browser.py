@@ -95,7 +95,7 @@ def test_a_picture_is_dropped_and_read(page):
     assert sum(int(text.rstrip("%")) for text in shares.all_inner_texts()) == pytest.approx(100, abs=6)
     overlay = page.get_by_test_id("stImage").locator("img")
     first = overlay.get_attribute("src")
-    assert overlay.evaluate("image => image.naturalWidth") == 256
+    assert overlay.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
     # Another class has another map.
     page.get_by_test_id("stSelectbox").locator("input").click()
     page.get_by_role("option", name="0 right").click()
@@ -117,6 +117,9 @@ def test_a_click_on_a_sample_opens_it(page):
 def test_a_cell_of_the_confusion_matrix_tells_its_pictures(page):
     page.goto("/evaluation")
     expect(metric(page, "Pictures")).to_have_text(re.compile("[1-9]"), timeout=WAIT)
+    page.get_by_test_id("stSelectbox").locator("input").click()
+    page.get_by_role("option", name="Kaggle Fingers").click()
+    expect(metric(page, "Pictures")).to_have_text("3,600", timeout=WAIT)
     cells = page.get_by_test_id("stVegaLiteChart").first.locator(".mark-rect path")
     expect(cells).to_have_count(12 * 12, timeout=WAIT)
     cells.last.click(force=True)  # its number is written over it

@@ -60,7 +60,7 @@ class Scenes(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
-        if rng.random() < self.real:
+        if not self.rooms or rng.random() < self.real:
             source = self.frames[-1 if rng.random() < 0.5 else rng.integers(len(self.frames))]
             image, boxes = source[rng.integers(len(source))]
             pasted = rng.choice(3, p=(0.75, 0.2, 0.05))
@@ -105,8 +105,10 @@ class Frames(LightningDataModule):
             self.credits.append(source.credit)
             if name != "rendered":
                 every = 9 if name == "fingers" else 1  # Fingers' frames are all much alike
-                kept = [i for i in range(0, len(source), every) if name == "webcam" or not source.validation[i]]
-                frames = {i: shrink(source.frame(i).image, source.frame(i).boxes) for i in kept}
+                frames = {}
+                for i in range(0, len(source), every):
+                    frame = source.frame(i)
+                    frames[i] = shrink(frame.image, frame.boxes)
                 real.append([frame for i, frame in frames.items() if not source.validation[i]])
                 held += [frame for i, frame in frames.items() if source.validation[i]]
             if name != "webcam":
