@@ -42,7 +42,7 @@ def show_count() -> None:
     if hands:
         st.write(" and ".join(f"{hand.side} hand, {hand.confidence:.0%} sure" for hand in hands))
     elif not stream.state.playing:
-        st.write("Press Start, let the browser use the camera, and hold up one hand. Nothing is stored.")
+        st.write("Press Start, let the browser use the camera, and hold up a hand, or two. Nothing is stored.")
     else:
         st.write("No hand in sight." if latest else "Waiting for the camera …")
     for hand in hands or (None,):
@@ -50,7 +50,7 @@ def show_count() -> None:
     if latest:
         st.caption(f"{latest.rate:.0f} frames a second, {latest.reading.milliseconds:.0f} ms each")
     else:
-        st.caption("It reads best on a plain background, with the hand large in the picture.")
+        st.caption("It reads best in even light, with the whole hand in the picture.")
 
 
 with count:
