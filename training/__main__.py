@@ -1,8 +1,9 @@
 """Everything that makes the model, one command each:
 
 python -m training data                                     fetch and check the pictures
-python -m training fit --config training/fingers.yaml       train (also: validate, test)
-python -m training export                                   checkpoint to ONNX
+python -m training finder fit --config training/finder.yaml train the hand finder
+python -m training fit --config training/handful.yaml       train the classifier (also: validate)
+python -m training export                                   both checkpoints to one ONNX file
 python -m training evaluate                                 measure the ONNX file
 """
 
