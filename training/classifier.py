@@ -85,12 +85,13 @@ class Classifier(LightningModule):
         return adamw_one_cycle(self, self.learning_rate, self.weight_decay)
 
     def on_fit_start(self) -> None:
+        self.commit = commit()  # now: files may change while it trains
         self.augment.rooms = self.trainer.datamodule.rooms  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         # What a model needs to tell where it comes from travels with its weights.
         data = self.trainer.datamodule.credits  # type: ignore[attr-defined]
-        checkpoint["about"] = {"commit": commit(), "data": data, "size": self.size}
+        checkpoint["about"] = {"commit": self.commit, "data": data, "size": self.size}
 
 
 def partial_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -146,6 +146,9 @@ class Finder(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return adamw_one_cycle(self, self.learning_rate, self.weight_decay)
 
+    def on_fit_start(self) -> None:
+        self.commit = commit()  # now: files may change while it trains
+
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         data = self.trainer.datamodule.credits  # type: ignore[attr-defined]
-        checkpoint["about"] = {"commit": commit(), "data": data}
+        checkpoint["about"] = {"commit": self.commit, "data": data}
