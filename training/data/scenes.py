@@ -73,8 +73,7 @@ class Scenes(Dataset):
             scene = decoy(scene, self.cutouts[rng.integers(len(self.cutouts))], rng)
         for _ in range(pasted):
             scene, boxes = paste(scene, boxes, self.cutouts[rng.integers(len(self.cutouts))], rng)
-        filled = scene.any(2, keepdims=True)
-        scene = np.where(filled, camera(light(scene, rng), rng), 0).astype(np.uint8)  # black where no frame is
+        scene = cv2.copyTo(camera(light(scene, rng), rng), filled(scene))  # still black where no frame is
         return torch.from_numpy(np.ascontiguousarray(scene.transpose(2, 0, 1))), torch.from_numpy(boxes)
 
 
@@ -213,7 +212,7 @@ def paste(scene: np.ndarray, boxes: Boxes, cutouts: Cutouts, rng: np.random.Gene
     inside = np.s_[max(0, int(y0)) : int(np.ceil(y1)), max(0, int(x0)) : int(np.ceil(x1))]
     only[inside] = cutout[inside][..., 3]
     hand = cv2.warpAffine(only, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR) > 100
-    hand &= scene.any(2)
+    hand &= filled(scene) > 0
     if hand.sum() < 0.55 * (only > 100).sum() * zoom**2 or hand.sum() < 60:
         return scene, boxes  # too much of it lies outside
     scene = lay(moved[..., :3], moved[..., 3], scene, rng)
@@ -241,7 +240,12 @@ def lay(skin: np.ndarray, mask: np.ndarray, scene: np.ndarray, rng: np.random.Ge
     skin = np.ascontiguousarray(skin)
     if is_grey(skin):
         skin = tone(skin, rng)
-    return place(relight(skin, mask, rng), np.where(scene.any(2), mask, 0).astype(np.uint8), scene)
+    return place(relight(skin, mask, rng), cv2.min(mask, filled(scene)), scene)
+
+
+def filled(scene: np.ndarray) -> np.ndarray:
+    """Where a frame is in the square: (SIZE, SIZE) uint8, 255 where it is not black."""
+    return cv2.bitwise_not(cv2.inRange(scene, (0, 0, 0), (0, 0, 0)))
 
 
 def area(box: np.ndarray) -> float:
