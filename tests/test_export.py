@@ -152,7 +152,7 @@ def test_the_finder_is_given_the_mean_of_what_a_pixel_covers(photograph, shape):
     rows, columns = told.shape[:2]
     assert max(rows, columns) == 192
     way = cv2.INTER_AREA if max(shape) > 192 else cv2.INTER_LINEAR
-    assert np.abs(told - cv2.resize(picture, (columns, rows), interpolation=way)).mean() < 1
+    assert np.abs(told - cv2.resize(picture, (columns, rows), interpolation=way)).mean() < 1.5
     trained_on = fit(picture)[0][:rows, :columns].astype(float)
     assert np.abs(told - trained_on).mean() < 5
 
