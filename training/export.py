@@ -4,6 +4,7 @@ Everything between pixels and probabilities lies inside the graph, so that every
 the file reads the same: fitting the frame, finding hands, cutting them out, classifying them, Grad-CAM.
 """
 
+import copy
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.ops import roi_align
 
 from model import CLASSES, MODEL
 from training.classifier import Classifier
@@ -36,24 +39,35 @@ class Reader(nn.Module):
 
     def __init__(self, finder: HandFinder, classifier: HandNet, size: int):
         super().__init__()
-        self.finder, self.classifier, self.size = finder, classifier, size
+        self.finder, self.classifier, self.size = rounded(finder), rounded(classifier), size
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         height, width = image.shape[0], image.shape[1]
-        longest = torch.sym_max(height, width)
-        picture = image.permute(2, 0, 1)[None].float()
-        scores, boxes = hands(self.finder(scale(fit(picture, height, width, longest)))[0])
+        levels = pyramid(image.permute(2, 0, 1)[None].float())
+        rows, columns = levels[-1].shape[2:]
+        small = F.pad(levels[-1], (0, SIZE - columns, 0, SIZE - rows))
+        scores, boxes = hands(self.finder(scale(small))[0])
         kept = torch.nonzero((scores > THRESHOLD) & ~doubles(boxes))[:, 0]
         # For tracing: nothing says how many there are. No hand at all goes the same way.
         torch._check(kept.shape[0] > 0)
         torch._check(kept.shape[0] <= MOST)
-        share: Any = longest / SIZE
+        share: Any = torch.sym_max(height, width) / SIZE
         limits = torch.tensor([width, height, width, height])
         boxes = torch.minimum(torch.relu(boxes[kept] * share), limits)
         squares = around(boxes)
-        features = self.classifier.features(scale(cut_out(picture, squares, self.size)))
+        features = self.classifier.features(scale(cut_out(levels, squares, self.size)))
         probabilities = self.classifier.classify(features).softmax(1)
         return boxes, squares, scores[kept], probabilities, self.classifier.gradcam(features)
+
+
+def rounded(network: Any) -> Any:
+    """A network as it is kept in the file: batch norms folded into convolutions, weights of float16 precision."""
+    network = copy.deepcopy(network).eval()
+    for part in list(network.modules()):
+        if isinstance(part, nn.Sequential) and isinstance(part[-1], nn.BatchNorm2d):
+            pair: Any = part
+            pair[0], pair[1] = fuse_conv_bn_eval(*pair), nn.Identity()
+    return network.half().float()
 
 
 def doubles(boxes: Tensor) -> Tensor:
@@ -65,12 +79,21 @@ def doubles(boxes: Tensor) -> Tensor:
     return torch.tril(inside, diagonal=-1).any(1)
 
 
-def fit(picture: Tensor, height: Any, width: Any, longest: Any) -> Tensor:
-    """A picture (1, 3, H, W) in the upper left of a square of the finder's size, black elsewhere."""
+def pyramid(picture: Tensor) -> list[Tensor]:
+    """A picture (1, 3, H, W) at ever smaller sizes, the last of them as large as the finder takes it.
+
+    Every size is half of the one before, but none below twice the last (Williams, 1983, calls it a
+    mipmap): thin fingers of a large picture do not fall between the samples. Linear sampling at half
+    the size is the mean of 2 × 2 pixels. Pictures up to 6,144 pixels have as many sizes as they need.
+    """
+    height, width = picture.shape[2:]
+    longest = torch.sym_max(height, width)
     rows, columns = torch.sym_max(1, height * SIZE // longest), torch.sym_max(1, width * SIZE // longest)
-    # Linear over what a pixel covers: without it, thin fingers of a large picture fall between the samples.
-    small = F.interpolate(picture, (rows, columns), mode="bilinear", antialias=True)
-    return F.pad(small, (0, SIZE - columns, 0, SIZE - rows))
+    levels = [picture]
+    for _ in range(4):
+        height, width = torch.sym_max(height // 2, 2 * rows), torch.sym_max(width // 2, 2 * columns)
+        levels.append(F.interpolate(levels[-1], (height, width), mode="bilinear"))
+    return [*levels, F.interpolate(levels[-1], (rows, columns), mode="bilinear")]
 
 
 def around(boxes: Tensor) -> Tensor:
@@ -80,31 +103,24 @@ def around(boxes: Tensor) -> Tensor:
     return torch.cat([middle - half, middle + half], 1)
 
 
-def cut_out(picture: Tensor, squares: Tensor, size: int) -> Tensor:
-    """Squares (K, 4) of a picture (1, 3, H, W) as (K, 3, size, size); beyond the edge, the edge is repeated.
+def cut_out(levels: list[Tensor], squares: Tensor, size: int) -> Tensor:
+    """Squares (K, 4) of a picture, given as its `pyramid`, as (K, 3, size, size); black beyond the edge.
 
-    A large square is taken from the picture at half or a quarter of its size, as a texture is from a
-    mipmap (Williams, 1983): otherwise thin fingers would fall between the samples. The three sizes
-    stand in one column, so that one GridSample serves all hands.
+    Each is sampled once a pixel, from the smallest level that is not enlarged by it: that one is
+    shrunk by less than 2.
     """
-    height, width = picture.shape[2], picture.shape[3]
-    half = F.avg_pool2d(picture, 2, ceil_mode=True)
-    quarter = F.avg_pool2d(half, 2, ceil_mode=True)
-    column = [F.pad(level, (0, width - level.shape[3], 0, 0)) for level in (picture, half, quarter)]
-    tops = torch.tensor([0, height, height + half.shape[2]])
-    level = ((squares[:, 2] - squares[:, 0]) / size).clamp(1, 4).log2().long()
-    shrunk = (2**level)[:, None]
-    steps = (torch.arange(size) + 0.5) / size
-    x = (squares[:, 0:1] + (squares[:, 2:3] - squares[:, 0:1]) * steps) / shrunk
-    y = (squares[:, 1:2] + (squares[:, 3:4] - squares[:, 1:2]) * steps) / shrunk
-    # Half a pixel inside: the samples at the edge must not mix with what stands beside it.
-    x = torch.minimum(x.clamp_min(0.5), width / shrunk - 0.5)
-    y = torch.minimum(y.clamp_min(0.5), height / shrunk - 0.5) + tops[level][:, None]
-    tall = torch.cat(column, 2)
-    x, y = x * 2 / width - 1, y * 2 / tall.shape[2] - 1
-    grid = torch.stack([x[:, None].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], 3)
-    crops = F.grid_sample(tall, grid.view(1, -1, size, 2), padding_mode="border", align_corners=False)
-    return crops.view(3, -1, size, size).transpose(0, 1)
+    sizes = torch.tensor([level.shape[:1:-1] for level in levels])
+    shares = sizes / sizes[0]
+    # A picture smaller than what the finder takes has levels that are larger than itself: never those.
+    steps = (1 / shares[1:].amin(1)).clamp_min(2)
+    level = ((squares[:, 2:3] - squares[:, 0:1]) / size >= steps).sum(1)
+    places = F.pad(squares * shares.repeat(1, 2)[:, None], (1, 0))
+    those = [torch.nonzero(level == k)[:, 0] for k in range(len(levels))]
+    crops = [
+        roi_align(picture, places[k, those[k]], size, sampling_ratio=1, aligned=True)
+        for k, picture in enumerate(levels)
+    ]
+    return torch.cat(crops)[torch.cat(those).argsort()]
 
 
 def export(
@@ -172,10 +188,10 @@ def export_onnx(reader: Reader, output: Path, metadata: dict[str, str]) -> None:
 
 
 def store_as_float16(graph: onnx.GraphProto) -> None:
-    """Keep large weights as float16, cast to float32 when the file is loaded: half the file, the same arithmetic."""
+    """Keep large weights as float16 where nothing is lost, cast to float32 when the file is loaded: half the file."""
     for weights in list(graph.initializer):
         values = onnx.numpy_helper.to_array(weights)
-        if values.dtype == np.float32 and values.size > 1000:
+        if values.dtype == np.float32 and values.size > 1000 and np.array_equal(values, values.astype(np.float16)):
             stored = onnx.numpy_helper.from_array(values.astype(np.float16), f"{weights.name}.float16")
             graph.initializer.remove(weights)
             graph.initializer.append(stored)
