@@ -1,77 +1,104 @@
 """Augmentation varies the picture, never the truth."""
 
 import numpy as np
+import pytest
 import torch
 
 from model import CLASSES
 from tests.drawn import draw_hand
-from training.augment import Augment, mirror, plain
+from training.augment import VIEW, Augment, camera, cut_off, erase, light, mirror, place, plain, relight, room, tone
 
 
-def batch(n=24):
-    rng = np.random.default_rng(0)
-    targets = torch.arange(n) % 12
-    grey = torch.from_numpy(np.stack([draw_hand(CLASSES[t], rng) for t in targets]))
-    return torch.stack([grey, grey, grey, (grey > 100) * 255], 1).to(torch.uint8), targets
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
 
 
-def test_pictures_come_out_as_the_network_takes_them():
-    pictures, _ = Augment(size=96)(*batch())
-    assert pictures.shape == (24, 3, 96, 96)
-    assert pictures.dtype == torch.float32
-    assert pictures.min() >= -1
-    assert pictures.max() <= 1
+def crop(label="3L", seed=0):
+    """A drawn hand as crops are kept: (192, 192, 4), nothing around the middle 128."""
+    grey = draw_hand(label, np.random.default_rng(seed))
+    rgba = np.dstack([grey, grey, grey, (grey > 100) * np.uint8(255)])
+    return np.pad(rgba, ((32, 32), (32, 32), (0, 0)))
 
 
-def test_the_count_stays_and_only_a_mirrored_hand_changes_side():
-    torch.manual_seed(0)
-    images, targets = batch()
-    _, varied = Augment()(images, targets)
-    assert (varied % 6 == targets % 6).all()
-    assert 0 < (varied != targets).sum() < 24
+def test_pictures_come_out_as_the_network_takes_them(rng):
+    picture, _ = Augment(size=96)(crop(), 3, rng)
+    assert picture.shape == (96, 96, 3)
+    assert picture.dtype == np.uint8
+
+
+def test_the_count_stays_and_only_a_mirrored_hand_changes_side(rng):
+    targets = [Augment()(crop(), 3, rng)[1] for _ in range(40)]
+    assert set(targets) == {3, 9}
+
+
+def test_the_same_seed_varies_alike_and_every_draw_differs():
+    first, second, other = (Augment()(crop(), 3, np.random.default_rng(seed))[0] for seed in (1, 1, 2))
+    assert (first == second).all()
+    assert (first != other).any()
 
 
 def test_a_mirrored_hand_is_the_other_hand():
-    assert [CLASSES[i] for i in mirror(torch.arange(12))] == [c[0] + {"L": "R", "R": "L"}[c[1]] for c in CLASSES]
-
-
-def test_mirroring_moves_pixels_the_way_it_changes_the_label():
-    still = Augment(tilt=0, zoom=(1, 1.0001), shift=0)
-    images, _ = batch()
-    x = images.float() / 255
-    torch.manual_seed(1)
-    straight = still.move(x, torch.zeros(24, dtype=torch.bool))
-    torch.manual_seed(1)
-    mirrored = still.move(x.flip(3), torch.ones(24, dtype=torch.bool))
-    # Shear and stretch aside, a mirrored mirror image is the picture itself.
-    assert (straight.mean(2) - mirrored.mean(2)).abs().mean() < 0.02
-
-
-def test_another_background_leaves_the_hand():
-    torch.manual_seed(0)
-    images, _ = batch()
-    x = images.float() / 255
-    picture, mask = x[:, :3], x[:, 3:]
-    placed = torch.lerp(Augment().room(picture), picture, mask)
-    assert torch.equal(placed[mask.expand_as(placed) == 1], picture[mask.expand_as(placed) == 1])
-    assert (placed - picture)[mask.expand_as(placed) == 0].abs().mean() > 0.1
-
-
-def test_plain_only_scales():
-    images, _ = batch()
-    assert torch.allclose(plain(images, 128)[:, 2] * 127.5 + 127.5, images[:, 0].float(), atol=1e-3)
-    assert plain(images, 96).shape == (24, 3, 96, 96)
-
-
-def test_rooms_are_put_behind_hands_never_before_them():
-    torch.manual_seed(0)
-    images, _ = batch()
-    augment = Augment()
-    augment.rooms = torch.full((2, 3, 144, 144), 255, dtype=torch.uint8)
-    x = images.float() / 255
-    walls = augment.room(x[:, :3])
-    assert 4 < sum(bool((wall == 1).all()) for wall in walls) < 24, "photographs and plain walls take turns"
+    assert [CLASSES[mirror(i)] for i in range(12)] == [c[0] + {"L": "R", "R": "L"}[c[1]] for c in CLASSES]
 
 
 def test_a_mirrored_hand_without_a_side_still_has_none():
-    assert mirror(torch.tensor([0, 11, 12, 17])).tolist() == [6, 5, 12, 17]
+    assert [mirror(target) for target in (0, 11, 12, 17)] == [6, 5, 12, 17]
+
+
+def test_mirroring_moves_pixels_the_way_it_changes_the_label():
+    mark = np.zeros((192, 192, 4), np.uint8)
+    mark[90:102, 50:60] = 255
+    still = Augment(tilt=0, zoom=(1, 1), shift=0)
+    straight, mirrored = (still.move(mark, side, np.random.default_rng(1))[..., 0].sum(0) for side in (False, True))
+    assert 15 < straight.argmax() < 35
+    assert np.allclose(straight, mirrored[::-1], atol=300)
+
+
+def test_a_crop_seen_straight_is_its_middle():
+    still = Augment(tilt=0, zoom=(1, 1), shift=0)
+    moved = np.stack([still.move(crop(), False, np.random.default_rng(seed)) for seed in range(60)])
+    seen = plain(torch.from_numpy(crop())[None], 128)[0].permute(1, 2, 0).numpy() * 127.5 + 127.5
+    assert np.allclose(seen, crop()[32:-32, 32:-32, :3], atol=1e-3)
+    blurred = moved[..., 3].mean(0)
+    assert np.corrcoef(blurred.ravel(), crop()[32:-32, 32:-32, 3].ravel())[0, 1] > 0.9
+    assert VIEW * 128 == 192
+
+
+def test_plain_scales_to_other_sizes():
+    assert plain(torch.from_numpy(crop())[None], 96).shape == (1, 3, 96, 96)
+
+
+def test_another_background_leaves_the_hand(rng):
+    picture, mask = crop()[32:-32, 32:-32, :3], crop()[32:-32, 32:-32, 3]
+    placed = place(picture, mask, room(128, rng))
+    assert (placed[mask == 255] == picture[mask == 255]).all()
+    assert (placed[mask == 0] != picture[mask == 0]).mean() > 0.9
+
+
+def test_photographs_and_plain_walls_take_turns(rng):
+    rooms = np.full((2, 144, 144, 3), 255, np.uint8)
+    walls = [room(128, rng, rooms) for _ in range(40)]
+    assert 15 < sum(bool((wall == 255).all()) for wall in walls) < 36
+
+
+def test_grey_hands_get_skin_of_many_tones(rng):
+    red, green, blue = np.mean([tone(crop()[..., :3], rng).mean((0, 1)) for _ in range(20)], 0)
+    assert red > green > blue
+
+
+def test_a_dark_hand_is_often_lit_anew(rng):
+    dark = (crop()[..., :3] * 0.15).astype(np.uint8)
+    means = [relight(dark, crop()[..., 3], rng)[crop()[..., 3] > 127].mean() for _ in range(40)]
+    assert max(means) > 2 * min(means)
+    assert np.median(means) > dark[crop()[..., 3] > 127].mean()
+
+
+@pytest.mark.parametrize("change", [light, camera, cut_off, erase])
+def test_what_changes_a_picture_leaves_the_one_it_was_given(change, rng):
+    picture = crop()[32:-32, 32:-32, :3].copy()
+    before = picture.copy()
+    changed = [change(picture, rng) for _ in range(20)]
+    assert (picture == before).all()
+    assert all(one.shape == picture.shape and one.dtype == np.uint8 for one in changed)
+    assert sum((one != picture).any() for one in changed) > 8

@@ -59,10 +59,10 @@ WALL = np.full((240, 320, 3), (90, 120, 150), np.uint8)
 
 def cutouts():
     """A white square with a green forearm below it, as a cut-out hand whose box is the square."""
-    picture = np.zeros((1, 4, 100, 100), np.uint8)
-    picture[:, :3, 30:70, 30:70] = np.array([255, 240, 200])[:, None, None]  # not grey: that would be given a tone
-    picture[:, 1, 70:, 40:60] = 255
-    picture[:, 3] = picture[:, :3].max(1)
+    picture = np.zeros((1, 100, 100, 4), np.uint8)
+    picture[:, 30:70, 30:70, :3] = (255, 240, 200)  # not grey: that would be given a tone
+    picture[:, 70:, 40:60, 1] = 255
+    picture[..., 3] = picture[..., :3].max(3)
     return Cutouts(picture, np.float32([[30, 30, 70, 70]]), np.array([0]))
 
 

@@ -11,6 +11,7 @@ import torch
 
 from model import CLASSES
 from tests.drawn import draw_hand, write_fingers
+from training.augment import Augment
 from training.data import Crops, Hands, fingers
 from training.data.fingers import Fingers, fetch, label_of, prepare, split_groups, summary
 from training.data.frames import BadData, crops
@@ -164,12 +165,12 @@ def test_a_frame_has_the_hand_in_its_box(folder):
 
 
 def test_a_crop_holds_the_hand_in_the_middle(folder):
-    pictures, targets, boxes, _ = crops(Fingers(folder, "train"), 96, folder / "cache")
-    assert pictures.shape == (24, 4, 96, 96)
+    pictures, targets, boxes, _ = crops(Fingers(folder, "train"), 96, 1.3, folder / "cache")
+    assert pictures.shape == (24, 96, 96, 4)
     assert sorted(targets) == sorted(Fingers(folder, "train").targets.tolist())
     for picture, (x0, y0, x1, y1) in zip(pictures, boxes, strict=True):
         assert max(x1 - x0, y1 - y0) == pytest.approx(96 / 1.3, abs=0.01)
-        mask = picture[3] > 127
+        mask = picture[..., 3] > 127
         rows, columns = np.nonzero(mask)
         assert (columns.min(), columns.max() + 1) == pytest.approx((x0, x1), abs=2)
         assert (rows.min(), rows.max() + 1) == pytest.approx((y0, y1), abs=2)
@@ -177,7 +178,7 @@ def test_a_crop_holds_the_hand_in_the_middle(folder):
 
 def test_train_and_validation_share_no_picture(tmp_path):
     write_fingers(tmp_path / "fingers", train=30, test=1)
-    data = Hands({"fingers": 120}, str(tmp_path))
+    data = Hands({"fingers": 120}, Augment(), str(tmp_path))
     data.prepare_data()
     data.setup("fit")
     assert len(data.val) > 0
@@ -186,7 +187,7 @@ def test_train_and_validation_share_no_picture(tmp_path):
 
 
 def test_a_batch_of_crops_comes_from_all_sources():
-    pictures = [np.full((3, 4, 8, 8), value, np.uint8) for value in (1, 2)]
+    pictures = [np.full((3, 8, 8, 4), value, np.uint8) for value in (1, 2)]
     mixed = Crops(
         [(pictures[0], np.array([0, 1, 2]), np.array([2, 0])), (pictures[1], np.array([13, 14, 15]), np.array([1]))]
     )

@@ -29,7 +29,7 @@ def arguments(folder, run, *more):
     return [
         "fit", "--config", str(ROOT / "training" / "fingers.yaml"),
         "--data.folder", str(folder), "--data.batch_size", "60", "--data.sources", "{fingers: 288}",
-        "--model.small", "32", "--model.augment.init_args.size", "48",
+        "--model.small", "32", "--model.size", "48", "--data.augment.init_args.size", "48", "--data.workers", "0",
         "--model.network.init_args.widths", "[8,16,24,32]",
         "--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run),
         "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(run), "--trainer.logger.name", "logs",

@@ -1,147 +1,206 @@
-"""Augmentation in batches: the same hand turned, mirrored, in other light and in another place."""
+"""Augmentation: the same hand turned, mirrored, in other light, in another place, before another camera.
+
+One picture at a time, on uint8 with OpenCV, in the processes that read the data: light is a table of
+256 entries a channel, so a picture takes a third of a millisecond. (The same in torch, on batches of
+float, took eight times as long on a CPU and was what training waited for.)
+"""
 
 import math
+from dataclasses import dataclass
+from functools import cache
 
-import torch
+import cv2
+import numpy as np
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from training.data.frames import SIDELESS
+from model import CLASSES
 from training.network import scale
 
+VIEW = 1.5  # side of a crop, in sides of what the classifier sees: it can be turned and shifted without corners
 
-class Augment(nn.Module):
-    """Vary a batch of hands, each in its own way.
 
-    Takes (N, 4, H, W) uint8 RGBA, alpha being the hand's mask, and targets (N,). Gives (N, 3, size,
-    size) float, -1 … 1, and the targets: a mirrored hand is the other hand. `rooms` (M, 3, H, W) uint8,
-    where set, are photographs to put hands into.
+@dataclass
+class Augment:
+    """Vary a hand.
+
+    Takes a crop (S, S, 4) uint8 RGBA, alpha being the hand's mask (where it is not known: the picture), and
+    its target. Gives (size, size, 3) uint8 RGB, and the target: a mirrored hand is the other hand.
 
     Args:
-        size: width and height of the pictures that come out; small ones are quicker to learn from.
+        size: width and height of the pictures that come out.
         tilt: largest turn in the picture's plane, degrees.
         zoom: smallest and largest scale.
         shift: largest shift, as a share of the picture.
         background: share of hands put before another background.
         colour: share of grey hands given a skin tone.
+        edge: share of hands at the edge of the frame, black beyond.
         erase: share of pictures that lose a rectangle.
     """
 
-    def __init__(
-        self,
-        size: int = 128,
-        tilt: float = 40,
-        zoom: tuple[float, float] = (0.8, 1.25),
-        shift: float = 0.08,
-        background: float = 0.75,
-        colour: float = 0.5,
-        erase: float = 0.25,
-    ):
-        super().__init__()
-        self.size = size
-        self.tilt, self.zoom, self.shift = tilt, zoom, shift
-        self.background, self.colour, self.erase = background, colour, erase
-        self.rooms: Tensor | None = None
+    size: int = 128
+    tilt: float = 40
+    zoom: tuple[float, float] = (0.8, 1.25)
+    shift: float = 0.08
+    background: float = 0.75
+    colour: float = 0.5
+    edge: float = 0.2
+    erase: float = 0.25
 
-    def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        mirrored = torch.rand(len(images), device=images.device) < 0.5
-        x = self.move(images.float() / 255, mirrored)
-        picture, mask = self.tone(x[:, :3]), x[:, 3:]
-        behind = self.share(x, self.background)
-        picture = torch.where(behind, torch.lerp(self.room(picture), picture, mask), picture)
-        picture = self.camera(self.light(picture))
-        return picture * 2 - 1, torch.where(mirrored, mirror(targets), targets)
+    def __call__(
+        self, crop: np.ndarray, target: int, rng: np.random.Generator, rooms: np.ndarray | None = None
+    ) -> tuple[np.ndarray, int]:
+        """One way to see the hand. `rooms` (M, h, w, 3) uint8 RGB are photographs to put hands into."""
+        mirrored = rng.random() < 0.5
+        moved = self.move(crop, mirrored, rng)
+        picture, mask = np.ascontiguousarray(moved[..., :3]), moved[..., 3]
+        if rng.random() < self.colour and is_grey(picture):
+            picture = tone(picture, rng)
+        if rng.random() < self.background:
+            if not mask.all():
+                picture = relight(picture, mask, rng)
+            picture = place(picture, mask, room(self.size, rng, rooms))
+        picture = camera(light(picture, rng), rng)
+        if rng.random() < self.edge:
+            picture = cut_off(picture, rng)
+        if rng.random() < self.erase:
+            picture = erase(picture, rng)
+        return picture, mirror(target) if mirrored else target
 
-    def share(self, x: Tensor, p: float) -> Tensor:
-        """(N, 1, 1, 1) bool: which pictures of a batch something happens to."""
-        return torch.rand(len(x), 1, 1, 1, device=x.device) < p
-
-    def move(self, x: Tensor, mirrored: Tensor) -> Tensor:
-        """Turn, scale, shear, shift and mirror; what lies outside repeats the edge."""
-        n, device = len(x), x.device
-        angle = uniform(n, -self.tilt, self.tilt, device) * math.pi / 180
-        size = torch.exp(uniform(n, math.log(self.zoom[0]), math.log(self.zoom[1]), device))
-        stretch, shear = uniform(n, 0.85, 1.18, device), uniform(n, -0.15, 0.15, device)
-        cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
-        side = torch.where(mirrored, -1.0, 1.0)
-        dx, dy = (
-            uniform(n, -2 * self.shift, 2 * self.shift, device),
-            uniform(n, -2 * self.shift, 2 * self.shift, device),
-        )
-        rows = [cos * side, shear * cos - sin * stretch, dx, sin * side, shear * sin + cos * stretch, dy]
-        shape = [n, x.shape[1], self.size, self.size]
-        grid = F.affine_grid(torch.stack(rows, 1).view(n, 2, 3), shape, align_corners=False)
-        return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-
-    def tone(self, picture: Tensor) -> Tensor:
-        """Some grey hands get a skin tone: light follows grey, shadows are redder than lights."""
-        device = picture.device
-        grey = (picture[:, 0] - picture[:, 2]).abs().amax((1, 2)) < 1e-4
-        chosen = grey & (torch.rand(len(picture), device=device) < self.colour)
-        n = int(chosen.sum())
-        depth = torch.rand(n, device=device)  # 0 dark … 1 light skin
-        red = 0.45 + 0.55 * depth + uniform(n, -0.05, 0.05, device)
-        green = red * uniform(n, 0.62, 0.85, device)
-        blue = green * uniform(n, 0.65, 0.95, device)
-        gamma = torch.tensor([0.8, 1.0, 1.1], device=device).view(1, 3, 1, 1)
-        skin = torch.stack([red, green, blue], 1).view(n, 3, 1, 1) * 1.3
-        picture[chosen] = picture[chosen].clamp_min(1e-3) ** gamma * skin
-        return picture
-
-    def room(self, picture: Tensor) -> Tensor:
-        """Something else to stand before: a wall in a calm colour, soft shapes, blocks and edges."""
-        n, _, height, width = picture.shape
-        device = picture.device
-        wall = torch.rand(n, 1, 1, 1, device=device) + torch.randn(n, 3, 1, 1, device=device) * 0.12
-        for cells, most in ((2, 0.3), (4, 0.25), (9, 0.15), (24, 0.08)):
-            strength = torch.rand(n, 1, 1, 1, device=device) ** 2 * most
-            shapes = torch.randn(n, 1, cells, cells, device=device) + 0.5 * torch.randn(
-                n, 3, cells, cells, device=device
-            )
-            smooth = "bilinear" if torch.rand(()) < 0.5 else "nearest"
-            wall = wall + strength * F.interpolate(shapes, (height, width), mode=smooth)
-        if self.rooms is None:
-            return wall.clamp(0, 1)
-        photographs = self.rooms[torch.randint(len(self.rooms), (n,))].to(device).float() / 255
-        photographs = F.interpolate(photographs, (height, width), mode="bilinear")
-        return torch.where(self.share(picture, 0.65), photographs, wall.clamp(0, 1))
-
-    def light(self, x: Tensor) -> Tensor:
-        """Exposure, contrast, gamma, white balance, a lamp from one side."""
-        n, device = len(x), x.device
-        gain = torch.exp(uniform(n, -0.5, 0.4, device)).view(n, 1, 1, 1)
-        white = torch.exp(torch.randn(n, 3, 1, 1, device=device) * 0.08)
-        gamma = torch.exp(uniform(n, -0.35, 0.35, device)).view(n, 1, 1, 1)
-        lamp = F.interpolate(torch.randn(n, 1, 2, 2, device=device) * 0.15, x.shape[2:], mode="bilinear") + 1
-        contrast, middle = uniform(n, 0.7, 1.3, device).view(n, 1, 1, 1), x.mean((1, 2, 3), keepdim=True)
-        x = ((x - middle) * contrast + middle).clamp(1e-3, 1)
-        x = x**gamma * gain * white * lamp
-        return torch.where(self.share(x, 0.15), x.mean(1, keepdim=True), x).clamp(0, 1)
-
-    def camera(self, x: Tensor) -> Tensor:
-        """Blur or few pixels, grain, something in front of the hand."""
-        n, _, height, width = x.shape
-        few = F.interpolate(x, scale_factor=float(torch.empty(1).uniform_(0.25, 0.9)), mode="bilinear", antialias=False)
-        x = torch.where(self.share(x, 0.3), F.interpolate(few, (height, width), mode="bilinear"), x)
-        x = x + torch.randn_like(x[:, :1]) * (self.share(x, 0.5) * uniform(n, 0, 0.06, x.device).view(n, 1, 1, 1))
-        rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
-        centre, half = torch.rand(n, 2, 1, device=x.device), uniform(2 * n, 0.05, 0.15, x.device).view(n, 2, 1)
-        inside = (rows / height - centre[:, 0]).abs() < half[:, 0]
-        inside = inside[:, :, None] & ((columns / width - centre[:, 1]).abs() < half[:, 1])[:, None, :]
-        x = torch.where(inside[:, None] & self.share(x, self.erase), torch.rand(n, 3, 1, 1, device=x.device), x)
-        return x.clamp(0, 1)
+    def move(self, crop: np.ndarray, mirrored: bool, rng: np.random.Generator) -> np.ndarray:
+        """Turn, scale, stretch, shear, shift and mirror; outside the crop is nothing (0)."""
+        angle = math.radians(rng.uniform(-self.tilt, self.tilt))
+        zoom = math.exp(rng.uniform(*np.log(self.zoom))) * VIEW * self.size / len(crop)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        shear = np.array([[-1.0 if mirrored else 1.0, rng.uniform(-0.15, 0.15)], [0, rng.uniform(0.85, 1.18)]])
+        linear = zoom * turn @ shear
+        middle = (self.size - 1) / 2 + self.size * rng.uniform(-self.shift, self.shift, 2)
+        shift = middle - linear @ np.full(2, (len(crop) - 1) / 2)
+        return cv2.warpAffine(crop, np.column_stack([linear, shift]), (self.size, self.size))
 
 
-def uniform(n: int, low: float, high: float, device: torch.device) -> Tensor:
-    """(n,) float, evenly between `low` and `high`."""
-    return torch.empty(n, device=device).uniform_(low, high)
+def is_grey(picture: np.ndarray) -> bool:
+    """Whether red and blue are the same everywhere."""
+    return np.array_equal(picture[..., 0], picture[..., 2])
 
 
-def mirror(targets: Tensor) -> Tensor:
-    """The classes of the same hands seen in a mirror: as many fingers, the other side where it is known."""
-    return torch.where(targets < SIDELESS, (targets + 6) % 12, targets)
+def tone(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A grey hand with a skin tone: light follows grey, shadows are redder than lights."""
+    red = rng.uniform(0.45, 1) + rng.uniform(-0.05, 0.05)  # dark … light skin
+    green = red * rng.uniform(0.62, 0.85)
+    skin = np.array([red, green, green * rng.uniform(0.65, 0.95)]) * 1.3
+    return apply(RAMP ** np.array([0.8, 1.0, 1.1]) * skin, picture)
+
+
+def relight(picture: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The hand darker or lighter, as other light or skin would have it: not as its old room did."""
+    mean = np.mean(cv2.mean(picture, (mask > 127).astype(np.uint8))[:3]) + 1
+    gain = np.clip(rng.uniform(50, 200) / mean, 0.4, 3) if rng.random() < 0.5 else 1
+    return apply(RAMP * gain * np.exp(rng.normal(0, 0.06, 3)), picture)
+
+
+def room(size: int, rng: np.random.Generator, rooms: np.ndarray | None = None) -> np.ndarray:
+    """Something to stand before, (size, size, 3) uint8: a part of a photograph, or a wall with soft shapes."""
+    if rooms is not None and rng.random() < 0.65:
+        photograph = rooms[rng.integers(len(rooms))]
+        side = int(len(photograph) * rng.uniform(0.4, 1))
+        x, y = rng.integers(len(photograph) - side + 1, size=2)
+        part = photograph[y : y + side, x : x + side, :]
+        return cv2.resize(part[:, ::-1] if rng.random() < 0.5 else part, (size, size))
+    wall = np.full((size, size, 3), rng.random() + rng.normal(0, 0.12, 3), np.float32)
+    for cells, most in ((2, 0.3), (4, 0.25), (9, 0.15), (24, 0.08)):
+        shapes = rng.normal(size=(cells, cells, 1)) + 0.5 * rng.normal(size=(cells, cells, 3))
+        smooth = cv2.INTER_LINEAR if rng.random() < 0.5 else cv2.INTER_NEAREST
+        wall += cv2.resize((rng.random() ** 2 * most * shapes).astype(np.float32), (size, size), interpolation=smooth)
+    return (wall.clip(0, 1) * 255).astype(np.uint8)
+
+
+def place(picture: np.ndarray, mask: np.ndarray, behind: np.ndarray) -> np.ndarray:
+    """What the mask shows of a picture, before another one of the same size."""
+    alpha = cv2.merge([mask] * 3)
+    return cv2.add(cv2.multiply(picture, alpha, scale=1 / 255), cv2.multiply(behind, 255 - alpha, scale=1 / 255))
+
+
+def light(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Exposure, contrast, gamma, white balance, a lamp from one side; some pictures lose their colour."""
+    contrast, middle = rng.uniform(0.7, 1.3), np.mean(cv2.mean(picture)[:3]) / 255
+    levels = ((RAMP - middle) * contrast + middle).clip(1e-3, 1) ** math.exp(rng.uniform(-0.35, 0.35))
+    white = np.exp(rng.normal(0, 0.08, 3))
+    picture = apply(levels * math.exp(rng.uniform(-0.5, 0.4)) * white, picture)
+    if rng.random() < 0.5:
+        lamp = cv2.resize(rng.normal(1, 0.2, (2, 2)).astype(np.float32), picture.shape[1::-1])
+        picture = cv2.multiply(picture, cv2.merge([lamp] * 3), dtype=cv2.CV_8U)
+    if rng.random() < 0.15:
+        picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return picture
+
+
+def camera(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Few pixels, a hand that moves, grain, JPEG."""
+    height, width = picture.shape[:2]
+    if rng.random() < 0.3:
+        share = rng.uniform(0.25, 0.9)
+        few = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(few, (width, height))
+    if rng.random() < 0.12:
+        length, angle = int(rng.integers(3, 9)), rng.uniform(0, 180)
+        line = np.zeros((length, length), np.float32)
+        line[length // 2] = 1
+        turned = cv2.warpAffine(line, cv2.getRotationMatrix2D(((length - 1) / 2,) * 2, angle, 1), (length, length))
+        picture = cv2.filter2D(picture, -1, turned / turned.sum())
+    if rng.random() < 0.5:
+        start = rng.integers(len(grain()) - height * width)
+        speck = grain()[start : start + height * width].reshape(height, width) * np.float32(rng.uniform(0, 15))
+        picture = cv2.add(picture, cv2.merge([speck] * 3), dtype=cv2.CV_8U)
+    if rng.random() < 0.3:
+        _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
+        picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
+    return picture
+
+
+def cut_off(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The frame ends beside the hand, or a little inside it: black beyond."""
+    picture = picture.copy()
+    for side in rng.choice(4, rng.choice((1, 2)), replace=False):
+        view = (picture, picture[::-1], picture.swapaxes(0, 1), picture.swapaxes(0, 1)[::-1])[side]
+        view[: int(len(view) * rng.uniform(0, 0.2))] = 0
+    return picture
+
+
+def erase(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Something small in front of the hand (random erasing: Zhong et al., 2017, arXiv:1708.04896)."""
+    picture = picture.copy()
+    size = np.array(picture.shape[:2])
+    centre, half = rng.random(2) * size, rng.uniform(0.05, 0.15, 2) * size
+    (top, left), (bottom, right) = (centre - half).clip(0).astype(int), (centre + half).astype(int)
+    picture[top:bottom, left:right] = rng.integers(256, size=3)
+    return picture
+
+
+RAMP = np.linspace(0, 1, 256)[:, None]  # every level of a channel, as light; (256, 1)
+
+
+def apply(levels: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Replace every level of every channel by what `levels` (256, 3), 0 … 1, has for it."""
+    return cv2.LUT(picture, (levels.clip(0, 1) * 255).astype(np.uint8)[None])
+
+
+@cache
+def grain() -> np.ndarray:
+    """A million numbers of normal noise, to be cut from: drawing them anew would take longest of all."""
+    return np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
+
+
+def mirror(target: int) -> int:
+    """The class of the same hand seen in a mirror: as many fingers, the other side where it is known."""
+    return (target + 6) % 12 if target < len(CLASSES) else target
 
 
 def plain(images: Tensor, size: int) -> Tensor:
-    """The same batch without any change but size: (N, 4, H, W) uint8 RGBA to (N, 3, size, size) float, -1 … 1."""
-    return scale(F.interpolate(images[:, :3].float(), (size, size), mode="bilinear", antialias=True))
+    """What the classifier sees of crops, unvaried: (N, S, S, 4) uint8 RGBA to (N, 3, size, size) float, -1 … 1."""
+    side = images.shape[1]
+    rim = round(side * (1 - 1 / VIEW) / 2)
+    seen = images[:, rim : side - rim, rim : side - rim, :3].permute(0, 3, 1, 2)
+    if seen.shape[2] == size:
+        return scale(seen)
+    return scale(F.interpolate(seen.float(), (size, size), mode="bilinear", antialias=True))

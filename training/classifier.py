@@ -4,38 +4,39 @@ import math
 import subprocess
 
 import torch
+import torch.nn.functional as F
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from training.augment import Augment, plain
+from training.augment import plain
 from training.data.frames import SIDELESS
-from training.network import HandNet
+from training.network import HandNet, scale
 
 Batch = tuple[Tensor, Tensor]
 
 
 class Classifier(LightningModule):
-    """Trains a `HandNet`: AdamW, one cycle of learning rate, label smoothing, augmented batches.
+    """Trains a `HandNet`: AdamW, one cycle of learning rate, label smoothing, small pictures first.
 
     Args:
         network: what is trained.
-        augment: how training pictures are varied.
         learning_rate: highest rate of the cycle (Smith and Topin, 2018, arXiv:1708.07120).
         weight_decay: of AdamW.
         label_smoothing: share of the target spread over all classes.
-        small: pixels of the pictures in the first epochs, when there is most to learn; quicker.
+        size: width and height of the pictures that the network is made for.
+        small: those of the pictures in the first epochs, when there is most to learn; quicker.
         small_epochs: share of the epochs with small pictures.
     """
 
     def __init__(
         self,
         network: HandNet,
-        augment: Augment,
         learning_rate: float = 3e-3,
         weight_decay: float = 0.02,
         label_smoothing: float = 0.02,
+        size: int = 128,
         small: int = 96,
         small_epochs: float = 0.6,
     ):
@@ -43,20 +44,16 @@ class Classifier(LightningModule):
         # As given on the command line: a checkpoint can then build its own network again.
         self.save_hyperparameters()
         self.network = network.to(memory_format=torch.channels_last)
-        self.augment = augment
-        self.size = augment.size
         self.learning_rate, self.weight_decay, self.label_smoothing = learning_rate, weight_decay, label_smoothing
-        self.small, self.small_epochs = small, small_epochs
+        self.size, self.small, self.small_epochs = size, small, small_epochs
         self.accuracy = MulticlassAccuracy(12, average="micro")
         self.fingers_accuracy = MulticlassAccuracy(6, average="micro")
 
-    def on_train_epoch_start(self) -> None:
-        early = self.current_epoch < self.small_epochs * (self.trainer.max_epochs or 1)
-        self.augment.size = self.small if early else self.size
-
     def training_step(self, batch: Batch) -> Tensor:
-        with torch.autocast(self.device.type, enabled=False):
-            pictures, targets = self.augment(*batch)
+        images, targets = batch
+        pictures = scale(images.permute(0, 3, 1, 2))
+        if self.current_epoch < self.small_epochs * (self.trainer.max_epochs or 1):
+            pictures = F.interpolate(pictures, (self.small, self.small), mode="bilinear")
         logits = self.network(pictures.contiguous(memory_format=torch.channels_last))
         loss = partial_cross_entropy(logits, targets, self.label_smoothing)
         self.log("train/loss", loss, prog_bar=True)
@@ -86,7 +83,6 @@ class Classifier(LightningModule):
 
     def on_fit_start(self) -> None:
         self.commit = commit()  # now: files may change while it trains
-        self.augment.rooms = self.trainer.datamodule.rooms  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         # What a model needs to tell where it comes from travels with its weights.

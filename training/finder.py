@@ -20,7 +20,6 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-from training.augment import Augment
 from training.classifier import adamw_one_cycle, commit
 from training.network import Residual, conv, scale
 
@@ -98,13 +97,10 @@ class Finder(LightningModule):
         self.save_hyperparameters()
         self.network = network.to(memory_format=torch.channels_last)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.augment = Augment(erase=0)
 
     def training_step(self, batch: tuple[Tensor, list[Tensor]]) -> Tensor:
         frames, boxes = batch
-        with torch.autocast(self.device.type, enabled=False):
-            varied = self.augment.camera(self.augment.light(frames.float() / 255)) * 2 - 1
-        loss = self.loss(varied, boxes)
+        loss = self.loss(scale(frames), boxes)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

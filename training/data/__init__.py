@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,12 +11,13 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
+from training.augment import VIEW, Augment
 from training.data import counting, digits, webcam
 from training.data import fingers as fingers_source
 from training.data.counting import FingerCounting
 from training.data.digits import SignLanguageDigits
 from training.data.fingers import Fingers
-from training.data.frames import Frames, crops
+from training.data.frames import MARGIN, Frames, crops
 from training.data.places import places
 from training.data.rendered import Rendered
 from training.data.webcam import HandsDataset
@@ -25,7 +27,7 @@ PEOPLE: dict[str, Callable[[Path], Frames]] = {
     "Human-Robot_Finger-Counting_Dataset": FingerCounting,
     "HandsDataset": HandsDataset,
 }
-SIZE = 144  # of a crop: a little more than the classifier sees, so that turning it leaves no corner empty
+SIZE = 192  # of a crop: what the classifier sees, and around it as much as turning and shifting can bring in
 
 
 def open_source(name: str, folder: Path) -> Frames | Fingers:
@@ -70,10 +72,18 @@ class Crops(Dataset):
     """Hands cut out of several sources, one source after the other; a whole batch is read at once.
 
     Args:
-        parts: pictures (M, 4, 144, 144) uint8 RGBA, targets (M,) and which rows to use, of each source.
+        parts: pictures (M, 192, 192, 4) uint8 RGBA, targets (M,) and which rows to use, of each source.
+        augment: how each picture is varied each time it is asked for; None leaves it as it is.
+        rooms: photographs to put hands into, see `Augment`.
     """
 
-    def __init__(self, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]):
+    def __init__(
+        self,
+        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+        augment: Augment | None = None,
+        rooms: np.ndarray | None = None,
+    ):
+        self.augment, self.rooms = augment, rooms
         self.pictures = [pictures for pictures, _, _ in parts]
         self.targets = np.concatenate([targets[rows] for _, targets, rows in parts])
         self.rows = [(part, row) for part, (_, _, rows) in enumerate(parts) for row in rows]
@@ -82,72 +92,85 @@ class Crops(Dataset):
         return len(self.rows)
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """((N, 4, 144, 144) uint8 RGBA, (N,) int64)."""
+        """((N, size, size, 3) uint8 RGB, (N,) int64) varied, ((N, 192, 192, 4) uint8 RGBA, (N,) int64) as they are."""
         pictures = [self.pictures[part][row] for part, row in (self.rows[i] for i in indices)]
-        return torch.from_numpy(np.stack(pictures)), torch.from_numpy(self.targets[indices])
+        targets = self.targets[indices]
+        if self.augment:
+            # Seeded by torch: every worker and every epoch another way.
+            rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
+            varied = [self.augment(one, int(t), rng, self.rooms) for one, t in zip(pictures, targets, strict=True)]
+            pictures, targets = [picture for picture, _ in varied], np.array([target for _, target in varied])
+        return torch.from_numpy(np.stack(pictures)), torch.from_numpy(targets)
 
 
 class Hands(LightningDataModule):
-    """Crops of hands in batches of ((N, 4, 144, 144) uint8 RGBA, (N,) int64).
+    """Crops of hands in batches, see `Crops`: varied for training, as they are for validation.
 
     People and recording sessions stay whole: those that a source keeps for validation are never trained on.
 
     Args:
         sources: names of sources and how many crops of each an epoch has.
+        augment: how training pictures are varied.
         folder: where the sources lie.
         batch_size: crops a batch, on each device.
-        workers: processes that read ahead. Batches come ready from a memory map, so none is needed.
+        workers: processes that vary training pictures.
     """
 
-    def __init__(self, sources: dict[str, int], folder: str = "data", batch_size: int = 128, workers: int = 0):
+    def __init__(
+        self, sources: dict[str, int], augment: Augment, folder: str = "data", batch_size: int = 128, workers: int = 1
+    ):
         super().__init__()
-        self.sources, self.folder = sources, Path(folder)
+        self.sources, self.augment, self.folder = sources, augment, Path(folder)
         self.batch_size, self.workers = batch_size, workers
         self.credits: list[str] = []
-        self.rooms: Tensor | None = None
 
     def prepare_data(self) -> None:
         # In one process only: cuts out what is not cut out yet.
         for name in self.sources:
-            crops(open_source(name, self.folder), SIZE, self.folder / "cache")
+            cut(open_source(name, self.folder), self.folder)
 
     def setup(self, stage: str) -> None:
         train, val, weights = [], [], []
         for name, share in self.sources.items():
             source = open_source(name, self.folder)
             self.credits.append(source.credit)
-            pictures, targets, _, kept = crops(source, SIZE, self.folder / "cache")
+            pictures, targets, _, kept = cut(source, self.folder)
             learn = np.flatnonzero(~kept)
             train.append((pictures, targets, learn))
             val.append((pictures, targets, np.flatnonzero(kept)))
             # Every count of a source as often as every other.
             counts = np.bincount(targets[learn] % 6, minlength=6)
             weights.append(share / (counts > 0).sum() / counts[targets[learn] % 6])
-        self.train, self.val = Crops(train), Crops(val)
-        self.rooms = square_rooms(self.folder)
+        self.train, self.val = Crops(train, self.augment, square_rooms(self.folder)), Crops(val)
         self.sampler = WeightedRandomSampler(np.concatenate(weights).tolist(), sum(self.sources.values()))
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train, self.sampler)
-
-    def val_dataloader(self) -> DataLoader:
-        return self._loader(self.val)
-
-    def _loader(self, pictures: Crops, sampler: WeightedRandomSampler | None = None) -> DataLoader:
-        # The data set hands over whole batches: there is nothing to collate.
         return DataLoader(
-            pictures,
+            self.train,
             self.batch_size,
-            sampler=sampler,
-            drop_last=sampler is not None,
+            sampler=self.sampler,
+            drop_last=True,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            collate_fn=lambda batch: batch,
+            collate_fn=as_it_is,
         )
 
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.val, self.batch_size, collate_fn=as_it_is)
 
-def square_rooms(folder: Path, count: int = 600) -> Tensor | None:
-    """Squares of places without hands, (count, 3, 144, 144) uint8 RGB, to put hands before; None without places."""
+
+def as_it_is(batch: Any) -> Any:
+    """The data set hands over whole batches: there is nothing to collate."""
+    return batch
+
+
+def cut(source: Frames | Fingers, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The crops of a source that all of training learns from, see `crops`."""
+    return crops(source, SIZE, MARGIN * VIEW, folder / "cache")
+
+
+def square_rooms(folder: Path, count: int = 600) -> np.ndarray | None:
+    """Squares of places without hands, (count, 192, 192, 3) uint8 RGB, to put hands before; None without places."""
     found = places(folder)
     if not found:
         return None
@@ -158,4 +181,4 @@ def square_rooms(folder: Path, count: int = 600) -> Tensor | None:
         side = int(min(image.shape[:2]) * rng.uniform(0.3, 1))
         y, x = (rng.integers(length - side + 1) for length in image.shape[:2])
         squares.append(cv2.resize(image[y : y + side, x : x + side], (SIZE, SIZE), interpolation=cv2.INTER_AREA))
-    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
+    return np.stack(squares)

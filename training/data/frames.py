@@ -177,7 +177,7 @@ def square_crop(
 ) -> np.ndarray:
     """The square around a box, its side `margin` times the longer side of the box: (size, size, 4) uint8 RGBA.
 
-    Outside the picture its edge goes on. Alpha is the mask (0 outside the picture), or 255.
+    Alpha is the mask, or 255. Outside the picture all is 0.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -189,14 +189,14 @@ def square_crop(
     x0, y0, x1, y1 = (float(v) for v in box)
     side = max(x1 - x0, y1 - y0) * margin
     scale = size / side
+    rgba = np.dstack([image, np.full(image.shape[:2], 255, np.uint8) if mask is None else mask])
     left, top = (x0 + x1 - side) / 2, (y0 + y1 - side) / 2
     # What is drawn much smaller is averaged first: sampling alone would leave pixels out.
     if scale < 0.5:
         shrink = 2 * scale
         small = (max(1, round(image.shape[1] * shrink)), max(1, round(image.shape[0] * shrink)))
         sx, sy = small[0] / image.shape[1], small[1] / image.shape[0]
-        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-        mask = None if mask is None else cv2.resize(mask, small, interpolation=cv2.INTER_AREA)
+        rgba = cv2.resize(rgba, small, interpolation=cv2.INTER_AREA)
     else:
         sx = sy = 1.0
     # From the crop's pixels to the picture's, both counted at the pixels' centres.
@@ -204,22 +204,16 @@ def square_crop(
         [[sx / scale, 0, sx * (left + 0.5 / scale) - 0.5], [0, sy / scale, sy * (top + 0.5 / scale) - 0.5]]
     )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    rgb = cv2.warpAffine(image, to_picture, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    alpha = (
-        np.full((size, size), 255, np.uint8)
-        if mask is None
-        else cv2.warpAffine(mask, to_picture, (size, size), flags=flags, borderMode=cv2.BORDER_CONSTANT)
-    )
-    return np.dstack([rgb, alpha])
+    return cv2.warpAffine(rgba, to_picture, (size, size), flags=flags)
 
 
 def crops(
-    dataset: Frames, size: int, cache: Path, margin: float = MARGIN
+    dataset: Frames, size: int, margin: float, cache: Path
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Every hand of a set, cut out once and kept in `cache` for later runs and other workers.
 
     Returns:
-        pictures (M, 4, size, size) uint8 RGBA, memory-mapped and read-only; targets (M,) int64;
+        pictures (M, size, size, 4) uint8 RGBA, memory-mapped and read-only; targets (M,) int64;
         boxes (M, 4) float32 of the hands in the crops; validation (M,) bool.
     """
     states = [(file.name, info.st_size, info.st_mtime_ns) for file in dataset.files for info in [file.stat()]]
@@ -238,7 +232,7 @@ def crops(
                 frame = dataset.frame(i)
                 for box, target in zip(frame.boxes, frame.targets, strict=True):
                     crop = square_crop(frame.image, box, size, margin, frame.mask)
-                    out.write(np.ascontiguousarray(crop.transpose(2, 0, 1)).tobytes())
+                    out.write(crop.tobytes())
                     half = (box[2:] - box[:2]) * size / (2 * margin * max(box[2:] - box[:2]))
                     found.append((i, target, *(size / 2 - half), *(size / 2 + half)))
         part.replace(pictures)
@@ -247,7 +241,7 @@ def crops(
         Path(out.name).replace(labels)
     rows = np.load(labels)
     index = rows[:, 0].astype(int)
-    array = np.memmap(pictures, np.uint8, "r", shape=(len(index), 4, size, size))
+    array = np.memmap(pictures, np.uint8, "r", shape=(len(index), size, size, 4))
     return array, rows[:, 1].astype(int), rows[:, 2:], dataset.validation[index]
 
 

@@ -2,7 +2,8 @@
 
 A scene is made anew each time it is asked for. It starts from a labelled frame or from a place
 without hands, turned, scaled and mirrored a little; then up to two cut-out hands are put into it at
-any size and tilt. Everything happens on uint8 with OpenCV, about half a millisecond a scene.
+any size and tilt, in the light and before the camera of `training.augment`. Everything happens on
+uint8 with OpenCV, about a millisecond a scene.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from training import data
-from training.data.frames import crops
+from training.augment import camera, is_grey, light, place, relight, tone
 from training.data.places import places
 from training.finder import SIZE
 
@@ -28,7 +29,7 @@ Boxes = np.ndarray
 
 @dataclass(frozen=True)
 class Cutouts:
-    """Hands to put into scenes: pictures (N, 4, s, s) uint8 RGBA, boxes (N, 4) of the hands; which of them to use."""
+    """Hands to put into scenes: pictures (N, s, s, 4) uint8 RGBA, boxes (N, 4) of the hands; which of them to use."""
 
     pictures: np.ndarray
     boxes: np.ndarray
@@ -68,8 +69,11 @@ class Scenes(Dataset):
             image, boxes = self.rooms[rng.integers(len(self.rooms))], np.empty((0, 4), np.float32)
             pasted = rng.choice(3, p=(0.15, 0.55, 0.3))
         scene, boxes = move(image, boxes, rng)
+        if not len(boxes) and rng.random() < 0.25:
+            scene = decoy(scene, self.cutouts[rng.integers(len(self.cutouts))], rng)
         for _ in range(pasted):
             scene, boxes = paste(scene, boxes, self.cutouts[rng.integers(len(self.cutouts))], rng)
+        scene = cv2.copyTo(camera(light(scene, rng), rng), filled(scene))  # still black where no frame is
         return torch.from_numpy(np.ascontiguousarray(scene.transpose(2, 0, 1))), torch.from_numpy(boxes)
 
 
@@ -112,7 +116,7 @@ class Frames(LightningDataModule):
                 real.append([frame for i, frame in frames.items() if not source.validation[i]])
                 held += [frame for i, frame in frames.items() if source.validation[i]]
             if name != "webcam":
-                pictures, _, boxes, validation = crops(source, data.SIZE, self.folder / "cache")
+                pictures, _, boxes, validation = data.cut(source, self.folder)
                 cutouts.append(Cutouts(pictures, boxes, np.flatnonzero(~validation)))
         rooms = [shrink(image, np.empty((0, 4), np.float32))[0] for image in places(self.folder)]
         self.train = Scenes(real, rooms, cutouts, self.scenes)
@@ -194,7 +198,7 @@ def move(image: np.ndarray, boxes: Boxes, rng: np.random.Generator) -> tuple[np.
 def paste(scene: np.ndarray, boxes: Boxes, cutouts: Cutouts, rng: np.random.Generator) -> tuple[np.ndarray, Boxes]:
     """A cut-out hand at a random place, size and tilt, and the boxes of the hands that can still be seen."""
     i = rng.choice(cutouts.index)
-    cutout, (x0, y0, x1, y1) = np.ascontiguousarray(cutouts.pictures[i].transpose(1, 2, 0)), cutouts.boxes[i]
+    cutout, (x0, y0, x1, y1) = cutouts.pictures[i], cutouts.boxes[i]
     size = SIZE * np.exp(rng.uniform(np.log(0.13), np.log(0.85)))
     zoom = size / max(x1 - x0, y1 - y0)
     matrix = cv2.getRotationMatrix2D(((x0 + x1) / 2, (y0 + y1) / 2), rng.uniform(-45, 45), zoom)
@@ -208,20 +212,40 @@ def paste(scene: np.ndarray, boxes: Boxes, cutouts: Cutouts, rng: np.random.Gene
     inside = np.s_[max(0, int(y0)) : int(np.ceil(y1)), max(0, int(x0)) : int(np.ceil(x1))]
     only[inside] = cutout[inside][..., 3]
     hand = cv2.warpAffine(only, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR) > 100
-    hand &= scene.any(2)
+    hand &= filled(scene) > 0
     if hand.sum() < 0.55 * (only > 100).sum() * zoom**2 or hand.sum() < 60:
         return scene, boxes  # too much of it lies outside
-    colour, alpha = moved[..., :3].astype(np.float32), moved[..., 3:].astype(np.float32) / 255
-    if (cutout[..., 0] == cutout[..., 2]).all():  # a grey hand gets a skin tone
-        red = rng.uniform(0.5, 1.25)
-        colour *= red * np.array([1, rng.uniform(0.62, 0.85), rng.uniform(0.42, 0.75)], np.float32)
-    colour = colour * np.exp(rng.normal(0, 0.2)) + rng.normal(0, 8)
-    alpha *= scene.any(2, keepdims=True)  # not on the black that fills the square
-    scene = (scene + alpha * (colour.clip(0, 255) - scene)).astype(np.uint8)
+    scene = lay(moved[..., :3], moved[..., 3], scene, rng)
     covered = moved[..., 3] > 100
     seen = [b for b in boxes if covered[int(b[1]) : int(b[3]), int(b[0]) : int(b[2])].mean() < 0.35]
     x, y, w, h = cv2.boundingRect(hand.astype(np.uint8))
     return scene, np.array([*seen, (x, y, x + w, y + h)], np.float32)
+
+
+def decoy(scene: np.ndarray, cutouts: Cutouts, rng: np.random.Generator) -> np.ndarray:
+    """Bare skin that is no hand, as a face or an arm is: an oval filled from the middle of a palm."""
+    i = rng.choice(cutouts.index)
+    corners = cutouts.boxes[i].reshape(2, 2)
+    (left, top), (right, bottom) = (corners * 0.6 + corners.mean(0) * 0.4).astype(int)
+    palm = cutouts.pictures[i, top : bottom + 1, left : right + 1, :3]
+    long = SIZE * np.exp(rng.uniform(np.log(0.15), np.log(0.7)))
+    middle, axes = rng.uniform(0, SIZE, 2), (long / 2, long * rng.uniform(0.25, 0.9) / 2)
+    mask = np.zeros(scene.shape[:2], np.uint8)
+    cv2.ellipse(mask, (tuple(middle), (2 * axes[0], 2 * axes[1]), rng.uniform(0, 180)), 255, -1)
+    return lay(cv2.resize(palm, (SIZE, SIZE)), cv2.GaussianBlur(mask, (0, 0), 1), scene, rng)
+
+
+def lay(skin: np.ndarray, mask: np.ndarray, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Skin (SIZE, SIZE, 3) in a light of its own over a scene, where `mask` is; never on the black that fills it up."""
+    skin = np.ascontiguousarray(skin)
+    if is_grey(skin):
+        skin = tone(skin, rng)
+    return place(relight(skin, mask, rng), cv2.min(mask, filled(scene)), scene)
+
+
+def filled(scene: np.ndarray) -> np.ndarray:
+    """Where a frame is in the square: (SIZE, SIZE) uint8, 255 where it is not black."""
+    return cv2.bitwise_not(cv2.inRange(scene, (0, 0, 0), (0, 0, 0)))
 
 
 def area(box: np.ndarray) -> float:

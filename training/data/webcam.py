@@ -27,8 +27,8 @@ class HandsDataset(Frames):
 
     The side is not told. Both published splits are used and split anew by recording session: theirs
     puts neighbouring frames of one session on both sides. Pictures that the lists do not name are
-    left out: nobody said that there is no hand in them. A dozen single photos on white (Hand_…) seem
-    to come from the set 11k Hands.
+    left out: nobody said that there is no hand in them. So are a dozen single photos on white (Hand_…):
+    they seem to come from the set 11k Hands, which is for academic use only.
 
     >>> pictures = HandsDataset("data/webcam")
     >>> frame = pictures[0]
@@ -47,7 +47,8 @@ class HandsDataset(Frames):
         for split in SPLITS:
             for file, fingers, box in read_labels(Path(root), split):
                 self.labels.setdefault(file, []).append((fingers, box))
-        super().__init__(root, sorted(file for file in self.labels if file.exists()), transform)
+        files = sorted(file for file in self.labels if file.exists() and not file.name.startswith("Hand_"))
+        super().__init__(root, files, transform)
         self.groups = [session(file.name) for file in self.files]
         self.validation = np.array([group in VALIDATION for group in self.groups])
 
