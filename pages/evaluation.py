@@ -28,16 +28,16 @@ def percent(share: float | None) -> str:
 
 
 def show_scores(rows: list[tuple[str, str, dict]]) -> None:
-    """A table of (what was read, its name among MediaPipe's results, its measures); the better total stands out."""
+    """A table of (what was read, its name among MediaPipe's results, its measures)."""
     html = ""
     for title, name, row in rows:
         other = theirs.get(name, {})
         best = max((other[mode]["accuracy"] for mode in ("static", "tracking") if mode in other), default=None)
         total = row["total_accuracy"]
-        ours, them = (
-            f"<b>{percent(share)}</b>" if share is not None and share == max(total, best or 0) else percent(share)
-            for share in (total, best)
-        )
+        # The better of two stands out.
+        ours, them = percent(total), percent(best)
+        if best is not None:
+            ours, them = (f"<b>{ours}</b>", them) if total > best else (ours, f"<b>{them}</b>")
         rest = (row["fingers_accuracy"], row["side_accuracy"], row["recall"], row["precision"])
         cells = [f"{row['pictures']:,}", ours, them, *map(percent, rest)]
         html += f"<tr><th>{title}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
@@ -50,7 +50,12 @@ def show_groups(rows: list[dict], key: str) -> None:
     """Bars: how well the hands of each group are read, `key` being "count", "side" or "found"."""
     groups = pd.DataFrame(rows).dropna(subset=[key])
     base = alt.Chart(groups).encode(
-        alt.Y("group:N", sort=None, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False)),
+        alt.Y(
+            "group:N",
+            sort=None,
+            title=None,
+            axis=alt.Axis(labelLimit=220, labelFlush=False, labelBound=False, ticks=False, domain=False),
+        ),
         alt.X(f"{key}:Q", scale=alt.Scale(domain=[0, 1.2]), axis=None),
         tooltip=["group", alt.Tooltip("pictures", format=","), *(alt.Tooltip(k, format=".1%") for k in SHARES)],
     )
@@ -157,7 +162,7 @@ if empty := measures.get("empty"):
     )
 if left_out := measures.get("leave-one-out"):
     st.header("A source left out")
-    st.write("A smaller training each, that never saw a source: how it reads all of that source.")
+    st.write("Each row a smaller training that knew nothing of a source, and how it reads all of that source.")
     show_scores([(row["title"], f"{name}-all", row) for name, row in left_out["sources"].items()])
 
 st.header("One set")
@@ -185,12 +190,14 @@ with st.grid(5, min_column_width=130):
 if groups := measured.get("groups"):
     st.header("Which hands")
     key = st.segmented_control("Share of hands", list(SHARES), default="count", format_func=SHARES.get, required=True)
-    with st.grid(3, min_column_width=260, gap="medium"):
-        for name, rows in groups.items():
-            if name != "raised":
-                with st.container(gap="xsmall"):
-                    st.subheader(name.capitalize())
-                    show_groups(rows, key)
+    columns, filled = st.columns(3, gap="medium"), [0, 0, 0]
+    for name, rows in groups.items():
+        if name != "raised":
+            shortest = filled.index(min(filled))
+            filled[shortest] += len(rows) + 3
+            with columns[shortest]:
+                st.subheader(name.capitalize())
+                show_groups(rows, key)
     st.subheader("The 32 ways to raise fingers, the hardest first")
     ways = sorted((row for row in groups["raised"] if row["pictures"]), key=lambda row: row[key] or 0)
     for column, part in zip(st.columns(2, gap="medium"), (ways[:16], ways[16:]), strict=True):

@@ -1,6 +1,7 @@
 """Measures are right on small cases that can be counted by hand, and the pages find what they draw."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from model import CLASSES, tell
 from tests.drawn import write_fingers, write_rendered
 from training.data.frames import SIDELESS, Frame
 from training.data.rendered import Rendered
-from training.evaluate import by_group, evaluate, measure, reliability
+from training.evaluate import by_group, evaluate, measure, reliability, write
+from training.report import report
 
 ROOT = Path(__file__).parent.parent
 
@@ -176,7 +178,7 @@ def test_each_rendered_hand_has_a_group_of_every_trait(rendered):
         assert len(labels) == 24
         assert set(labels) <= set(groups)
     assert traits["skin tone"][1][0] == "1"
-    assert traits["tilted (tilt)"][1][-1] == "over 30°"
+    assert traits["tilted"][1][-1] == "over 30°"
     ways, raised = traits["raised"]
     assert len(set(ways)) == 32
     assert ways[:3] == ["fist", "thumb", "index"]
@@ -214,3 +216,20 @@ def test_a_false_alarm_is_written_down(tmp_path):
     assert empty["with_hands"] == 1
     assert empty["alarms"][0]["hands"][0]["told"] == "3L"
     assert len(empty["alarms"][0]["hands"][0]["box"]) == 4
+
+
+def test_the_report_has_a_row_a_set_beside_mediapipe(tmp_path, capsys):
+    both = measured((there("3L"), told("3L")), (there("0L"), ()))
+    write(tmp_path / "webcam.json", {"title": "Webcam", **both})
+    write(tmp_path / "empty.json", {"pictures": 53, "with_hands": 6})
+    write(
+        tmp_path / "leave-one-out.json", {"sources": {"counting": {"title": "One man", **both, "side_accuracy": None}}}
+    )
+    modes = {"static": {"accuracy": 0.976}, "tracking": {"accuracy": 0.826}}
+    write(tmp_path / "mediapipe.json", {"sets": {"webcam": modes, "counting-all": modes, "digits": {"frames": 0}}})
+    report(tmp_path)
+    lines = [re.sub(" +", " ", line) for line in capsys.readouterr().out.splitlines()]
+    shares = "| 2 | 100.0% | 50.0% | {} | 50.0% | 100.0% | 0.100 | 97.6% / 82.6% |"
+    assert "| Webcam " + shares.format("100.0%") in lines
+    assert "In 53 places without hands, a hand was seen in 6." in lines
+    assert "| One man " + shares.format("–") in lines

@@ -61,13 +61,13 @@ class Rendered(Frames):
         )
         angles = ["under 15°", "15-30°", "over 30°"]
         return {
-            "fingers": (counts, [str(n) for n in truth["count"]]),
-            "side": (["left", "right"], np.where(truth["right"], "right", "left").tolist()),
-            "view": (["palm", "back"], np.where(truth["back"], "back", "palm").tolist()),
             "skin tone": (tones, [str(n) for n in truth["tone"]]),
+            "fingers": (counts, [str(n) for n in truth["count"]]),
+            "view": (["palm", "back"], np.where(truth["back"], "back", "palm").tolist()),
+            "side": (["left", "right"], np.where(truth["right"], "right", "left").tolist()),
             **{
-                f"{name} ({key})": (angles, [angles[k] for k in np.digitize(np.abs(truth[key]), (15, 30))])
-                for name, key in (("tilted", "tilt"), ("turned away", "yaw"), ("leaning", "pitch"))
+                name: (angles, [angles[k] for k in np.digitize(np.abs(truth[key]), (15, 30))])
+                for name, key in (("tilted", "tilt"), ("turned aside", "yaw"), ("leaning", "pitch"))
             },
             "raised": ([name_of(way) for way in ways], [name_of(raised) for raised in truth["raised"]]),
         }
