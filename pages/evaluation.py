@@ -37,7 +37,7 @@ def show_scores(rows: list[tuple[str, str, dict]]) -> None:
         # The better of two stands out.
         ours, them = percent(total), percent(best)
         if best is not None:
-            ours, them = (f"<b>{ours}</b>", them) if total > best else (ours, f"<b>{them}</b>")
+            ours, them = (f"<b>{ours}</b>", them) if total >= best else (ours, f"<b>{them}</b>")
         rest = (row["fingers_accuracy"], row["side_accuracy"], row["recall"], row["precision"])
         cells = [f"{row['pictures']:,}", ours, them, *map(percent, rest)]
         html += f"<tr><th>{title}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
@@ -48,7 +48,7 @@ def show_scores(rows: list[tuple[str, str, dict]]) -> None:
 
 def show_groups(rows: list[dict], key: str) -> None:
     """Bars: how well the hands of each group are read, `key` being "count", "side" or "found"."""
-    groups = pd.DataFrame(rows).dropna(subset=[key])
+    groups = pd.DataFrame(rows).query("pictures > 0").dropna(subset=[key])
     base = alt.Chart(groups).encode(
         alt.Y(
             "group:N",
@@ -152,7 +152,7 @@ show_scores([(SETS[name], name, row) for name, row in sets.items()])
 st.caption(
     "Total: the fingers of a picture add up. MediaPipe: its totals on such pictures, by the best of three finger rules "
     "and the better of its two modes. Count and Found: of the hands that are there; Side: of those found; Truly hands: "
-    "of what is found. Pictures of Kaggle Fingers are much like those of its train split: everyone is right there."
+    "of what is found. The exception is Kaggle Fingers, whose pictures are much like those it trained on."
 )
 if empty := measures.get("empty"):
     share = empty["with_hands"] / empty["pictures"]
@@ -162,7 +162,11 @@ if empty := measures.get("empty"):
     )
 if left_out := measures.get("leave-one-out"):
     st.header("A source left out")
-    st.write("Each row a smaller training that knew nothing of a source, and how it reads all of that source.")
+    epochs = max(row["budget"]["epochs"] for row in left_out["sources"].values())
+    st.write(
+        "How a model that knows nothing of a source, neither hands nor rooms, reads all of it. "
+        f"These trainings are short: {epochs} epochs each."
+    )
     show_scores([(row["title"], f"{name}-all", row) for name, row in left_out["sources"].items()])
 
 st.header("One set")

@@ -177,7 +177,7 @@ def test_each_rendered_hand_has_a_group_of_every_trait(rendered):
     for groups, labels in traits.values():
         assert len(labels) == 24
         assert set(labels) <= set(groups)
-    assert traits["skin tone"][1][0] == "1"
+    assert traits["skin tone"][1][0] == "1, light"
     assert traits["tilted"][1][-1] == "over 30°"
     ways, raised = traits["raised"]
     assert len(set(ways)) == 32
@@ -222,9 +222,8 @@ def test_the_report_has_a_row_a_set_beside_mediapipe(tmp_path, capsys):
     both = measured((there("3L"), told("3L")), (there("0L"), ()))
     write(tmp_path / "webcam.json", {"title": "Webcam", **both})
     write(tmp_path / "empty.json", {"pictures": 53, "with_hands": 6})
-    write(
-        tmp_path / "leave-one-out.json", {"sources": {"counting": {"title": "One man", **both, "side_accuracy": None}}}
-    )
+    left_out = {"title": "One man", **both, "side_accuracy": None, "budget": {"epochs": 3}}
+    write(tmp_path / "leave-one-out.json", {"sources": {"counting": left_out}})
     modes = {"static": {"accuracy": 0.976}, "tracking": {"accuracy": 0.826}}
     write(tmp_path / "mediapipe.json", {"sets": {"webcam": modes, "counting-all": modes, "digits": {"frames": 0}}})
     report(tmp_path)
@@ -232,4 +231,4 @@ def test_the_report_has_a_row_a_set_beside_mediapipe(tmp_path, capsys):
     shares = "| 2 | 100.0% | 50.0% | {} | 50.0% | 100.0% | 0.100 | 97.6% / 82.6% |"
     assert "| Webcam " + shares.format("100.0%") in lines
     assert "In 53 places without hands, a hand was seen in 6." in lines
-    assert "| One man " + shares.format("–") in lines
+    assert "| One man, 3 epochs " + shares.format("–") in lines

@@ -47,21 +47,18 @@ def leave_out(
         output: folder for the measures.
     """
     learned = yaml.safe_load(classifier.read_text(encoding="utf-8"))["data"]["sources"]
+
+    def fit(kind: type[LightningModule], data: type[LightningDataModule], config: Path, to: Path, rest: object) -> CLI:
+        arguments = ["fit", "--config", str(config), "--data.folder", str(folder), "--data.sources", json.dumps(rest)]
+        arguments += ["--trainer.max_epochs", str(epochs), "--checkpoint.dirpath", str(to)]
+        return CLI(kind, data, [*arguments, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(to)])
+
     for name in sources:
         run = runs / name
         if (run / "measured.json").exists():
             print(f"{name}: measured before, in {run}")
             continue
         rest = {other: crops for other, crops in learned.items() if other != name}
-
-        def fit(
-            kind: type[LightningModule], data: type[LightningDataModule], config: Path, to: Path, sources: object
-        ) -> CLI:
-            arguments = ["fit", "--config", str(config), "--data.folder", str(folder)]
-            arguments += ["--data.sources", json.dumps(sources), "--trainer.max_epochs", str(epochs)]
-            arguments += ["--checkpoint.dirpath", str(to), "--trainer.logger", "CSVLogger"]
-            return CLI(kind, data, [*arguments, "--trainer.logger.save_dir", str(to)])
-
         find = fit(Finder, Frames, finder, run / "finder", list(rest))
         fit(Classifier, Hands, classifier, run / "classifier", rest)
         export(run / "finder/best.ckpt", run / "classifier/best.ckpt", run / "handful.onnx")

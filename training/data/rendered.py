@@ -54,14 +54,14 @@ class Rendered(Frames):
     def traits(self) -> dict[str, tuple[list[str], list[str]]]:
         """What hands differ in: the groups of each trait, in order, and the one that each hand is in."""
         truth = self.hands.truth
-        counts, tones = [str(n) for n in range(6)], [str(n) for n in range(1, 11)]
+        counts, tones = [str(n) for n in range(6)], ["1, light", *map(str, range(2, 10)), "10, dark"]
         ways = sorted(
             (np.array([way >> finger & 1 for finger in range(5)], bool) for way in range(32)),
             key=lambda raised: (raised.sum(), *~raised),
         )
         angles = ["under 15°", "15-30°", "over 30°"]
         return {
-            "skin tone": (tones, [str(n) for n in truth["tone"]]),
+            "skin tone": (tones, [tones[n - 1] for n in truth["tone"]]),
             "fingers": (counts, [str(n) for n in truth["count"]]),
             "view": (["palm", "back"], np.where(truth["back"], "back", "palm").tolist()),
             "side": (["left", "right"], np.where(truth["right"], "right", "left").tolist()),
