@@ -57,7 +57,7 @@ def show_groups(rows: list[dict], key: str) -> None:
             axis=alt.Axis(labelLimit=220, labelFlush=False, labelBound=False, ticks=False, domain=False),
         ),
         alt.X(f"{key}:Q", scale=alt.Scale(domain=[0, 1.2]), axis=None),
-        tooltip=["group", alt.Tooltip("pictures", format=","), *(alt.Tooltip(k, format=".1%") for k in SHARES)],
+        tooltip=["group:N", "pictures:Q", *(alt.Tooltip(f"{k}:Q", format=".1%") for k in SHARES)],
     )
     bars = base.mark_bar(color="#0f8a80", opacity=0.75, height=12, cornerRadiusEnd=3)
     text = base.mark_text(align="left", dx=5, color="gray").encode(alt.Text(f"{key}:Q", format=".0%"))

@@ -48,7 +48,7 @@ def test_webcam_frames_sum_the_hands_of_the_sessions_kept(tmp_path):
     test = [("5_pic00001.jpg", 0), ("pic00001.jpg", 2), ("25_pic00001.jpg", 2)]
     (data / "train_labels.csv").write_text(header + "".join(row.format(*hand) for hand in train))
     (data / "test_labels.csv").write_text(header + "".join(row.format(*hand) for hand in test))
-    assert len(SETS["webcam-all"].frames(tmp_path)) == 6 - 1  # one has two hands
+    assert len(SETS["webcam-all"].frames(tmp_path)) == 6
     frames = SETS["webcam"].frames(tmp_path)
     # In order of time within a session, whatever the split.
     assert [(frame.path.parent.name, frame.path.name, frame.total, frame.session) for frame in frames] == [
