@@ -48,8 +48,8 @@ def show_scores(rows: list[tuple[str, str, dict]]) -> None:
 
 def show_groups(rows: list[dict], key: str) -> None:
     """Bars: how well the hands of each group are read, `key` being "count", "side" or "found"."""
-    groups = pd.DataFrame(rows).query("pictures > 0").dropna(subset=[key])
-    base = alt.Chart(groups).encode(
+    shown = [row for row in rows if row["pictures"] and row[key] is not None]
+    base = alt.Chart(pd.DataFrame(shown, columns=["group", "pictures", *SHARES])).encode(
         alt.Y(
             "group:N",
             sort=None,
@@ -203,7 +203,7 @@ if groups := measured.get("groups"):
                 st.subheader(name.capitalize())
                 show_groups(rows, key)
     st.subheader("The 32 ways to raise fingers, the hardest first")
-    ways = sorted((row for row in groups["raised"] if row["pictures"]), key=lambda row: row[key] or 0)
+    ways = sorted(groups["raised"], key=lambda row: row[key] or 0)
     for column, part in zip(st.columns(2, gap="medium"), (ways[:16], ways[16:]), strict=True):
         with column:
             show_groups(part, key)
