@@ -9,13 +9,14 @@ from streamlit_webrtc import VideoProcessorBase
 
 from model import Reading, shared_counter
 from model.overlay import draw
+from model.tracking import Tracker
 
 # Seconds over which frames are counted, and after which the last one is old.
 WINDOW = 2
 
 
 class Latest(NamedTuple):
-    """The last frame that was read: what was in it, when, and how many a second there were."""
+    """The last frame that was read: what is told with it, when, and how many a second there were."""
 
     reading: Reading
     when: float
@@ -44,6 +45,7 @@ class Camera(VideoProcessorBase):
         self.gradcam = False
         self.latest: Latest | None = None
         self._times: deque[float] = deque()
+        self._tracker = Tracker()
 
     def recv(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Read a frame, and draw what was read."""
@@ -51,6 +53,7 @@ class Camera(VideoProcessorBase):
         # As the camera sees it: in a mirror, a left hand is a right one.
         reading = shared_counter()(image)
         now = time.monotonic()
+        reading = self._tracker(reading, now)
         self._times.append(now)
         while self._times[0] < now - WINDOW:
             self._times.popleft()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import benchmarks.__main__ as cli
-from benchmarks import ROOT, mediapipe, speed, summary, table
+from benchmarks import ROOT, mediapipe, speed, steady, summary, table
 from benchmarks.frames import SETS, Frame, digest
 from model import Hand, Reading
 
@@ -132,6 +132,49 @@ def test_speed_is_told(capsys, tmp_path, monkeypatch):
     assert list(told["readings_a_second"]) == ["1", "2", "4"]
 
 
+# Steady
+
+
+def read(fingers: int) -> Reading:
+    box, probabilities = (0, 0, 8, 8), np.eye(12, dtype=np.float32)[fingers]
+    return Reading((Hand(box, box, fingers, "left", 1.0, probabilities, np.zeros((12, 2, 2))),), 8, 8, 1.0)
+
+
+def test_a_film_is_a_second_of_frames_that_are_not_the_same():
+    frames = list(steady.film(np.full((64, 64, 3), 100, np.uint8), np.random.default_rng(0)))
+    assert len(frames) == steady.RATE
+    assert {(frame.shape, frame.dtype.name) for frame in frames} == {((480, 640, 3), "uint8")}
+    assert np.mean(frames) == pytest.approx(100, abs=10)
+    assert np.std([frame.mean() for frame in frames]) > 3
+
+
+def test_flicker_and_lag_are_counted_in_time():
+    """Two, then five fingers, as read in the fifth frame first, and three in the last but one."""
+    films = [(2, [read(2)] * 30), (5, [read(2)] * 4 + [read(5)] * 24 + [read(3), read(5)])]
+    alone = steady.measure(films, 30, tracked=False)
+    flicker = 2 / (17 / 30) / 2  # of the two pictures, one
+    assert alone == {"right": 0.9722, "flicker": round(flicker, 2), "median": 167, "worst": 167, "poses": 1}
+    tracked = steady.measure(films, 30, tracked=True)
+    assert (tracked["flicker"], tracked["right"]) == (0, 1)
+    assert 167 < tracked["worst"] < 300
+    # Every third frame: that with three fingers is not among them.
+    assert steady.measure(films, 10, tracked=False)["flicker"] == 0
+
+
+def test_what_is_misread_is_no_lag():
+    told = steady.measure([(count, [read(min(count, 3))] * 30) for count in (2, 3, 4)], 30, tracked=False)
+    assert (told["poses"], told["worst"], told["right"]) == (1, 33, 0.6667)
+
+
+@pytest.mark.slow
+def test_steadiness_is_told(capsys, tmp_path):
+    assert cli.main(["steady", "--frames", "3", "--json", str(tmp_path / "steady.json")]) == 0
+    told = json.loads((tmp_path / "steady.json").read_text())["steady"]["sets"]["samples"]
+    assert told["pictures"] == 3
+    text = capsys.readouterr().out
+    assert all(f"| Rendered samples (3), {how} " in text for how in told["told"])
+
+
 # MediaPipe
 
 
@@ -214,12 +257,13 @@ def test_without_mediapipe_the_reason_is_told(tmp_path, monkeypatch, capsys):
     assert error.endswith("ERROR: No matching distribution found\n")
 
 
-def test_both_are_the_default_and_mediapipe_may_be_missing(tmp_path, monkeypatch, capsys):
+def test_all_are_the_default_and_mediapipe_may_be_missing(tmp_path, monkeypatch, capsys):
     def missing(limit):
         raise mediapipe.NoMediaPipe("no network")
 
     numbers = {"machine": "m", "milliseconds": {}, "cpu_milliseconds": {}, "readings_a_second": {}, "model_bytes": 1}
     monkeypatch.setattr(speed, "run", lambda: numbers)
+    monkeypatch.setattr(steady, "run", lambda limit: {"machine": "m", "sets": {}})
     monkeypatch.setattr(mediapipe, "run", missing)
     assert cli.main([]) == 0
     assert capsys.readouterr().err == "No comparison with MediaPipe: no network\n"
