@@ -193,7 +193,9 @@ with st.grid(5, min_column_width=130):
 
 if groups := measured.get("groups"):
     st.header("Which hands")
-    key = st.segmented_control("Share of hands", list(SHARES), default="count", format_func=SHARES.get, required=True)
+    key = st.segmented_control(
+        "Share of hands", list(SHARES), default="count", format_func=SHARES.__getitem__, required=True
+    )
     columns, filled = st.columns(3, gap="medium"), [0, 0, 0]
     for name, rows in groups.items():
         if name != "raised":
@@ -204,9 +206,9 @@ if groups := measured.get("groups"):
                 show_groups(rows, key)
     st.subheader("The 32 ways to raise fingers, the hardest first")
     ways = sorted(groups["raised"], key=lambda row: row[key] or 0)
-    for column, part in zip(st.columns(2, gap="medium"), (ways[:16], ways[16:]), strict=True):
+    for column, half in zip(st.columns(2, gap="medium"), (ways[:16], ways[16:]), strict=True):
         with column:
-            show_groups(part, key)
+            show_groups(half, key)
 
 st.header("Confusion")
 # What can be compared: its name, its counts, its labels, and which of them a class has.
