@@ -4,7 +4,7 @@ PY = .venv/bin/python
 PIP = $(PY) -m pip install -q --disable-pip-version-check
 N ?= 24000
 
-.PHONY: run test lint data render train evaluate export bench screenshots
+.PHONY: run test lint data render train evaluate leave-out export bench screenshots
 
 run: .venv/.run
 	$(PY) -m streamlit run app.py
@@ -29,6 +29,10 @@ train: .venv/.test
 
 evaluate: .venv/.test
 	$(PY) -m training evaluate
+	$(PY) -m training report
+
+leave-out: .venv/.test
+	$(PY) -m training leave-out
 
 export: .venv/.test
 	$(PY) -m training export

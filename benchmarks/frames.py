@@ -2,21 +2,28 @@
 
 A loader gives what its folder holds and nothing where there is none, so that everyone can run the
 benchmark with the sets that they have. The bundled samples are always there; `python -m training data`
-fetches Fingers; the other sets go to data/people/ under the names of their repositories.
+fetches the others.
+
+Sets are named as by `python -m training evaluate`. Those that end in -all hold what Handful learned
+from: MediaPipe's share of them stands beside that of a model that left them out
+(`python -m training leave-out`).
 """
 
 import csv
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 # Recordings of HandsDataset kept for validation: nothing is learned from them.
 SESSIONS = ("", "5_", "26_", "35_")
+# Pictures of Sign-Language-Digits that lie in the folder of another number than the fingers they show.
+MISPLACED = {"IMG_5176.JPG": 3}
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,11 @@ def samples(folder: Path) -> Iterable[Frame]:
     return (Frame(path, int(path.name[0])) for path in sorted(folder.glob("[0-5][LR]_*.jpg"), key=natural))
 
 
-def hands_dataset(folder: Path) -> Iterable[Frame]:
-    """images/{train,test}/<session>pic<number>.jpg, with a row a hand in data/{train,test}_labels.csv."""
+def hands_dataset(folder: Path, sessions: Collection[str] = ()) -> Iterable[Frame]:
+    """images/{train,test}/<session>pic<number>.jpg, with a row a hand in data/{train,test}_labels.csv.
+
+    Of these sessions, or of all.
+    """
     totals: dict[Path, int] = defaultdict(int)
     for split in "train", "test":
         with open(folder / f"data/{split}_labels.csv", newline="") as file:
@@ -81,16 +91,16 @@ def hands_dataset(folder: Path) -> Iterable[Frame]:
                 totals[folder / "images" / split / row["filename"]] += int(row["class"][0])
     # The repository deals the frames of one recording out to train and test: in order of time again.
     for path in sorted(totals, key=lambda path: path.name):
-        session, pic, _ = path.name.partition("pic")
-        if pic and session in SESSIONS:
+        session = path.name.partition("pic")[0]
+        if not sessions or session in sessions:
             yield Frame(path, totals[path], session)
 
 
-def sign_language(folder: Path) -> Iterable[Frame]:
-    """Dataset/<digit>/IMG_<number>.JPG: 1-5 are counts, the last 30 people are kept for validation."""
+def sign_language(folder: Path, first: int = 0) -> Iterable[Frame]:
+    """Dataset/<digit>/IMG_<number>.JPG: 1-5 are counts; of each the people from the `first` on."""
     for digit in range(1, 6):
-        for path in sorted((folder / f"Dataset/{digit}").glob("IMG_*.JPG"))[120:]:
-            yield Frame(path, digit, str(digit))
+        for path in sorted((folder / f"Dataset/{digit}").glob("IMG_*.JPG"))[first:]:
+            yield Frame(path, MISPLACED.get(path.name, digit), str(digit))
 
 
 def finger_counting(folder: Path) -> Iterable[Frame]:
@@ -102,7 +112,7 @@ def finger_counting(folder: Path) -> Iterable[Frame]:
 
 SETS = {
     "samples": FrameSet("Rendered samples", "bundled with Handful", "assets/samples", samples, favour="edges"),
-    "fingers": FrameSet(
+    "fingers-test": FrameSet(
         "Fingers test",
         "kaggle.com/datasets/koryakinp/fingers, CC0",
         "data/fingers/test",
@@ -114,21 +124,33 @@ SETS = {
         "Webcam frames",
         "github.com/SubhiH/HandsDataset, Apache-2.0",
         "data/people/HandsDataset",
+        partial(hands_dataset, sessions=SESSIONS),
+    ),
+    "digits": FrameSet(
+        "Sign language 1-5",
+        "github.com/ardamavi/Sign-Language-Digits-Dataset, Apache-2.0",
+        "data/people/Sign-Language-Digits-Dataset",
+        partial(sign_language, first=120),
+        favour="edges",
+    ),
+    "webcam-all": FrameSet(
+        "All webcam frames",
+        "github.com/SubhiH/HandsDataset, Apache-2.0",
+        "data/people/HandsDataset",
         hands_dataset,
     ),
-    "signs": FrameSet(
-        "Sign language 1-5",
+    "digits-all": FrameSet(
+        "All sign language 1-5",
         "github.com/ardamavi/Sign-Language-Digits-Dataset, Apache-2.0",
         "data/people/Sign-Language-Digits-Dataset",
         sign_language,
         favour="edges",
     ),
-    "counting": FrameSet(
-        "Finger counting",
+    "counting-all": FrameSet(
+        "All finger counting",
         "github.com/EPSRC-NUMBERS/Human-Robot_Finger-Counting_Dataset, CC BY-SA 4.0",
         "data/people/Human-Robot_Finger-Counting_Dataset",
         finger_counting,
-        limit=300,
     ),
 }
 

@@ -62,9 +62,7 @@ def main() -> None:
         take("samples")
 
         page.goto("/evaluation")
-        cells = page.get_by_test_id("stVegaLiteChart").first.locator(".mark-rect path")
-        cells.nth(3 * 12 + 3).click(force=True)
-        expect(page.get_by_text("3L, and told so")).to_be_visible(timeout=WAIT)
+        expect(page.locator(".scores").first).to_be_visible(timeout=WAIT)
         take("evaluation")
         browser.close()
 

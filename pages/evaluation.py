@@ -13,7 +13,59 @@ from model import MODEL, SIDES
 from pages.parts import DATA, open_picture, show_gallery, truth, words
 
 METRICS = MODEL.parent / "metrics"
+# In the order of the page: nearest to a visitor's own room first.
+SETS = {
+    "webcam": "Webcam frames",
+    "digits": "Close crops",
+    "rendered": "Rendered hands",
+    "fingers-test": "Kaggle Fingers",
+}
 SHOWN = 12
+
+
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def show_scores(rows: list[tuple[str, str, dict]]) -> None:
+    """A table of (what was read, its name among MediaPipe's results, its measures)."""
+    html = ""
+    for title, name, row in rows:
+        other = theirs.get(name, {})
+        best = max((other[mode]["accuracy"] for mode in ("static", "tracking") if mode in other), default=None)
+        total = row["total_accuracy"]
+        # The better of two stands out.
+        ours, them = percent(total), percent(best)
+        if best is not None:
+            ours, them = (f"<b>{ours}</b>", them) if total >= best else (ours, f"<b>{them}</b>")
+        rest = (row["fingers_accuracy"], row["side_accuracy"], row["recall"], row["precision"])
+        cells = [f"{row['pictures']:,}", ours, them, *map(percent, rest)]
+        html += f"<tr><th>{title}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    heads = ("Pictures", "Total", "Media&shy;Pipe", "Count", "Side", "Found", "Truly hands")
+    head = "<th></th>" + "".join(f"<th>{name}</th>" for name in heads)
+    st.html(f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{html}</tbody></table>')
+
+
+def show_groups(rows: list[dict], key: str) -> None:
+    """Bars: how well the hands of each group are read, `key` being "count", "side" or "found"."""
+    shown = [row for row in rows if row["pictures"] and row[key] is not None]
+    base = alt.Chart(pd.DataFrame(shown, columns=["group", "pictures", *SHARES])).encode(
+        alt.Y(
+            "group:N",
+            sort=None,
+            title=None,
+            axis=alt.Axis(labelLimit=220, labelFlush=False, labelBound=False, ticks=False, domain=False),
+        ),
+        alt.X(f"{key}:Q", scale=alt.Scale(domain=[0, 1.2]), axis=None),
+        tooltip=["group:N", "pictures:Q", *(alt.Tooltip(f"{k}:Q", format=".1%") for k in SHARES)],
+    )
+    bars = base.mark_bar(color="#0f8a80", opacity=0.75, height=12, cornerRadiusEnd=3)
+    text = base.mark_text(align="left", dx=5, color="gray").encode(alt.Text(f"{key}:Q", format=".0%"))
+    st.altair_chart((bars + text).properties(height=alt.Step(20)).configure_view(stroke=None))
+
+
+# What is told of each group of hands, and in words.
+SHARES = {"count": "Count right", "side": "Side right", "found": "Found"}
 
 
 def show_confusion(matrix: list[list[int]], labels: list[str], shares: bool) -> tuple[str, str] | None:
@@ -89,20 +141,46 @@ def show_reliability(bins: list[dict]) -> None:
 
 
 st.title("Evaluation")
-files = sorted(METRICS.glob("*.json"))
-if not files:
+measures = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in METRICS.glob("*.json")}
+sets = {name: measures[name] for name in SETS if name in measures}
+if not sets:
     st.info("Nothing has been measured yet. `make evaluate` or `python -m training evaluate` does that.")
     st.stop()
-sets = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+theirs = measures.get("mediapipe", {"sets": {}})["sets"]
+st.write("How often it is right about people, rooms and sessions that it never saw in training.")
+show_scores([(SETS[name], name, row) for name, row in sets.items()])
+st.caption(
+    "Total: the fingers of a picture add up. MediaPipe: its totals on such pictures, by the best of three finger rules "
+    "and the better of its two modes. Count and Found: of the hands that are there; Side: of those found; Truly hands: "
+    "of what is found. The exception is Kaggle Fingers, whose pictures are much like those it trained on."
+)
+if empty := measures.get("empty"):
+    share = empty["with_hands"] / empty["pictures"]
+    st.write(
+        f"False alarms: in **{empty['with_hands']} of {empty['pictures']}** places without hands ({share:.0%}) "
+        "it sees one."
+    )
+if left_out := measures.get("leave-one-out"):
+    st.header("A source left out")
+    epochs = max(row["budget"]["epochs"] for row in left_out["sources"].values())
+    st.write(
+        "How a model that knows nothing of a source, neither hands nor rooms, reads all of it. "
+        f"These trainings are short: {epochs} epochs each."
+    )
+    show_scores([(row["title"], f"{name}-all", row) for name, row in left_out["sources"].items()])
+
+st.header("One set")
 measured = sets[st.selectbox("Measured on", sets, format_func=lambda name: sets[name]["title"])]
 wrong = measured["wrong"]
 
 sided = measured["side_accuracy"] is not None  # some sets tell only the count
 with st.grid(5, min_column_width=130):
-    st.metric("Total", f"{measured['total_accuracy']:.2%}", help="Share of pictures whose total is right.")
-    st.metric("Fingers", f"{measured['fingers_accuracy']:.2%}", help="Share of hands found whose count is right.")
+    st.metric(
+        "Total", f"{measured['total_accuracy']:.2%}", help="Share of pictures whose total is right; nothing found is 0."
+    )
+    st.metric("Fingers", f"{measured['fingers_accuracy']:.2%}", help="Share of the hands whose count is right.")
     if sided:
-        st.metric("Fingers and side", f"{measured['accuracy']:.2%}", help="Share of hands whose class is right.")
+        st.metric("Fingers and side", f"{measured['accuracy']:.2%}", help="Share of the hands whose class is right.")
         st.metric("Side", f"{measured['side_accuracy']:.2%}", help="Share of hands found whose side is right.")
     st.metric("Found", f"{measured['recall']:.2%}", help="Share of the hands that are found (IoU of 0.5 or more).")
     st.metric("Truly hands", f"{measured['precision']:.2%}", help="Share of what is found that is a hand.")
@@ -112,6 +190,25 @@ with st.grid(5, min_column_width=130):
         help="How far confidence lies from accuracy, on average (ECE: Guo et al., 2017).",
     )
     st.metric("Pictures", f"{measured['pictures']:,}", help=f"{len(wrong):,} of them are wrong.")
+
+if groups := measured.get("groups"):
+    st.header("Which hands")
+    key = st.segmented_control(
+        "Share of hands", list(SHARES), default="count", format_func=SHARES.__getitem__, required=True
+    )
+    columns, filled = st.columns(3, gap="medium"), [0, 0, 0]
+    for name, rows in groups.items():
+        if name != "raised":
+            shortest = filled.index(min(filled))
+            filled[shortest] += len(rows) + 3
+            with columns[shortest]:
+                st.subheader(name.capitalize())
+                show_groups(rows, key)
+    st.subheader("The 32 ways to raise fingers, the hardest first")
+    ways = sorted(groups["raised"], key=lambda row: row[key] or 0)
+    for column, half in zip(st.columns(2, gap="medium"), (ways[:16], ways[16:]), strict=True):
+        with column:
+            show_groups(half, key)
 
 st.header("Confusion")
 # What can be compared: its name, its counts, its labels, and which of them a class has.
@@ -155,10 +252,10 @@ with right:
 st.header("Classes")
 table, reliability = st.columns(2, gap="medium")
 with table:
-    percent = st.column_config.NumberColumn(format="percent")
+    share = st.column_config.NumberColumn(format="percent")
     st.dataframe(
         pd.DataFrame(measured["per_class"]),
-        column_config={"precision": percent, "recall": percent, "f1": percent},
+        column_config={"precision": share, "recall": share, "f1": share},
         hide_index=True,
         height="content",
     )

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from model import CLASSES
+from training.render.store import _encode, _write
 
 # Where a left palm's fingers point, in degrees from straight up: thumb … little finger.
 POINTING = (-65, -22, -4, 13, 32)
@@ -37,4 +38,30 @@ def write_fingers(folder: Path, train: int, test: int) -> Path:
             for _ in range(each):
                 name = f"{uuid.UUID(bytes=rng.bytes(16))}_{label}.png"
                 cv2.imwrite(str(folder / split / name), draw_hand(label, rng))
+    return folder
+
+
+def write_rendered(folder: Path, hands: int) -> Path:
+    """A shard of drawn hands on transparent ground, each class in turn; tilted ever further, in ever darker tones."""
+    rng = np.random.default_rng(0)
+    drawn = []
+    for i in range(hands):
+        label = CLASSES[i % 12]
+        picture = cv2.copyMakeBorder(draw_hand(label, rng), 32, 32, 32, 32, cv2.BORDER_CONSTANT)
+        alpha = np.where(picture > 80, 255, 0).astype(np.uint8)
+        x, y, w, h = cv2.boundingRect(alpha)
+        truth = {
+            "raised": [finger in RAISED[int(label[0])] for finger in range(5)],
+            "count": int(label[0]),
+            "right": label[1] == "R",
+            "back": i % 2 == 1,
+            "yaw": 0,
+            "pitch": 0,
+            "tilt": 45 * i / hands,
+            "tone": 1 + 10 * i // hands,
+            "box": (x, y, x + w, y + h),
+        }
+        drawn.append((_encode(cv2.merge([picture, picture, picture, alpha])), truth))
+    folder.mkdir(parents=True)
+    _write(folder / "shard-00000.npz", drawn)
     return folder

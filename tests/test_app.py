@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import re
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -363,6 +364,45 @@ def test_evaluation_shows_what_was_measured(measured):
         assert not page.exception
     page.button[0].click().run()
     assert len(bars(page)) == 1
+
+
+def test_evaluation_opens_with_every_set_beside_mediapipe(measured, tmp_path):
+    groups = {
+        name: [
+            {"group": group, "pictures": 9, "found": 1, "count": share, "side": None}
+            for group, share in (("a", 0.5), ("b", 0.75))
+        ]
+        for name in ("skin tone", "raised")
+    }
+    modes = {"static": {"accuracy": 0.5}, "tracking": {"accuracy": 0.6}}
+    others = {
+        "webcam": measured | {"title": "Large", "total_accuracy": 0.4, "side_accuracy": None, "groups": groups},
+        "empty": {"pictures": 50, "with_hands": 5},
+        "mediapipe": {"sets": {"webcam": modes, "fingers-test": {"frames": 0}, "digits-all": modes}},
+        "leave-one-out": {"sources": {"digits": measured | {"title": "People left out", "budget": {"epochs": 3}}}},
+    }
+    for name, metrics in others.items():
+        (tmp_path / f"metrics/{name}.json").write_text(json.dumps(metrics))
+    page = open_page("evaluation")
+    tables = [
+        [re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in element.body.split("<tr>")[2:]]
+        for element in page.html
+        if "scores" in element.body
+    ]
+    share, hands = "91.7%", ["91.7%", "100.0%", "100.0%", "100.0%"]
+    assert tables == [
+        [
+            ["Webcam frames", "36", "40.0%", "<b>60.0%</b>", share, "–", "100.0%", "100.0%"],
+            ["Kaggle Fingers", "36", share, "–", *hands],
+        ],
+        [["People left out", "36", f"<b>{share}</b>", "60.0%", *hands]],
+    ]
+    assert "5 of 50" in next(text.value for text in page.markdown if "False alarms" in text.value)
+    assert page.selectbox[0].options == ["Large", "Small"]
+    assert [head.value for head in page.subheader] == ["Skin tone", "The 32 ways to raise fingers, the hardest first"]
+    for key in "found", "side":
+        page.segmented_control[0].set_value(key).run()
+        assert not page.exception
 
 
 def test_mistakes_are_listed_where_their_pictures_are_not(measured, monkeypatch):

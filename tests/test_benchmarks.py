@@ -35,8 +35,8 @@ def test_bundled_samples_tell_their_fingers():
 def test_fingers_are_sampled_evenly(tmp_path):
     for n in range(12):
         picture(tmp_path / f"data/fingers/test/{n:02}ab-12_{n // 2}{'LR'[n % 2]}.png")
-    assert [frame.total for frame in SETS["fingers"].frames(tmp_path, 6)] == [0, 1, 2, 3, 4, 5]
-    assert len(SETS["fingers"].frames(tmp_path)) == 12
+    assert [frame.total for frame in SETS["fingers-test"].frames(tmp_path, 6)] == [0, 1, 2, 3, 4, 5]
+    assert len(SETS["fingers-test"].frames(tmp_path)) == 12
 
 
 def test_webcam_frames_sum_the_hands_of_the_sessions_kept(tmp_path):
@@ -48,6 +48,7 @@ def test_webcam_frames_sum_the_hands_of_the_sessions_kept(tmp_path):
     test = [("5_pic00001.jpg", 0), ("pic00001.jpg", 2), ("25_pic00001.jpg", 2)]
     (data / "train_labels.csv").write_text(header + "".join(row.format(*hand) for hand in train))
     (data / "test_labels.csv").write_text(header + "".join(row.format(*hand) for hand in test))
+    assert len(SETS["webcam-all"].frames(tmp_path)) == 6
     frames = SETS["webcam"].frames(tmp_path)
     # In order of time within a session, whatever the split.
     assert [(frame.path.parent.name, frame.path.name, frame.total, frame.session) for frame in frames] == [
@@ -63,15 +64,16 @@ def test_sign_language_keeps_the_people_from_the_121st_on(tmp_path):
         (folder / str(digit)).mkdir(parents=True)
         for k in range(122):
             (folder / f"{digit}/IMG_{1000 + k}.JPG").touch()
-    frames = SETS["signs"].frames(tmp_path)
+    frames = SETS["digits"].frames(tmp_path)
     assert [(frame.path.name, frame.total) for frame in frames] == [("IMG_1120.JPG", 5), ("IMG_1121.JPG", 5)]
+    assert len(SETS["digits-all"].frames(tmp_path)) == 122
 
 
 def test_finger_counting_is_in_order_of_number(tmp_path):
     folder = tmp_path / "data/people/Human-Robot_Finger-Counting_Dataset/Raw_Images/Human/Set1"
     for name in "0/imbk.jpg", "1/one_10.jpg", "1/one_2.jpg", "3/three_1.jpg":
         picture(folder / name)
-    frames = SETS["counting"].frames(tmp_path)
+    frames = SETS["counting-all"].frames(tmp_path)
     assert [(frame.path.name, frame.total) for frame in frames] == [
         ("one_2.jpg", 1),
         ("one_10.jpg", 1),
@@ -239,7 +241,7 @@ def test_sets_that_are_missing_are_told(tmp_path, monkeypatch, capsys):
     assert results["sets"]["samples"]["frames"] == 1
     assert results["sets"]["webcam"]["frames"] == 0
     text = capsys.readouterr().out
-    assert "Not here, left out: Fingers test, Webcam frames, Sign language 1-5, Finger counting." in text
+    assert "Not here, left out: Fingers test, Webcam frames, Sign language 1-5, All webcam frames, " in text
     assert str(tmp_path) not in json.dumps(results)
 
 

@@ -116,6 +116,7 @@ def test_a_click_on_a_sample_opens_it(page):
 
 def test_a_cell_of_the_confusion_matrix_tells_its_pictures(page):
     page.goto("/evaluation")
+    expect(page.locator(".scores").first).to_contain_text("Kaggle Fingers", timeout=WAIT)
     expect(metric(page, "Pictures")).to_have_text(re.compile("[1-9]"), timeout=WAIT)
     page.get_by_test_id("stSelectbox").locator("input").click()
     page.get_by_role("option", name="Kaggle Fingers").click()

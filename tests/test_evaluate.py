@@ -1,14 +1,22 @@
 """Measures are right on small cases that can be counted by hand, and the pages find what they draw."""
 
 import json
+import re
+import shutil
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from model import CLASSES, tell
-from tests.drawn import write_fingers
+from tests.drawn import write_fingers, write_rendered
 from training.data.frames import SIDELESS, Frame
-from training.evaluate import evaluate, measure, reliability
+from training.data.rendered import Rendered
+from training.evaluate import by_group, evaluate, measure, reliability, write
+from training.report import report
+
+ROOT = Path(__file__).parent.parent
 
 
 def there(*labels, side=10):
@@ -53,8 +61,11 @@ def test_a_missed_hand_counts_as_wrong_and_one_made_up_too():
     assert {row["file"]: row["predicted"] for row in found["wrong"]} == {"0.png": "no hand", "1.png": "2L+1R"}
 
 
-def test_a_fist_that_is_not_found_is_no_right_total():
-    assert measured((there("0L"), ()))["total_accuracy"] == 0
+def test_a_fist_that_is_not_found_is_a_right_total_but_a_missed_hand():
+    found = measured((there("0L"), ()), (there("3L"), ()), (there("3L"), told("3L")))
+    assert found["total_accuracy"] == pytest.approx(2 / 3)
+    assert found["recall"] == pytest.approx(1 / 3)
+    assert found["right"] == 1
 
 
 def test_a_box_must_overlap_by_half():
@@ -110,12 +121,114 @@ def test_every_wrong_picture_is_listed_the_surest_first():
     assert found["wrong"][0]["probabilities"]["1L"] == 0.8
 
 
+def test_hands_are_measured_by_group():
+    readings = [
+        ("0.png", there("3L"), told("3L")),
+        ("1.png", there("3L"), told("2R")),
+        ("2.png", there("1R"), ()),
+    ]
+    traits = {"view": (["palm", "back", "edge"], ["palm", "palm", "back"])}
+    assert by_group(readings, traits) == {
+        "view": [
+            {"group": "palm", "pictures": 2, "found": 1, "count": 0.5, "side": 0.5},
+            {"group": "back", "pictures": 1, "found": 0, "count": 0, "side": None},
+            {"group": "edge", "pictures": 0, "found": 0, "count": 0, "side": None},
+        ]
+    }
+
+
+@pytest.fixture
+def rendered(tmp_path):
+    return write_rendered(tmp_path / "render/val", 24)
+
+
+def test_a_rendered_hand_lies_in_a_place_where_its_box_says(rendered):
+    hands = Rendered(rendered, [np.full((300, 400, 3), (10, 60, 10), np.uint8)])
+    assert hands.validation.all()
+    for i in range(len(hands)):
+        frame = hands.frame(i)
+        height, width = frame.image.shape[:2]
+        x0, y0, x1, y1 = frame.boxes[0]
+        assert 0 <= x0 < x1 <= width
+        assert 0 <= y0 < y1 <= height
+        assert 0.25 <= max(x1 - x0, y1 - y0) / min(height, width) <= 0.75
+        assert CLASSES[frame.targets[0]] == CLASSES[i % 12]
+        # What differs from the place is the hand.
+        away = np.abs(frame.image.astype(int) - frame.image[0, 0]).max(2) > 20
+        x, y, w, h = cv2.boundingRect(away.astype(np.uint8))
+        assert np.allclose((x, y, x + w, y + h), frame.boxes[0], atol=3)
+        assert (frame.image == hands.frame(i).image).all(), "the same every time"
+
+
+def test_without_places_rendered_hands_are_before_plain_walls(rendered):
+    walls = [Rendered(rendered, []).frame(i).image[0] for i in range(4)]
+    assert all((wall == wall[0]).all() for wall in walls)
+    assert len({tuple(wall[0]) for wall in walls}) == 4
+
+
+def test_rendered_hands_for_training_stay_on_transparent_ground(rendered):
+    hands = Rendered(rendered)
+    assert not hands.validation.any()
+    assert hands.frame(0).mask.shape == (192, 192)
+
+
+def test_each_rendered_hand_has_a_group_of_every_trait(rendered):
+    traits = Rendered(rendered).traits()
+    for groups, labels in traits.values():
+        assert len(labels) == 24
+        assert set(labels) <= set(groups)
+    assert traits["skin tone"][1][0] == "1, light"
+    assert traits["tilted"][1][-1] == "over 30°"
+    ways, raised = traits["raised"]
+    assert len(set(ways)) == 32
+    assert ways[:3] == ["fist", "thumb", "index"]
+    assert "thumb + little" in ways
+    assert raised[:3] == ["fist", "index", "index + middle"]
+
+
 def test_the_exported_model_is_what_is_measured(tmp_path, capsys):
     folder = write_fingers(tmp_path / "fingers", train=1, test=1)
+    write_rendered(tmp_path / "render/val", 24)
+    (tmp_path / "people/Human-Robot_Finger-Counting_Dataset/Backgrounds/Office").mkdir(parents=True)
+    room = tmp_path / "people/Human-Robot_Finger-Counting_Dataset/Backgrounds/Office/1.jpg"
+    cv2.imwrite(str(room), np.full((300, 400, 3), 90, np.uint8))
     evaluate(tmp_path, output=tmp_path / "metrics")
     written = json.loads((tmp_path / "metrics" / "fingers-test.json").read_text())
     assert written["pictures"] == 12
     assert len(written["model"]["sha256"]) == 64
     assert len(written["wrong"]) == 12 - written["right"]
     assert {row["file"] for row in written["wrong"]} <= {f"fingers/test/{f.name}" for f in (folder / "test").iterdir()}
+    rendered = json.loads((tmp_path / "metrics/rendered.json").read_text())
+    assert rendered["pictures"] == 24
+    assert [row["pictures"] for row in rendered["groups"]["fingers"]] == [4] * 6
+    assert all(row["file"].startswith("render/val/") for row in rendered["wrong"])
+    empty = json.loads((tmp_path / "metrics/empty.json").read_text())
+    assert (empty["pictures"], empty["with_hands"], empty["alarms"]) == (1, 0, [])
     assert "webcam: not measured." in capsys.readouterr().out
+
+
+def test_a_false_alarm_is_written_down(tmp_path):
+    room = tmp_path / "people/Human-Robot_Finger-Counting_Dataset/Backgrounds/Office/1.jpg"
+    room.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "assets/samples/3L_0.jpg", room)
+    evaluate(tmp_path, output=tmp_path / "metrics")
+    empty = json.loads((tmp_path / "metrics/empty.json").read_text())
+    assert empty["with_hands"] == 1
+    assert empty["alarms"][0]["hands"][0]["told"] == "3L"
+    assert len(empty["alarms"][0]["hands"][0]["box"]) == 4
+
+
+def test_the_report_has_a_row_a_set_beside_mediapipe(tmp_path, capsys):
+    both = measured((there("3L"), told("3L")), (there("0L"), ()))
+    write(tmp_path / "webcam.json", {"title": "Webcam", **both})
+    write(tmp_path / "empty.json", {"pictures": 53, "with_hands": 6})
+    left_out = {"title": "One man", **both, "side_accuracy": None, "budget": {"epochs": 3}}
+    write(tmp_path / "leave-one-out.json", {"sources": {"counting": left_out}})
+    modes = {"static": {"accuracy": 0.976}, "tracking": {"accuracy": 0.826}}
+    write(tmp_path / "mediapipe.json", {"sets": {"webcam": modes, "counting-all": modes, "digits": {"frames": 0}}})
+    report(tmp_path)
+    lines = [re.sub(" +", " ", line) for line in capsys.readouterr().out.splitlines()]
+    shares = "| 2 | 100.0% | 50.0% | {} | 50.0% | 100.0% | 0.100 | 97.6% / 82.6% |"
+    assert "| Webcam " + shares.format("100.0%") in lines
+    assert "In 53 places without hands, a hand was seen in 6." in lines
+    assert "| One man, 3 epochs " + shares.format("–") in lines

@@ -24,7 +24,7 @@ def test_every_requirement_is_pinned(name):
 
 
 def test_readme_tells_each_make_target_and_its_python_line():
-    recipes = re.findall(r"^(\w+): \.venv/\S+\n((?:\t.+\n)+)", (ROOT / "Makefile").read_text(), re.M)
+    recipes = re.findall(r"^([\w-]+): \.venv/\S+\n((?:\t.+\n)+)", (ROOT / "Makefile").read_text(), re.M)
     assert {"run", "test", "data", "train", "evaluate", "export"} <= {name for name, _ in recipes}
     for name, lines in recipes:
         assert f"`make {name}" in README

@@ -1,18 +1,24 @@
 """Training as a user starts it: from the command line, on a small data set, to a model that counts."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from model import FingerCounter
-from tests.drawn import write_fingers
+from tests.drawn import draw_hand, write_fingers
 from training.__main__ import main
+from training.data.places import places
 from training.network import HandNet
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +67,51 @@ def test_from_pictures_to_a_model_that_reads(folder, tmp_path, monkeypatch, caps
     main(["evaluate", "--folder", str(folder), "--model", str(tmp_path / "hand.onnx"), "--output", str(tmp_path)])
     assert re.search(r"fingers-test: \d+ of 48 right", capsys.readouterr().out)
     assert len(FingerCounter(tmp_path / "hand.onnx").metadata["training commit"]) >= 40
+
+
+@pytest.mark.slow
+def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    data = tmp_path / "data"
+    shutil.copytree(folder / "fingers", data / "fingers")
+    webcam = data / "people/HandsDataset"
+    (webcam / "data").mkdir(parents=True)
+    (webcam / "images/train").mkdir(parents=True)
+    lines = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
+    for k in range(7):
+        picture = cv2.copyMakeBorder(draw_hand("3L", np.random.default_rng(k)), 60, 60, 90, 90, cv2.BORDER_REPLICATE)
+        cv2.imwrite(str(webcam / f"images/train/1_pic{k}.jpg"), picture)
+        lines.append(f"1_pic{k}.jpg,{picture.shape[1]},{picture.shape[0]},3-hand,100,80,200,190")
+    (webcam / "data/train_labels.csv").write_text("\n".join(lines))
+    (webcam / "data/test_labels.csv").write_text(lines[0])
+    assert len(places(data)) == 2, "one webcam frame in six, its hands covered"
+    assert places(data, sources=["fingers"]) == []
+
+    finder, classifier = (
+        yaml.safe_load((ROOT / f"training/{name}.yaml").read_text()) for name in ("finder", "fingers")
+    )
+    finder["data"] = {"scenes": 64, "batch_size": 32, "workers": 0}
+    classifier["data"] |= {"sources": {"fingers": 288, "webcam": 60}, "batch_size": 60, "workers": 0}
+    classifier["model"]["network"]["init_args"] = {"widths": [8, 16, 24, 32]}
+    for name, config in ("finder", finder), ("classifier", classifier):
+        config["trainer"] |= {"accelerator": "cpu", "enable_progress_bar": False}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config))
+    command = [
+        "leave-out", "--folder", str(data), "--sources", "[webcam]", "--epochs", "1", "--runs", str(tmp_path / "runs"),
+        "--finder", str(tmp_path / "finder.yaml"), "--classifier", str(tmp_path / "classifier.yaml"),
+        "--output", str(tmp_path),
+    ]  # fmt: skip
+    main(command)
+    measured = json.loads((tmp_path / "leave-one-out.json").read_text())["sources"]
+    assert list(measured) == ["webcam"]
+    assert measured["webcam"]["pictures"] == 7, "all of it, as nothing was trained on"
+    assert measured["webcam"]["budget"] == {"epochs": 1, "crops": 288, "scenes": 64}
+    assert measured["webcam"]["side_accuracy"] is None
+    assert 0 <= measured["webcam"]["total_accuracy"] <= 1
+    assert "HandsDataset" not in FingerCounter(tmp_path / "runs/webcam/handful.onnx").metadata["data"]
+    capsys.readouterr()
+    main(command)
+    assert "webcam: measured before" in capsys.readouterr().out
 
 
 def test_a_stopped_training_goes_on_from_its_last_epoch(folder, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ Everything goes the way of a user's picture: a whole frame in, hands out.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,34 +18,49 @@ from training.data.digits import SignLanguageDigits
 from training.data.fingers import Fingers
 from training.data.frames import SIDELESS, Frame, Frames
 from training.data.places import places
+from training.data.rendered import Rendered
 from training.data.webcam import HandsDataset
 
 BINS = 15
+METRICS = MODEL.parent / "metrics"
+COMMAND = "python -m training evaluate"
 TITLES = {
-    "fingers-test": "Kaggle Fingers, test split",
     "webcam": "Webcam frames: rooms and sessions never trained on (HandsDataset)",
     "digits": "Close crops of people never trained on (Sign-Language-Digits)",
+    "rendered": "Rendered hands in places never trained on",
+    "fingers-test": "Kaggle Fingers, test split",
 }
+Reading = tuple[str, Frame, tuple[Hand, ...]]
 
 
-def held_out(name: str, folder: Path) -> Iterator[tuple[str, Frame]]:
-    """The frames of a set that no training sees, and their files relative to the data folder."""
-    source: Frames | Fingers
-    if name == "fingers-test":
-        source = Fingers(folder / "fingers", "test")
-        index = np.arange(len(source))
-    else:
-        place, kind = {
-            "webcam": ("people/HandsDataset", HandsDataset),
-            "digits": ("people/Sign-Language-Digits-Dataset", SignLanguageDigits),
-        }[name]
-        source = kind(folder / place)
-        index = np.flatnonzero(source.validation)
-    for i in tqdm(index, f"Reading {name}", unit=" pictures"):
-        yield source.files[i].relative_to(folder).as_posix(), source.frame(i)
+def held_out(name: str, folder: Path) -> tuple[Frames | Fingers, np.ndarray]:
+    """A set, and which of its frames no training sees."""
+    match name:
+        case "fingers-test":
+            fingers = Fingers(folder / "fingers", "test")
+            return fingers, np.arange(len(fingers))
+        case "rendered":
+            source: Frames = Rendered(folder / "render/val", places(folder, validation=True))
+        case "webcam":
+            source = HandsDataset(folder / "people/HandsDataset")
+        case "digits":
+            source = SignLanguageDigits(folder / "people/Sign-Language-Digits-Dataset")
+    return source, np.flatnonzero(source.validation)
 
 
-def evaluate(folder: Path = Path("data"), model: Path = MODEL, output: Path = MODEL.parent / "metrics") -> None:
+def read(counter: FingerCounter, source: Frames | Fingers, index: np.ndarray, folder: Path) -> list[Reading]:
+    """Read frames of a set: file relative to the data folder, truth and hands told of each."""
+    readings = []
+    for i in tqdm(index, f"Reading {type(source).__name__}", unit=" pictures"):
+        frame = source.frame(i)
+        # Many rendered hands share a file.
+        file = source.root / str(i) if isinstance(source, Rendered) else source.files[i]
+        truth = Frame(np.empty((0, 0, 3), np.uint8), frame.boxes, frame.targets)  # thousands of pictures need not stay
+        readings.append((Path(file).relative_to(folder).as_posix(), truth, counter(frame.image).hands))
+    return readings
+
+
+def evaluate(folder: Path = Path("data"), model: Path = MODEL, output: Path = METRICS) -> None:
     """Read the held-out pictures of every set that is there with the exported model.
 
     Args:
@@ -58,33 +73,60 @@ def evaluate(folder: Path = Path("data"), model: Path = MODEL, output: Path = MO
     output.mkdir(parents=True, exist_ok=True)
     for name, title in TITLES.items():
         try:
-            frames = list(held_out(name, folder))
+            source, index = held_out(name, folder)
         except ValueError as error:
             print(f"{name}: not measured. {error}")
             continue
-        measured = {
-            "set": name,
-            "title": title,
-            "command": "python -m training evaluate",
-            "model": about,
-            **measure([(file, frame, counter(frame.image).hands) for file, frame in frames]),
-        }
-        (output / f"{name}.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        readings = read(counter, source, index, folder)
+        measured = {"set": name, "title": title, "command": COMMAND, "model": about, **measure(readings)}
+        if isinstance(source, Rendered):
+            measured["groups"] = by_group(readings, source.traits())
+        write(output / f"{name}.json", measured)
         shares = ("total_accuracy", "fingers_accuracy", "side_accuracy", "recall", "precision")
         told = ", ".join(f"{key.replace('_', ' ')} {measured[key]:.2%}" for key in shares if measured[key] is not None)
         print(f"{name}: {measured['right']:,} of {measured['pictures']:,} right; {told}, ECE {measured['ece']:.4f}")
-    empty = places(folder, validation=True)
-    if empty:
-        seen = sum(bool(counter(image).hands) for image in empty)
-        print(f"without hands: a hand is seen in {seen} of {len(empty)} pictures")
+    if empty := places(folder, validation=True):
+        alarms = [
+            {"place": i, "hands": [{"told": h.label, **h.to_dict()} for h in hands]}
+            for i, image in enumerate(empty)
+            if (hands := counter(image).hands)
+        ]
+        title = "Places without hands"
+        write(
+            output / "empty.json",
+            {"set": "empty", "title": title, "command": COMMAND, "model": about}
+            | {"pictures": len(empty), "with_hands": len(alarms), "alarms": alarms},
+        )
+        print(f"without hands: a hand is seen in {len(alarms)} of {len(empty)} pictures")
 
 
-def measure(readings: list[tuple[str, Frame, tuple[Hand, ...]]]) -> dict:
+def write(file: Path, measured: dict) -> None:
+    file.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def by_group(readings: list[Reading], traits: dict[str, tuple[list[str], list[str]]]) -> dict[str, list[dict]]:
+    """For each trait, how well the hands of each group are read: found, count and side, as shares.
+
+    Args:
+        readings: as of `measure`.
+        traits: the groups of each trait, in order, and the group of each reading.
+    """
+
+    def row(group: str, labels: list[str]) -> dict:
+        part = measure([reading for reading, label in zip(readings, labels, strict=True) if label == group])
+        shares = {"found": part["recall"], "count": part["fingers_accuracy"], "side": part["side_accuracy"]}
+        return {"group": group, "pictures": part["pictures"], **shares}
+
+    return {name: [row(group, labels) for group in groups] for name, (groups, labels) in traits.items()}
+
+
+def measure(readings: list[Reading]) -> dict:
     """How well hands were read: (file, truth, hands told) for each picture.
 
     A hand told is a hand there when their boxes overlap by half (IoU ≥ 0.5), each once. A picture
     is right when its hands are all found, nothing else is, and every class is right (the count, where
-    no side is known).
+    no side is known). Its total is right when the fingers told add up to those there: nothing found
+    tells 0, which is right for fists; `recall` tells of those that were missed.
     """
     pairs: list[tuple[int, Hand]] = []  # (target, hand told)
     there = told = right = totals = 0
@@ -94,8 +136,7 @@ def measure(readings: list[tuple[str, Frame, tuple[Hand, ...]]]) -> dict:
         found = [(int(frame.targets[k]), hands[h]) for k, h in matched]
         pairs += found
         there, told = there + len(frame.boxes), told + len(hands)
-        # Not finding a fist is not the same as counting none.
-        totals += bool(hands) and (frame.targets % 6).sum() == sum(hand.fingers for hand in hands)
+        totals += int((frame.targets % 6).sum() == sum(hand.fingers for hand in hands))
         if len(found) == len(frame.boxes) == len(hands) and all(is_right(*pair) for pair in found):
             right += 1
         else:

@@ -32,7 +32,8 @@ from model.images import decode
 
 REQUIREMENT = "mediapipe==0.10.21"
 ENVIRONMENT = ROOT / ".venv-mediapipe"
-RESULTS = Path(__file__).parent / "results.json"
+# Where the Evaluation page finds them.
+RESULTS = MODEL.parent / "metrics/mediapipe.json"
 RULES = ("upright", "distance", "angles")
 MODES = ("static", "tracking")
 

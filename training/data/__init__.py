@@ -1,6 +1,6 @@
 """What the classifier learns from: crops of hands from one or many sources, dealt out in batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ class Hands(LightningDataModule):
             # Every count of a source as often as every other.
             counts = np.bincount(targets[learn] % 6, minlength=6)
             weights.append(share / (counts > 0).sum() / counts[targets[learn] % 6])
-        self.train, self.val = Crops(train, self.augment, square_rooms(self.folder)), Crops(val)
+        self.train, self.val = Crops(train, self.augment, square_rooms(self.folder, self.sources)), Crops(val)
         self.sampler = WeightedRandomSampler(np.concatenate(weights).tolist(), sum(self.sources.values()))
 
     def train_dataloader(self) -> DataLoader:
@@ -169,9 +169,9 @@ def cut(source: Frames | Fingers, folder: Path) -> tuple[np.ndarray, np.ndarray,
     return crops(source, SIZE, MARGIN * VIEW, folder / "cache")
 
 
-def square_rooms(folder: Path, count: int = 600) -> np.ndarray | None:
+def square_rooms(folder: Path, sources: Collection[str], count: int = 600) -> np.ndarray | None:
     """Squares of places without hands, (count, 192, 192, 3) uint8 RGB, to put hands before; None without places."""
-    found = places(folder)
+    found = places(folder, sources=sources)
     if not found:
         return None
     rng = np.random.default_rng(0)

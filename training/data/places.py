@@ -1,5 +1,6 @@
 """Places without hands: what hands are put into, and what must not be taken for one."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -12,18 +13,21 @@ from training.data.webcam import HandsDataset
 EVERY = 6  # webcam frames of a session are much alike: one in so many is enough
 
 
-def places(folder: Path, validation: bool = False) -> list[np.ndarray]:
+def places(
+    folder: Path, validation: bool = False, sources: Collection[str] = ("counting", "webcam")
+) -> list[np.ndarray]:
     """Office rooms, and webcam frames whose hands are covered, each (H, W, 3) uint8 RGB; from the sets that are there.
 
     Args:
         folder: the data folder.
         validation: frames of the sessions kept for validation, and every fourth room, instead of the others.
+        sources: what may be taken from; a source that a training leaves out gives it no places either.
     """
     found = []
     counting, webcam = folder / "people/Human-Robot_Finger-Counting_Dataset", folder / "people/HandsDataset"
-    if counting.is_dir():
+    if "counting" in sources and counting.is_dir():
         found += [read_rgb(file) for i, file in enumerate(rooms(counting)) if (i % 4 == 0) == validation]
-    if webcam.is_dir():
+    if "webcam" in sources and webcam.is_dir():
         frames = HandsDataset(webcam)
         for i in np.flatnonzero(frames.validation == validation)[::EVERY]:
             frame = frames.frame(i)

@@ -1,15 +1,25 @@
 """Hands rendered by `python -m training.render`: what no set of photographs has. Ours, Apache-2.0."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from training.data.frames import BadData, Frame, Frames
 from training.render import load
 
+FINGERS = np.array(["thumb", "index", "middle", "ring", "little"])
+
 
 class Rendered(Frames):
-    """All 32 ways to raise fingers, both sides, palm and back, ten skin tones; on transparent ground.
+    """All 32 ways to raise fingers, both sides, palm and back, ten skin tones.
+
+    Args:
+        root: folder of the shards.
+        places: (H, W, 3) uint8 RGB without hands, for a set to validate with: hand i is then always put into the
+            same place, at the same spot and size, or before a plain wall where there are no places. Without it,
+            hands are on transparent ground, and all for training.
 
     Raises:
         BadData: no shard is in the folder.
@@ -17,14 +27,14 @@ class Rendered(Frames):
 
     credit = "hands rendered by Handful from the generic-hand mesh of @webxr-input-profiles/assets (MIT)"
 
-    def __init__(self, root: str | Path):
+    def __init__(self, root: str | Path, places: Sequence[np.ndarray] | None = None):
         shards = sorted(Path(root).glob("shard-*.npz"))
         if not shards:
             raise BadData(f"{root}: no rendered hands here. Make some: python -m training.render --out {root}")
         super().__init__(root, shards)
-        self.hands = load(root)
+        self.hands, self.places = load(root), places
         self.groups = [""] * len(self.hands)
-        self.validation = np.zeros(len(self.hands), bool)
+        self.validation = np.full(len(self.hands), places is not None)
 
     def __len__(self) -> int:
         return len(self.hands)
@@ -32,4 +42,56 @@ class Rendered(Frames):
     def frame(self, index: int) -> Frame:
         rgba, truth = self.hands.picture(index), self.hands.truth
         target = int(truth["count"][index]) + 6 * int(truth["right"][index])
-        return Frame(rgba[..., :3], truth["box"][index][None], np.array([target]), np.ascontiguousarray(rgba[..., 3]))
+        hand = Frame(rgba[..., :3], truth["box"][index][None], np.array([target]), np.ascontiguousarray(rgba[..., 3]))
+        if self.places is None:
+            return hand
+        rng = np.random.default_rng(index)
+        if self.places:
+            return put_into(hand, self.places[int(rng.integers(len(self.places)))], rng)
+        wall = rng.integers(90, 200) + rng.integers(-20, 21, 3)
+        return put_into(hand, np.tile(wall.astype(np.uint8), (480, 640, 1)), rng)
+
+    def traits(self) -> dict[str, tuple[list[str], list[str]]]:
+        """What hands differ in: the groups of each trait, in order, and the one that each hand is in."""
+        truth = self.hands.truth
+        counts, tones = [str(n) for n in range(6)], ["1, light", *map(str, range(2, 10)), "10, dark"]
+        ways = sorted(
+            (np.array([way >> finger & 1 for finger in range(5)], bool) for way in range(32)),
+            key=lambda raised: (raised.sum(), *~raised),
+        )
+        angles = ["under 15°", "15-30°", "over 30°"]
+        return {
+            "skin tone": (tones, [tones[n - 1] for n in truth["tone"]]),
+            "fingers": (counts, [str(n) for n in truth["count"]]),
+            "view": (["palm", "back"], np.where(truth["back"], "back", "palm").tolist()),
+            "side": (["left", "right"], np.where(truth["right"], "right", "left").tolist()),
+            **{
+                name: (angles, [angles[k] for k in np.digitize(np.abs(truth[key]), (15, 30))])
+                for name, key in (("tilted", "tilt"), ("turned aside", "yaw"), ("leaning", "pitch"))
+            },
+            "raised": ([name_of(way) for way in ways], [name_of(raised) for raised in truth["raised"]]),
+        }
+
+
+def name_of(raised: np.ndarray) -> str:
+    """The fingers raised, (5,) bool, in words: "thumb + little"."""
+    return " + ".join(FINGERS[raised]) or "fist"
+
+
+def put_into(hand: Frame, place: np.ndarray, rng: np.random.Generator) -> Frame:
+    """A cut-out hand before a place, (H, W, 3) uint8 RGB: a whole frame.
+
+    The hand lies inside, its longer side 25-75% of the frame's shorter one; its arm goes on to the frame's edge.
+    """
+    assert hand.mask is not None
+    height, width = place.shape[:2]
+    low, size = hand.boxes[0, :2], hand.boxes[0, 2:] - hand.boxes[0, :2]
+    zoom = rng.uniform(0.25, 0.75) * min(height, width) / size.max()
+    shift = rng.uniform(0, [width, height] - zoom * size) - zoom * low
+    # Colour times alpha: what is mixed where the hand ends is the hand's colour, not the black beside it.
+    alpha = hand.mask[..., None].astype(np.float32) / 255
+    cutout = np.dstack([hand.image * alpha, alpha])
+    matrix = np.column_stack([np.eye(2) * zoom, shift + (zoom - 1) / 2])
+    moved = cv2.warpAffine(cutout, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    image = (moved[..., :3] + (1 - moved[..., 3:]) * place).round().astype(np.uint8)
+    return Frame(image, (hand.boxes * zoom + np.tile(shift, 2)).astype(np.float32), hand.targets)

@@ -118,9 +118,9 @@ class Frames(LightningDataModule):
             if name != "webcam":
                 pictures, _, boxes, validation = data.cut(source, self.folder)
                 cutouts.append(Cutouts(pictures, boxes, np.flatnonzero(~validation)))
-        rooms = [shrink(image, np.empty((0, 4), np.float32))[0] for image in places(self.folder)]
+        rooms = [shrink(image, np.empty((0, 4), np.float32))[0] for image in places(self.folder, sources=self.sources)]
         self.train = Scenes(real, rooms, cutouts, self.scenes)
-        held += [(image, np.empty((0, 4), np.float32)) for image in places(self.folder, validation=True)]
+        held += [(image, np.empty((0, 4), np.float32)) for image in places(self.folder, True, self.sources)]
         self.held = [(fit(image), boxes) for image, boxes in held]
 
     def train_dataloader(self) -> DataLoader:

@@ -1,0 +1,76 @@
+"""How models read people and rooms that they know nothing of: a source left out of training, one after the other."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+from lightning import LightningDataModule, LightningModule
+
+from model import FingerCounter
+from training.classifier import Classifier
+from training.cli import CLI
+from training.data import Hands, open_source
+from training.data.scenes import Frames
+from training.evaluate import METRICS, measure, read, write
+from training.export import export
+from training.finder import Finder
+
+TITLES = {
+    "webcam": "Webcam frames (HandsDataset)",
+    "digits": "Close crops (Sign-Language-Digits)",
+    "counting": "One man's hands (Finger-Counting Set1)",
+}
+MEASURES = ("pictures", "total_accuracy", "fingers_accuracy", "side_accuracy", "recall", "precision", "ece")
+
+
+def leave_out(
+    folder: Path = Path("data"),
+    sources: tuple[str, ...] = tuple(TITLES),
+    epochs: int = 3,
+    finder: Path = Path("training/finder.yaml"),
+    classifier: Path = Path("training/handful.yaml"),
+    runs: Path = Path("runs/leave-out"),
+    output: Path = METRICS,
+) -> None:
+    """For each source, train both networks without its hands and places, and measure them on all of it.
+
+    A source that was measured is not trained for again: delete its folder in `runs` to do so.
+
+    Args:
+        folder: the data sets, as `python -m training data` leaves them.
+        sources: which to leave out: webcam, digits, counting.
+        epochs: of each training, fewer than of the real one.
+        finder: configuration of the finder's training.
+        classifier: configuration of the classifier's training; it names all sources.
+        runs: folder for checkpoints and models, a folder a source.
+        output: folder for the measures.
+    """
+    learned = yaml.safe_load(classifier.read_text(encoding="utf-8"))["data"]["sources"]
+
+    def fit(kind: type[LightningModule], data: type[LightningDataModule], config: Path, to: Path, rest: object) -> CLI:
+        arguments = ["fit", "--config", str(config), "--data.folder", str(folder), "--data.sources", json.dumps(rest)]
+        arguments += ["--trainer.max_epochs", str(epochs), "--checkpoint.dirpath", str(to)]
+        return CLI(kind, data, [*arguments, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(to)])
+
+    for name in sources:
+        run = runs / name
+        if (run / "measured.json").exists():
+            print(f"{name}: measured before, in {run}")
+            continue
+        rest = {other: crops for other, crops in learned.items() if other != name}
+        find = fit(Finder, Frames, finder, run / "finder", list(rest))
+        fit(Classifier, Hands, classifier, run / "classifier", rest)
+        export(run / "finder/best.ckpt", run / "classifier/best.ckpt", run / "handful.onnx")
+        source, counter = open_source(name, folder), FingerCounter(run / "handful.onnx")
+        measured = measure(read(counter, source, np.arange(len(source)), folder))
+        write(
+            run / "measured.json",
+            {"title": TITLES[name]}
+            | {key: measured[key] for key in MEASURES}
+            | {"budget": {"epochs": epochs, "crops": sum(rest.values()), "scenes": find.datamodule.scenes}}
+            | {"training commit": counter.metadata["training commit"]},
+        )
+    measures = {name: runs / name / "measured.json" for name in TITLES}
+    done = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in measures.items() if file.exists()}
+    write(output / "leave-one-out.json", {"command": "python -m training leave-out", "sources": done})

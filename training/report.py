@@ -1,0 +1,39 @@
+"""The tables of README and model card, from what was measured."""
+
+import json
+from pathlib import Path
+
+from benchmarks import table
+from training.evaluate import METRICS, TITLES
+
+COLUMNS = ("Pictures", "Total right", "Count of a hand", "Side", "Hands found", "Truly hands", "ECE")
+MEDIAPIPE = "MediaPipe, total right (static / tracking)"
+
+
+def report(folder: Path = METRICS) -> None:
+    """Print the measures as Markdown: held-out sets, places without hands, sources left out.
+
+    Args:
+        folder: the measures, as `python -m training evaluate`, `python -m training leave-out` and
+            `python -m benchmarks mediapipe` leave them.
+    """
+    measured = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")}
+    theirs = measured.get("mediapipe", {"sets": {}})["sets"]
+
+    def shares(one: dict, name: str) -> list[str]:
+        keys = ("total_accuracy", "fingers_accuracy", "side_accuracy", "recall", "precision")
+        other = theirs.get(name, {})
+        modes = [f"{other[mode]['accuracy']:.1%}" for mode in ("static", "tracking") if mode in other]
+        told = ["–" if one[key] is None else f"{one[key]:.1%}" for key in keys]
+        return [f"{one['pictures']:,}", *told, f"{one['ece']:.3f}", " / ".join(modes) or "–"]
+
+    rows = [[measured[name]["title"], *shares(measured[name], name)] for name in TITLES if name in measured]
+    print("\n" + table(["Held-out set", *COLUMNS, MEDIAPIPE], rows))
+    if empty := measured.get("empty"):
+        print(f"\nIn {empty['pictures']} places without hands, a hand was seen in {empty['with_hands']}.")
+    if left_out := measured.get("leave-one-out"):
+        rows = [
+            [f"{one['title']}, {one['budget']['epochs']} epochs", *shares(one, f"{name}-all")]
+            for name, one in left_out["sources"].items()
+        ]
+        print("\n" + table(["Source left out", *COLUMNS, MEDIAPIPE], rows))
