@@ -86,7 +86,8 @@ def pyramid(picture: Tensor) -> list[Tensor]:
     mipmap): thin fingers of a large picture do not fall between the samples. Linear sampling at half
     the size is the mean of 2 × 2 pixels. Pictures up to 6,144 pixels have as many sizes as they need.
     """
-    height, width = picture.shape[2:]
+    height: Any = picture.shape[2]
+    width: Any = picture.shape[3]
     longest = torch.sym_max(height, width)
     rows, columns = torch.sym_max(1, height * SIZE // longest), torch.sym_max(1, width * SIZE // longest)
     levels = [picture]
