@@ -42,7 +42,7 @@ class Scenes(Dataset):
     Args:
         frames: labelled frames of each source, (H, W, 3) uint8 RGB and boxes (K, 4); the last is taken most.
         rooms: places without hands, each (H, W, 3) uint8 RGB.
-        cutouts: hands to put in, a group a source; sources are taken equally often.
+        cutouts: hands to put in, a group a source; the last is taken most: rendered hands, for their many gestures.
         real: share of scenes that start from a labelled frame.
     """
 
@@ -64,17 +64,20 @@ class Scenes(Dataset):
         if not self.rooms or rng.random() < self.real:
             source = self.frames[-1 if rng.random() < 0.5 else rng.integers(len(self.frames))]
             image, boxes = source[rng.integers(len(source))]
-            pasted = rng.choice(3, p=(0.75, 0.2, 0.05))
+            pasted = rng.choice(3, p=(0.65, 0.27, 0.08))
         else:
             image, boxes = self.rooms[rng.integers(len(self.rooms))], np.empty((0, 4), np.float32)
             pasted = rng.choice(3, p=(0.15, 0.55, 0.3))
         scene, boxes = move(image, boxes, rng)
-        if not len(boxes) and rng.random() < 0.25:
-            scene = decoy(scene, self.cutouts[rng.integers(len(self.cutouts))], rng)
+        if not len(boxes) and rng.random() < 0.08:
+            scene = decoy(scene, self.any_cutouts(rng), rng)
         for _ in range(pasted):
-            scene, boxes = paste(scene, boxes, self.cutouts[rng.integers(len(self.cutouts))], rng)
+            scene, boxes = paste(scene, boxes, self.any_cutouts(rng), rng)
         scene = cv2.copyTo(camera(light(scene, rng), rng), filled(scene))  # still black where no frame is
         return torch.from_numpy(np.ascontiguousarray(scene.transpose(2, 0, 1))), torch.from_numpy(boxes)
+
+    def any_cutouts(self, rng: np.random.Generator) -> Cutouts:
+        return self.cutouts[-1 if rng.random() < 0.4 else rng.integers(len(self.cutouts))]
 
 
 class Frames(LightningDataModule):
