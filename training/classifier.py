@@ -2,6 +2,7 @@
 
 import math
 import subprocess
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -86,8 +87,9 @@ class Classifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         # What a model needs to tell where it comes from travels with its weights.
-        data = self.trainer.datamodule.credits  # type: ignore[attr-defined]
-        checkpoint["about"] = {"commit": self.commit, "data": data, "size": self.size}
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        about = {"data": data.credits, "sources": list(data.sources)}
+        checkpoint["about"] = {"commit": self.commit, "size": self.size, **about}
 
 
 def partial_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

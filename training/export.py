@@ -1,4 +1,4 @@
-"""Writes finder and classifier as one ONNX file: a frame of any size in, read hands out.
+"""Makes finder and classifier one ONNX file: a frame of any size in, read hands out.
 
 Everything between pixels and probabilities lies inside the graph, so that every runtime that can run
 the file reads the same: fitting the frame, finding hands, cutting them out, classifying them, Grad-CAM.
@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F
@@ -24,6 +23,7 @@ from training.classifier import Classifier
 from training.data.frames import MARGIN
 from training.finder import MOST, SIZE, Finder, HandFinder, hands
 from training.network import HandNet, scale
+from training.quantize import calibration_frames, quantize
 
 OPSET = 20
 # Finder scores from here on are hands: see `python -m training evaluate`.
@@ -39,7 +39,7 @@ class Reader(nn.Module):
 
     def __init__(self, finder: HandFinder, classifier: HandNet, size: int):
         super().__init__()
-        self.finder, self.classifier, self.size = rounded(finder), rounded(classifier), size
+        self.finder, self.classifier, self.size = folded(finder), folded(classifier), size
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         height, width = image.shape[0], image.shape[1]
@@ -60,14 +60,14 @@ class Reader(nn.Module):
         return boxes, squares, scores[kept], probabilities, self.classifier.gradcam(features)
 
 
-def rounded(network: Any) -> Any:
-    """A network as it is kept in the file: batch norms folded into convolutions, weights of float16 precision."""
+def folded(network: Any) -> Any:
+    """A network as it is kept in the file: its batch norms folded into its convolutions."""
     network = copy.deepcopy(network).eval()
     for part in list(network.modules()):
         if isinstance(part, nn.Sequential) and isinstance(part[-1], nn.BatchNorm2d):
             pair: Any = part
             pair[0], pair[1] = fuse_conv_bn_eval(*pair), nn.Identity()
-    return network.half().float()
+    return network
 
 
 def doubles(boxes: Tensor) -> Tensor:
@@ -128,6 +128,7 @@ def export(
     finder: Path = Path("runs/finder/best.ckpt"),
     classifier: Path = Path("runs/handful/best.ckpt"),
     output: Path = MODEL,
+    folder: Path = Path("data"),
 ) -> None:
     """Turn two checkpoints into the one ONNX file that the app runs.
 
@@ -135,6 +136,7 @@ def export(
         finder: what `python -m training finder fit` left.
         classifier: what `python -m training fit` left.
         output: where the ONNX file goes.
+        folder: the data sets that they learned from: some frames tell how to quantize.
     """
     find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
     classify, classified_by = load(classifier, Classifier, "fit --config training/handful.yaml")
@@ -146,7 +148,8 @@ def export(
         "licence": "Apache-2.0",
         "exported": datetime.now(UTC).date().isoformat(),
     }
-    export_onnx(Reader(find, classify, classified_by["size"]), output, metadata)
+    model = to_onnx(Reader(find, classify, classified_by["size"]), metadata)
+    quantize(model, calibration_frames(folder, classified_by["sources"]), output)
     print(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
 
 
@@ -158,8 +161,8 @@ def load(checkpoint: Path, kind: type[LightningModule], command: str) -> tuple[A
     return kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=False).network, about
 
 
-def export_onnx(reader: Reader, output: Path, metadata: dict[str, str]) -> None:
-    """Write `reader` to `output`.
+def to_onnx(reader: Reader, metadata: dict[str, str]) -> onnx.ModelProto:
+    """`reader` as an ONNX model, in float32.
 
     `metadata` says where the weights come from (commits, data, licence, …); the classes and the
     meaning of the input are added to it.
@@ -182,19 +185,5 @@ def export_onnx(reader: Reader, output: Path, metadata: dict[str, str]) -> None:
         **metadata,
     }
     onnx.helper.set_model_props(proto, about)
-    store_as_float16(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(proto, output)
-
-
-def store_as_float16(graph: onnx.GraphProto) -> None:
-    """Keep large weights as float16 where nothing is lost, cast to float32 when the file is loaded: half the file."""
-    for weights in list(graph.initializer):
-        values = onnx.numpy_helper.to_array(weights)
-        if values.dtype == np.float32 and values.size > 1000 and np.array_equal(values, values.astype(np.float16)):
-            stored = onnx.numpy_helper.from_array(values.astype(np.float16), f"{weights.name}.float16")
-            graph.initializer.remove(weights)
-            graph.initializer.append(stored)
-            cast = onnx.helper.make_node("Cast", [stored.name], [weights.name], to=onnx.TensorProto.FLOAT)
-            graph.node.insert(0, cast)
+    return proto

@@ -13,6 +13,8 @@ doubles.
     output     N ×   5 ×  24 ×  24  score logit; log of left, top, right, bottom in cells
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
@@ -146,5 +148,6 @@ class Finder(LightningModule):
         self.commit = commit()  # now: files may change while it trains
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        data = self.trainer.datamodule.credits  # type: ignore[attr-defined]
-        checkpoint["about"] = {"commit": self.commit, "data": data}
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        about = {"data": data.credits, "sources": list(data.sources)}
+        checkpoint["about"] = {"commit": self.commit, **about}

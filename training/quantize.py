@@ -1,0 +1,95 @@
+"""The ONNX file in 8 bits: convolutions with integers, a third quicker and half the size of float16.
+
+Static quantization by onnxruntime (Jacob et al., 2018, arXiv:1712.05877): weights by channel, activations by the
+range that they take on frames of the training data. Integers of 7 bits for the weights: on processors without
+VNNI, two products of 8 bits do not fit into the 16 that they are added in.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
+
+from training.data import open_source
+
+
+def quantize(model: onnx.ModelProto, frames: Iterable[np.ndarray], output: Path) -> None:
+    """Write `model` with the convolutions of both networks, and what follows each, in 8 bits.
+
+    Args:
+        model: the graph of `training.export`, its weights float32.
+        frames: (H, W, 3) uint8 RGB, with hands in them, to find the ranges on.
+        output: where the ONNX file goes.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    quantize_static(
+        model,
+        output,
+        Frames(frames),
+        per_channel=True,
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_quantize=networks(model.graph),
+        calibrate_method=CalibrationMethod.MinMax,
+    )
+
+
+class Frames(CalibrationDataReader):
+    """Hands out frames the way onnxruntime asks for them."""
+
+    def __init__(self, frames: Iterable[np.ndarray]):
+        self.frames = iter(frames)
+
+    def get_next(self) -> dict | None:
+        frame = next(self.frames, None)
+        return None if frame is None else {"image": frame}
+
+
+def networks(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes of both networks: convolutions, sums and enlarged maps on the way to others, and their ReLUs.
+
+    Not the picture's own sizes, nor what makes boxes and probabilities: there a 255th part counts.
+    """
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    readers: dict[str, list[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.op_type)
+
+    def inside(node: onnx.NodeProto) -> bool:
+        before, after = made_by.get(node.input[0]), readers.get(node.output[0], [])
+        match node.op_type:
+            case "Conv":
+                return after[0] in ("Relu", "Add", "Resize")
+            case "Relu":
+                return before in ("Conv", "Add")
+            case "Resize":
+                return before == "Conv"
+            case "Add":
+                return after == ["Relu"]
+        return False
+
+    return [node.name for node in graph.node if inside(node)]
+
+
+def calibration_frames(folder: Path, sources: Iterable[str], each: int = 40) -> list[np.ndarray]:
+    """Some whole frames of the training part of each source, none of validation.
+
+    Args:
+        folder: the data sets.
+        sources: names of those that the model learned from.
+        each: how many of a source.
+
+    Raises:
+        BadData: a source is not there.
+    """
+    frames = []
+    for name in sources:
+        if name != "rendered":  # those are on transparent ground: no frames
+            source = open_source(name, folder)
+            index = np.random.default_rng(0).permutation(np.flatnonzero(~source.validation))[:each]
+            frames += [source.frame(int(i)).image for i in index]
+    return frames
