@@ -26,15 +26,18 @@ from training.network import HandNet, scale
 from training.quantize import calibration_frames, quantize
 
 OPSET = 20
-# Finder scores from here on are hands: see `python -m training evaluate`.
+# How sure a hand must be, see `Reader`: measured by `python -m training evaluate`.
 THRESHOLD = 0.4
 
 
 class Reader(nn.Module):
-    """One frame (H, W, 3) uint8 RGB to its K hands, K ≤ 4, the surest first.
+    """One frame (H, W, 3) uint8 RGB to its K hands, K ≤ 4, those first that the finder is surest of.
 
     Returns boxes (K, 4) and the squares cut out (K, 4), x0, y0, x1, y1 in pixels of the frame; scores
-    (K,) of the finder; probabilities (K, 12); Grad-CAM maps (K, 12, h, w) over the squares.
+    (K,); probabilities (K, 12); Grad-CAM maps (K, 12, h, w) over the squares.
+
+    A score is the finder's times the square root of the count's probability: what the finder half takes
+    for a hand, and the classifier can make nothing of, is none.
     """
 
     def __init__(self, finder: HandFinder, classifier: HandNet, size: int):
@@ -57,7 +60,12 @@ class Reader(nn.Module):
         squares = around(boxes)
         features = self.classifier.features(scale(cut_out(levels, squares, self.size)))
         probabilities = self.classifier.classify(features).softmax(1)
-        return boxes, squares, scores[kept], probabilities, self.classifier.gradcam(features)
+        sure = scores[kept] * probabilities.view(-1, 2, 6).sum(1).amax(1).sqrt()
+        told = torch.nonzero(sure > THRESHOLD)[:, 0]
+        torch._check(told.shape[0] > 0)
+        torch._check(told.shape[0] <= MOST)
+        maps = self.classifier.gradcam(features[told])
+        return boxes[told], squares[told], sure[told], probabilities[told], maps
 
 
 def folded(network: Any) -> Any:
