@@ -35,7 +35,7 @@ def arguments(folder, run, *more):
     return [
         "fit", "--config", str(ROOT / "training" / "fingers.yaml"),
         "--data.folder", str(folder), "--data.batch_size", "60", "--data.sources", "{fingers: 288}",
-        "--model.small", "32", "--model.size", "48", "--data.augment.init_args.size", "48", "--data.workers", "0",
+        "--model.small", "32", "--model.size", "48", "--data.augment.size", "48", "--data.workers", "0",
         "--model.network.init_args.widths", "[8,16,24,32]",
         "--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run),
         "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(run), "--trainer.logger.name", "logs",
@@ -59,7 +59,7 @@ def test_from_pictures_to_a_model_that_reads(folder, tmp_path, monkeypatch, caps
         "finder", *arguments(folder, tmp_path / "finder")[:2], str(ROOT / "training/finder.yaml"),
         *arguments(folder, tmp_path / "finder")[3:5], "--data.sources", "[fingers]", "--data.scenes", "64",
         "--data.batch_size", "32", "--data.workers", "0",
-        *arguments(folder, tmp_path / "finder")[15:],
+        *arguments(folder, tmp_path / "finder")[19:],
     ]  # fmt: skip
     main(finder)
     about = ["--finder", str(tmp_path / "finder/best.ckpt"), "--classifier", str(tmp_path / "best.ckpt")]
