@@ -27,7 +27,7 @@ MEASURES = ("pictures", "total_accuracy", "fingers_accuracy", "side_accuracy", "
 def leave_out(
     folder: Path = Path("data"),
     sources: tuple[str, ...] = tuple(TITLES),
-    epochs: int = 3,
+    epochs: int = 12,
     finder: Path = Path("training/finder.yaml"),
     classifier: Path = Path("training/handful.yaml"),
     runs: Path = Path("runs/leave-out"),
@@ -61,7 +61,7 @@ def leave_out(
         rest = {other: crops for other, crops in learned.items() if other != name}
         find = fit(Finder, Frames, finder, run / "finder", list(rest))
         fit(Classifier, Hands, classifier, run / "classifier", rest)
-        export(run / "finder/best.ckpt", run / "classifier/best.ckpt", run / "handful.onnx")
+        export(run / "finder/best.ckpt", run / "classifier/best.ckpt", run / "handful.onnx", folder)
         source, counter = open_source(name, folder), FingerCounter(run / "handful.onnx")
         measured = measure(read(counter, source, np.arange(len(source)), folder))
         write(
