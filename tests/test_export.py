@@ -15,8 +15,8 @@ from model import CLASSES, MODEL, FingerCounter
 from tests.drawn import draw_hand, write_fingers
 from training.data.fingers import Fingers
 from training.data.scenes import fit
-from training.export import THRESHOLD, Reader, cut_out, doubles, pyramid, to_onnx
-from training.finder import HandFinder
+from training.export import Reader, cut_out, doubles, pyramid, to_onnx
+from training.finder import THRESHOLD, HandFinder
 from training.network import HandNet, scale
 from training.quantize import calibration_frames, quantize
 
@@ -124,6 +124,17 @@ def test_without_a_sure_hand_nothing_is_told(exported, tmp_path, pictures):
     onnx.save(model, tmp_path / "none.onnx")
     told = run(tmp_path / "none.onnx", pictures[0])
     assert [len(part) for part in told] == [0] * 5
+
+
+def test_what_the_classifier_can_make_nothing_of_is_no_hand(exported, tmp_path, pictures):
+    model = onnx.load(exported)
+    for weights in model.graph.initializer:
+        if weights.name.startswith("classifier.head"):
+            values = onnx.numpy_helper.to_array(weights)
+            weights.CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(values), weights.name))
+    onnx.save(model, tmp_path / "unsure.onnx")
+    assert len(run(exported, pictures[0])[0]) == 4
+    assert [len(part) for part in run(tmp_path / "unsure.onnx", pictures[0])] == [0] * 5
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (2, 3000), (191, 193)])

@@ -1,8 +1,7 @@
 """Augmentation: the same hand turned, mirrored, in other light, in another place, before another camera.
 
 One picture at a time, on uint8 with OpenCV, in the processes that read the data: light is a table of
-256 entries a channel, so a picture takes a third of a millisecond. (The same in torch, on batches of
-float, took eight times as long on a CPU and was what training waited for.)
+256 entries a channel. (In torch, on batches of float, a CPU waits for memory most of the time.)
 """
 
 import math

@@ -1,24 +1,19 @@
-"""How the network is trained: loss, metrics, optimiser. Lightning does the rest."""
-
-import math
-import subprocess
-from typing import Any
+"""How the classifier is trained: loss and metrics. Lightning does the rest."""
 
 import torch
 import torch.nn.functional as F
-from lightning import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from training.augment import plain
 from training.data.frames import SIDELESS
+from training.module import Module
 from training.network import HandNet, scale
 
 Batch = tuple[Tensor, Tensor]
 
 
-class Classifier(LightningModule):
+class Classifier(Module):
     """Trains a `HandNet`: AdamW, one cycle of learning rate, label smoothing, small pictures first.
 
     Args:
@@ -41,11 +36,11 @@ class Classifier(LightningModule):
         small: int = 96,
         small_epochs: float = 0.6,
     ):
-        super().__init__()
+        super().__init__(learning_rate, weight_decay)
         # As given on the command line: a checkpoint can then build its own network again.
         self.save_hyperparameters()
         self.network = network.to(memory_format=torch.channels_last)
-        self.learning_rate, self.weight_decay, self.label_smoothing = learning_rate, weight_decay, label_smoothing
+        self.label_smoothing = label_smoothing
         self.size, self.small, self.small_epochs = size, small, small_epochs
         self.accuracy = MulticlassAccuracy(12, average="micro")
         self.fingers_accuracy = MulticlassAccuracy(6, average="micro")
@@ -79,17 +74,9 @@ class Classifier(LightningModule):
             self.accuracy(logits[known], targets[known])
         self.log(f"{stage}/accuracy", self.accuracy, prog_bar=True)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return adamw_one_cycle(self, self.learning_rate, self.weight_decay)
-
-    def on_fit_start(self) -> None:
-        self.commit = commit()  # now: files may change while it trains
-
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        # What a model needs to tell where it comes from travels with its weights.
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        about = {"data": data.credits, "sources": list(data.sources)}
-        checkpoint["about"] = {"commit": self.commit, "size": self.size, **about}
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["about"]["size"] = self.size
 
 
 def partial_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -103,34 +90,3 @@ def partial_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: floa
     meant = exact | ((targets[:, None] >= SIDELESS) & (fingers == targets[:, None] % 6))
     told = logs.masked_fill(~meant, -torch.inf).logsumexp(1)
     return -((1 - label_smoothing) * told + label_smoothing * logs.mean(1)).mean()
-
-
-def adamw_one_cycle(module: LightningModule, learning_rate: float, weight_decay: float) -> OptimizerLRScheduler:
-    """AdamW over all weights, its rate following `one_cycle` over the whole training."""
-    optimizer = torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
-    steps = module.trainer.estimated_stepping_batches
-    # Not torch's OneCycleLR: that one restores its length too, and a training could not be prolonged.
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def one_cycle(progress: float) -> float:
-    """Share of the highest learning rate at 0 … 1 of a training: up for a quarter, then down, along cosines."""
-    if progress < 0.25:
-        return 0.04 + 0.48 * (1 - math.cos(4 * math.pi * progress))
-    return 0.0005 + 0.49975 * (1 + math.cos(math.pi * (progress - 0.25) / 0.75))
-
-
-def commit() -> str:
-    """The commit of the training code that runs, marked where it differs from that; "unknown" outside git."""
-    try:
-        head, changes = (
-            subprocess.run(["git", *what], capture_output=True, text=True, check=True).stdout.strip()
-            for what in (
-                ["rev-parse", "HEAD"],
-                ["status", "--porcelain", "-uno", "--", "training", "model/__init__.py"],
-            )
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{head}-dirty" if changes else head

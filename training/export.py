@@ -21,13 +21,11 @@ from torchvision.ops import roi_align
 from model import CLASSES, MODEL
 from training.classifier import Classifier
 from training.data.frames import MARGIN
-from training.finder import MOST, SIZE, Finder, HandFinder, hands
+from training.finder import MOST, SIZE, THRESHOLD, Finder, HandFinder, hands
 from training.network import HandNet, scale
 from training.quantize import calibration_frames, quantize
 
 OPSET = 20
-# How sure a hand must be, see `Reader`: measured by `python -m training evaluate`.
-THRESHOLD = 0.4
 
 
 class Reader(nn.Module):

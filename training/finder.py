@@ -13,21 +13,18 @@ doubles.
     output     N ×   5 ×  24 ×  24  score logit; log of left, top, right, bottom in cells
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from lightning import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-from training.classifier import adamw_one_cycle, commit
+from training.module import Module
 from training.network import Residual, conv, scale
 
 SIZE = 192
 STRIDE = 8
 MOST = 4  # hands told of a frame
+THRESHOLD = 0.4  # how sure a hand must be, see `training.export.Reader`
 
 
 class HandFinder(nn.Module):
@@ -91,14 +88,13 @@ def targets(boxes: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
     return heat, owner, middles
 
 
-class Finder(LightningModule):
+class Finder(Module):
     """Trains a `HandFinder` on frames (N, 3, 192, 192) uint8 RGB and their boxes (a list of (K, 4))."""
 
     def __init__(self, network: HandFinder, learning_rate: float = 2e-3, weight_decay: float = 0.02):
-        super().__init__()
+        super().__init__(learning_rate, weight_decay)
         self.save_hyperparameters()
         self.network = network.to(memory_format=torch.channels_last)
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
 
     def training_step(self, batch: tuple[Tensor, list[Tensor]]) -> Tensor:
         frames, boxes = batch
@@ -133,21 +129,10 @@ class Finder(LightningModule):
         right = told = there = 0
         for one, truth in zip(output, boxes, strict=True):
             scores, found = hands(one)
-            found = found[scores > 0.4]
+            found = found[scores > THRESHOLD]
             told, there = told + len(found), there + len(truth)
             if len(found) and len(truth):
                 right += int((box_iou(found, truth).amax(0) > 0.5).sum())
         self.log("val/recall", right / max(there, 1), batch_size=max(there, 1))
         self.log("val/precision", right / max(told, 1), batch_size=max(told, 1))
         self.log("val/loss", self.loss(frames, boxes), prog_bar=True, batch_size=len(frames))
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return adamw_one_cycle(self, self.learning_rate, self.weight_decay)
-
-    def on_fit_start(self) -> None:
-        self.commit = commit()  # now: files may change while it trains
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        about = {"data": data.credits, "sources": list(data.sources)}
-        checkpoint["about"] = {"commit": self.commit, **about}

@@ -1,4 +1,4 @@
-"""The ONNX file in 8 bits: convolutions with integers, a third quicker and half the size of float16.
+"""The ONNX file in 8 bits: convolutions with integers, quicker and a third of the size of float32.
 
 Static quantization by onnxruntime (Jacob et al., 2018, arXiv:1712.05877): weights by channel, activations by the
 range that they take on frames of the training data. Integers of 7 bits for the weights: on processors without

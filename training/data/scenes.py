@@ -3,7 +3,7 @@
 A scene is made anew each time it is asked for. It starts from a labelled frame or from a place
 without hands, turned, scaled and mirrored a little; then up to two cut-out hands are put into it at
 any size and tilt, in the light and before the camera of `training.augment`. Everything happens on
-uint8 with OpenCV, about a millisecond a scene.
+uint8 with OpenCV.
 """
 
 from dataclasses import dataclass

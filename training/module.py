@@ -1,0 +1,53 @@
+"""What both trainings share: the optimiser, and what a checkpoint says of itself."""
+
+import math
+import subprocess
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
+
+class Module(LightningModule):
+    """Trains with AdamW, its rate following `one_cycle`, and keeps in its checkpoints where they come from."""
+
+    def __init__(self, learning_rate: float, weight_decay: float):
+        super().__init__()
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True)
+        steps = self.trainer.estimated_stepping_batches
+        # Not torch's OneCycleLR: that one restores its length too, and a training could not be prolonged.
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        self.commit = commit()  # now: files may change while it trains
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        checkpoint["about"] = {"commit": self.commit, "data": data.credits, "sources": list(data.sources)}
+
+
+def one_cycle(progress: float) -> float:
+    """Share of the highest learning rate at 0 … 1 of a training: up for a quarter, then down, along cosines."""
+    if progress < 0.25:
+        return 0.04 + 0.48 * (1 - math.cos(4 * math.pi * progress))
+    return 0.0005 + 0.49975 * (1 + math.cos(math.pi * (progress - 0.25) / 0.75))
+
+
+def commit() -> str:
+    """The commit of the training code that runs, marked where it differs from that; "unknown" outside git."""
+    try:
+        head, changes = (
+            subprocess.run(["git", *what], capture_output=True, text=True, check=True).stdout.strip()
+            for what in (
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "-uno", "--", "training", "model/__init__.py"],
+            )
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}-dirty" if changes else head
