@@ -135,6 +135,7 @@ def export(
     classifier: Path = Path("runs/handful/best.ckpt"),
     output: Path = MODEL,
     folder: Path = Path("data"),
+    quantized: bool = True,
 ) -> None:
     """Turn two checkpoints into the one ONNX file that the app runs.
 
@@ -143,6 +144,7 @@ def export(
         classifier: what `python -m training fit` left.
         output: where the ONNX file goes.
         folder: the data sets that they learned from: some frames tell how to quantize.
+        quantized: in 8 bits; false keeps float32, to compare with.
     """
     find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
     classify, classified_by = load(classifier, Classifier, "fit --config training/handful.yaml")
@@ -155,7 +157,10 @@ def export(
         "exported": datetime.now(UTC).date().isoformat(),
     }
     model = to_onnx(Reader(find, classify, classified_by["size"]), metadata)
-    quantize(model, calibration_frames(folder, classified_by["sources"]), output)
+    if quantized:
+        quantize(model, calibration_frames(folder, classified_by["sources"]), output)
+    else:
+        onnx.save(model, output)
     print(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
 
 
