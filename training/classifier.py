@@ -14,12 +14,12 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Classifier(Module):
-    """Trains a `HandNet`: AdamW, one cycle of learning rate, label smoothing, small pictures first.
+    """Trains a `HandNet`: Muon, one cycle of learning rate, label smoothing, small pictures first.
 
     Args:
         network: what is trained.
         learning_rate: highest rate of the cycle (Smith and Topin, 2018, arXiv:1708.07120).
-        weight_decay: of AdamW.
+        weight_decay: of each step, times the rate.
         label_smoothing: share of the target spread over all classes.
         size: width and height of the pictures that the network is made for.
         small: those of the pictures in the first epochs, when there is most to learn; quicker.
@@ -29,7 +29,7 @@ class Classifier(Module):
     def __init__(
         self,
         network: HandNet,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 0.02,
         weight_decay: float = 0.02,
         label_smoothing: float = 0.02,
         size: int = 128,

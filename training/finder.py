@@ -91,7 +91,7 @@ def targets(boxes: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
 class Finder(Module):
     """Trains a `HandFinder` on frames (N, 3, 192, 192) uint8 RGB and their boxes (a list of (K, 4))."""
 
-    def __init__(self, network: HandFinder, learning_rate: float = 2e-3, weight_decay: float = 0.02):
+    def __init__(self, network: HandFinder, learning_rate: float = 0.02, weight_decay: float = 0.02):
         super().__init__(learning_rate, weight_decay)
         self.save_hyperparameters()
         self.network = network.to(memory_format=torch.channels_last)
