@@ -1,3 +1,9 @@
+# What browsers read with, see pages/browser.py: two files of a package that comes by npm.
+FROM node:22-slim AS runtime
+WORKDIR /runtime
+COPY assets/browser/runtime.json assets/browser/runtime.sh ./
+RUN sh runtime.sh
+
 FROM python:3.11-slim
 
 # Nothing is written at run time, so the user needs no account and no home of its own.
@@ -11,6 +17,7 @@ RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ig
 
 COPY .streamlit .streamlit
 COPY assets assets
+COPY --from=runtime /runtime/onnxruntime assets/browser/onnxruntime
 COPY model model
 COPY pages pages
 COPY app.py .

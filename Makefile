@@ -4,10 +4,14 @@ PY = .venv/bin/python
 PIP = $(PY) -m pip install -q --disable-pip-version-check
 N ?= 24000
 
-.PHONY: run test lint data render train evaluate leave-out export bench screenshots
+.PHONY: run browser test lint data render train evaluate leave-out export bench screenshots
 
 run: .venv/.run
 	$(PY) -m streamlit run app.py
+
+# What browsers read with, served by the app itself; without it they fetch the same from a public CDN. Needs npm.
+browser:
+	cd assets/browser && sh runtime.sh
 
 test: .venv/.test
 	$(PY) -m pytest --cov

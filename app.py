@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import Message
 
 from model import CLASSES, MODEL, Reading, shared_counter
@@ -76,6 +77,10 @@ def docs(request: Request) -> FileResponse:
     return FileResponse(ROOT / "assets/api.html")
 
 
+def model_file(request: Request) -> FileResponse:
+    return FileResponse(MODEL)
+
+
 def refused(request: Request, error: Exception) -> JSONResponse:
     """Any error that the client can do something about."""
     match error:
@@ -109,4 +114,8 @@ api = Starlette(
     ],
     exception_handlers={HTTPException: refused, BadImage: refused, ClientDisconnect: refused, Exception: failed},
 )
-app = st.App(ROOT / "pages/navigation.py", routes=[Mount("/api", api)], lifespan=lifespan)
+# What browsers need to read by themselves, see pages/browser.py.
+browser = Mount(
+    "/browser", routes=[Route("/handful.onnx", model_file), Mount("/", StaticFiles(directory=ROOT / "assets/browser"))]
+)
+app = st.App(ROOT / "pages/navigation.py", routes=[Mount("/api", api), browser], lifespan=lifespan)

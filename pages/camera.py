@@ -1,7 +1,8 @@
-"""What happens to the frames of a webcam."""
+"""What happens to the frames of a webcam, and what they tell over time."""
 
 import time
 from collections import deque
+from dataclasses import replace
 from typing import NamedTuple
 
 import av
@@ -13,6 +14,10 @@ from model.tracking import Tracker
 
 # Seconds over which frames are counted, and after which the last one is old.
 WINDOW = 2
+HISTORY = 30  # seconds of counts that are kept
+ALONE = 5  # seconds without a hand after which a visitor may want help
+DARK = 35  # mean of green, 0-255, under which a room is too dark: hands are lost in the camera's noise
+EDGE = 0.01  # share of the frame that is its edge
 
 
 class Latest(NamedTuple):
@@ -28,8 +33,70 @@ class Latest(NamedTuple):
         return time.monotonic() - self.when > WINDOW
 
 
+class Stream:
+    """The frames of one camera, one after the other.
+
+    Attributes:
+        sure: hands that are less sure than this, 0-1, are not told.
+        latest: what was read last. It is replaced as a whole: other threads may read it any time.
+        history: (seconds, total) of each frame of the last half minute.
+    """
+
+    def __init__(self) -> None:
+        self.sure = 0.0
+        self.latest: Latest | None = None
+        self.history: deque[tuple[float, int]] = deque()
+        self._tracker = Tracker()
+        self._light = 255.0
+        self._seen: float | None = None  # when a hand was told last; at first, when the stream began
+
+    def follow(self, reading: Reading, seconds: float, light: float) -> Reading:
+        """Tell calmly what is in the stream now.
+
+        Args:
+            reading: what was read in the newest frame.
+            seconds: when that frame came, on a clock of the stream's own.
+            light: mean of the frame's green, 0-255.
+        """
+        if self.history and seconds < self.history[-1][0]:  # the camera was started anew
+            self.history.clear()
+            self._seen = None
+        reading = self._tracker(reading, seconds)
+        reading = replace(reading, hands=tuple(hand for hand in reading.hands if hand.confidence >= self.sure))
+        if reading.hands or self._seen is None:
+            self._seen = seconds
+        self._light = light
+        self.history.append((seconds, reading.total))
+        while self.history[0][0] < seconds - HISTORY:
+            self.history.popleft()
+        recent = sum(when >= seconds - WINDOW for when, _ in self.history)
+        span = min(WINDOW, seconds - self.history[0][0])
+        self.latest = Latest(reading, time.monotonic(), (recent - 1) / span if span else 0.0)
+        return reading
+
+    @property
+    def advice(self) -> str:
+        """What would help the visitor now, in words; "" where nothing is amiss."""
+        if not self.latest:
+            return ""
+        reading = self.latest.reading
+        if self._light < DARK:
+            return "It is too dark to read well. Turn on a light, or face the window."
+        if any(cut_off(hand.box, reading.width, reading.height) for hand in reading.hands):
+            return "The hand is cut off. Move it into the picture."
+        if not reading.hands and self._seen is not None and self.history[-1][0] - self._seen >= ALONE:
+            return "No hand for a while. Hold one up, fingers apart, a forearm's length from the camera."
+        return ""
+
+
+def cut_off(box: tuple[float, float, float, float], width: int, height: int) -> bool:
+    """Whether a hand reaches the frame's left, upper or right edge. At the lower one, that is its arm."""
+    x0, y0, x1, _ = box
+    return x0 <= EDGE * width or y0 <= EDGE * height or x1 >= (1 - EDGE) * width
+
+
 class Camera(VideoProcessorBase):
-    """Reads the frames of one stream, in a thread of the stream's own.
+    """Reads the frames of one stream on the server, in a thread of the stream's own.
 
     streamlit-webrtc hands that thread the newest frame each time it is free. The frames that came
     meanwhile are dropped, so what is told is never behind.
@@ -37,27 +104,19 @@ class Camera(VideoProcessorBase):
     Attributes:
         mirror: show the frames as a mirror does.
         gradcam: show where the model looks.
-        latest: what was read last. It is replaced as a whole: other threads may read it any time.
+        stream: what the frames tell.
     """
 
     def __init__(self) -> None:
         self.mirror = True
         self.gradcam = False
-        self.latest: Latest | None = None
-        self._times: deque[float] = deque()
-        self._tracker = Tracker()
+        self.stream = Stream()
 
     def recv(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Read a frame, and draw what was read."""
         image = frame.to_ndarray(format="rgb24")
         # As the camera sees it: in a mirror, a left hand is a right one.
         reading = shared_counter()(image)
-        now = time.monotonic()
-        reading = self._tracker(reading, now)
-        self._times.append(now)
-        while self._times[0] < now - WINDOW:
-            self._times.popleft()
-        span = now - self._times[0]
-        self.latest = Latest(reading, now, (len(self._times) - 1) / span if span else 0.0)
+        reading = self.stream.follow(reading, time.monotonic(), float(image[::4, ::4, 1].mean()))
         picture = draw(image, reading, gradcam=self.gradcam, mirror=self.mirror)
         return av.VideoFrame.from_ndarray(picture, format="rgb24")

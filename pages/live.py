@@ -1,50 +1,44 @@
 """The webcam: how many fingers are up, while they are."""
 
+import time
+
+import altair as alt
+import pandas as pd
 import streamlit as st
 from streamlit_webrtc import webrtc_streamer
 
-from pages.camera import Camera
+from pages import browser
+from pages.camera import HISTORY, Camera, Stream
+from pages.game import Game
 from pages.parts import show_probabilities
 
-camera, count = st.columns([3, 2], gap="medium")
-with camera:
-    # The servers that help through firewalls are streamlit-webrtc's choice: a public STUN server, or
-    # the TURN servers of the account that its environment variables name.
-    stream = webrtc_streamer(
-        "live",
-        video_processor_factory=Camera,
-        media_stream_constraints={
-            "video": {"width": {"ideal": 640}, "height": {"ideal": 480}, "frameRate": {"ideal": 24, "max": 30}},
-            "audio": False,
-        },
-        # A phone would otherwise play it full screen, over the count.
-        video_html_attrs={"autoPlay": True, "muted": True, "playsInline": True, "style": {"width": "100%"}},
-        media_toggle_controls=False,
-        translations={"start": "Start", "stop": "Stop", "select_device": "Choose a camera"},
-    )
-    with st.container(horizontal=True):
-        mirror = st.toggle("Mirror", True)
-        gradcam = st.toggle("Show where the model looks")
-    if stream.video_processor:
-        stream.video_processor.mirror = mirror
-        stream.video_processor.gradcam = gradcam
+WAYS = ("server", "browser")
+PATIENCE = 8  # seconds to wait for a connection before offering the other way
+PROBLEMS = {
+    "missing": "No camera was found. Plug one in and press Start again, or read [pictures](pictures).",
+    "refused": "The browser may not use the camera. Allow it beside the address of this page, then press Start again.",
+    "busy": "Another program uses the camera. Close it, then press Start again.",
+    "insecure": "Browsers give the camera only to pages with https:// (or on localhost). Open this page by https.",
+    "lost": "The camera is gone. Plug it in again, then press Start.",
+    "runtime": "This browser cannot run the model. Let the server read, or [take single pictures](pictures).",
+    "unknown": "The camera could not be opened. Press Start again, or try another browser.",
+}
 
 
-@st.fragment(run_every=0.2 if stream.state.playing else None)
-def show_count() -> None:
-    """Show the last reading, five times a second."""
-    latest = stream.video_processor.latest if stream.video_processor else None
-    if latest and latest.old:
-        latest = None
+def show_count(stream: Stream, running: bool) -> None:
+    """Show what was read last, big, and why."""
+    latest = stream.latest if running and stream.latest and not stream.latest.old else None
     hands = latest.reading.hands if latest else ()
     with st.container(key="count"):
         st.metric("Fingers", latest.reading.total if latest and hands else "–")
     if hands:
-        st.write(" and ".join(f"{hand.side} hand, {hand.confidence:.0%} sure" for hand in hands))
-    elif not stream.state.playing:
+        st.write(" and ".join(f"**{hand.side} · {hand.fingers}**, {hand.confidence:.0%} sure" for hand in hands))
+    elif not running:
         st.write("Press Start, let the browser use the camera, and hold up a hand, or two. Nothing is stored.")
     else:
         st.write("No hand in sight." if latest else "Waiting for the camera …")
+    if latest and stream.advice:
+        st.warning(stream.advice, icon=":material/lightbulb:")
     for hand in hands or (None,):
         show_probabilities(hand)
     if latest:
@@ -53,5 +47,162 @@ def show_count() -> None:
         st.caption("It reads best in even light, with the whole hand in the picture.")
 
 
-with count:
-    show_count()
+def show_history(stream: Stream) -> None:
+    """The count over the last half minute."""
+    now = stream.history[-1][0]
+    # Only where the count changes, and now: a step needs no more.
+    steps = [
+        (seconds - now, total)
+        for i, (seconds, total) in enumerate(stream.history)
+        if i in (0, len(stream.history) - 1) or total != stream.history[i - 1][1]
+    ]
+    line = (
+        alt.Chart(pd.DataFrame(steps, columns=["seconds", "fingers"]))
+        .mark_line(interpolate="step-after", color="#0f8a80", strokeWidth=3)
+        .encode(
+            alt.X("seconds:Q", scale=alt.Scale(domain=[-HISTORY, 0]), axis=alt.Axis(tickCount=6), title="seconds"),
+            alt.Y("fingers:Q", scale=alt.Scale(domain=[0, 10]), axis=alt.Axis(values=[0, 5, 10]), title=None),
+        )
+    )
+    st.altair_chart(line.properties(height=120))
+
+
+def play(stream: Stream, running: bool) -> None:
+    """The game: a number is asked for, and shown."""
+    game: Game = st.session_state.setdefault("game", Game())
+    now = time.monotonic()
+    if not running or not stream.latest:
+        game.stop()
+        st.caption("Start the camera to play: a number is asked for, you show it.")
+    else:
+        reading = stream.latest.reading
+        game.see(reading.total if reading.hands else None, now)
+        if game.asked is None:
+            st.button("Ask me", icon=":material/sports_esports:", on_click=game.ask, args=(now,))
+        else:
+            with st.container(key="asked"):
+                st.metric("Show me", game.asked)
+            st.button("Enough", on_click=game.stop)
+    if game.answers:
+        table = pd.DataFrame(
+            [
+                {"asked": answer.asked, "told": answer.told, "right": answer.right, "seconds": answer.seconds}
+                for answer in game.answers
+            ]
+        )
+        right = table[table.right]
+        st.write(
+            f"**{len(right)} of {len(table)}** right"
+            + (f", in {right.seconds.median():.1f} seconds each (median)." if len(right) else ".")
+        )
+        st.download_button("CSV", table.to_csv(index=False), "show-me.csv", icon=":material/download:")
+
+
+def read_on_server() -> None:
+    """Frames go to the server by WebRTC and come back drawn upon."""
+    camera, count = st.columns([3, 2], gap="medium")
+    with camera:
+        # The servers that help through firewalls are streamlit-webrtc's choice: a public STUN server, or
+        # the TURN servers of the account that its environment variables name.
+        context = webrtc_streamer(
+            "live",
+            video_processor_factory=Camera,
+            media_stream_constraints={
+                "video": {"width": {"ideal": 640}, "height": {"ideal": 480}, "frameRate": {"ideal": 24, "max": 30}},
+                "audio": False,
+            },
+            # A phone would otherwise play it full screen, over the count.
+            video_html_attrs={"autoPlay": True, "muted": True, "playsInline": True, "style": {"width": "100%"}},
+            media_toggle_controls=False,
+            translations={"start": "Start", "stop": "Stop", "select_device": "Choose a camera"},
+        )
+    running, connecting = context.state.playing, context.state.signalling
+    if context.video_processor:
+        context.video_processor.mirror, context.video_processor.gradcam = mirror, gradcam
+        context.video_processor.stream.sure = sure
+    if not connecting:
+        st.session_state.pop("connecting", None)
+    since = st.session_state.setdefault("connecting", time.monotonic()) if connecting else None
+
+    @st.fragment(run_every=0.2 if running else 1 if connecting else None)
+    def show() -> None:
+        stream = context.video_processor.stream if context.video_processor else Stream()
+        if since and not stream.latest and time.monotonic() - since > PATIENCE:
+            st.warning(
+                "No connection yet: a firewall may be in the way. This browser can read by itself.",
+                icon=":material/wifi_off:",
+            )
+            switch("Read by this browser", "browser")
+        show_count(stream, running)
+        show_more(stream, running)
+
+    with count:
+        show()
+
+
+def read_here() -> None:
+    """Frames are read in the browser; what was read comes here."""
+
+    @st.fragment
+    def show() -> None:
+        camera, count = st.columns([3, 2], gap="medium")
+        with camera:
+            state = browser.camera("camera", mirror=mirror, gradcam=gradcam, sure=sure, on_readings=follow)
+            if problem := state.get("problem"):
+                st.error(PROBLEMS.get(problem, PROBLEMS["unknown"]))
+                if problem == "runtime":
+                    switch("Read by the server", "server")
+        with count:
+            stream = stream_here()
+            stream.sure = sure
+            show_count(stream, state["running"])
+            show_more(stream, state["running"])
+
+    show()
+
+
+def stream_here() -> Stream:
+    """The stream of this visit's browser."""
+    return st.session_state.setdefault("stream", Stream())
+
+
+def follow() -> None:
+    """Take what the browser has read since the last time."""
+    told = st.session_state["camera"]["readings"] or []
+    stream = stream_here()
+    for one in told:
+        stream.follow(browser.to_reading(one), one["seconds"], one["light"])
+
+
+def show_more(stream: Stream, running: bool) -> None:
+    if running and stream.history:
+        show_history(stream)
+    with st.expander("Show me", key="show me", on_change="rerun") as game:
+        if game.open:
+            play(stream, running)
+
+
+def switch(label: str, way: str) -> None:
+    """A button for the other way to read."""
+    if st.button(label, on_click=st.session_state.update, kwargs={"read": way}, type="primary"):
+        st.rerun()  # all of the page, not this fragment alone
+
+
+with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+    way = st.segmented_control(
+        "Read by the",
+        WAYS,
+        default="server",
+        required=True,
+        key="read",
+        bind="query-params",
+        help="Read by the browser, no picture leaves your device, and no connection is needed once the page is there.",
+    )
+    mirror = st.toggle("Mirror", True, key="mirror", bind="query-params")
+    gradcam = st.toggle("Show where the model looks", key="look", bind="query-params")
+    sure = st.slider("Only hands at least so sure", 0, 95, 0, 5, "%d%%", key="sure", bind="query-params") / 100
+
+if way == "browser":
+    read_here()
+else:
+    read_on_server()

@@ -2,6 +2,7 @@
 
 The image is a folder, its Python a fresh virtual environment, and its user one without an account, where this
 process may become another user. WORKDIR, COPY, ENV, RUN, USER, HEALTHCHECK and CMD are read from the Dockerfile.
+A stage on Node uses this machine's npm; where there is none, it is left out, and what it would give too.
 """
 
 import json
@@ -64,9 +65,13 @@ def become(uid: int) -> dict:
 
 @dataclass
 class Image:
-    """A Dockerfile, replayed into the folder `root` up to its CMD."""
+    """A Dockerfile, replayed into the folder `root` up to its CMD.
+
+    `stage` is the folder below `root` that the instructions are about: "image" at last.
+    """
 
     root: Path
+    stage: str = "image"
     uid: int = field(default_factory=os.geteuid)
     env: dict[str, str] = field(default_factory=dict)
     workdir: Path = Path("/")
@@ -79,10 +84,20 @@ class Image:
         Raises:
             NotImplementedError: the Dockerfile holds an instruction that is not replayed here.
         """
+        left_out: set[str] = set()
         for name, rest in instructions((ROOT / "Dockerfile").read_text()):
+            if name != "FROM" and self.stage in left_out:
+                continue
             match name:
                 case "FROM":
-                    self._python(rest)
+                    base, *named = rest.split()
+                    self.stage = named[1] if named else "image"
+                    if base.startswith("node:"):
+                        self.env = {"PATH": os.environ["PATH"]}
+                        if not shutil.which("npm"):
+                            left_out.add(self.stage)
+                    else:
+                        self._python(base)
                 case "ENV":
                     self.env |= dict(pair.split("=", 1) for pair in shlex.split(rest))
                 case "WORKDIR":
@@ -90,8 +105,12 @@ class Image:
                     self.workdir.mkdir(parents=True, exist_ok=True)
                 case "COPY":
                     *sources, target = shlex.split(rest)
+                    stage = sources.pop(0).removeprefix("--from=") if sources[0].startswith("--from=") else None
                     for source in sources:
-                        self._copy(source, target)
+                        if not stage:
+                            self._copy(source, target)
+                        elif stage not in left_out:
+                            shutil.copytree(self.root / stage / source.lstrip("/"), self.workdir / target)
                 case "RUN":
                     # How this machine's pip reaches its packages is no business of the image's.
                     reach = {
@@ -132,7 +151,8 @@ class Image:
 
     def size(self) -> int:
         """Bytes that the Dockerfile adds to its base."""
-        return sum(path.lstat().st_size for path in self.root.rglob("*") if not path.is_dir())
+        parts = (self.root / "image", self.root / "python")
+        return sum(path.lstat().st_size for part in parts for path in part.rglob("*") if not path.is_dir())
 
     def _python(self, base: str) -> None:
         if not base.startswith("python:3."):
@@ -144,10 +164,10 @@ class Image:
         subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
         pip = [sys.executable, "-m", "pip", "--python", venv / "bin/python", "install", "-q", "pip"]
         subprocess.run(pip, check=True)
-        self.env["PATH"] = f"{venv}/bin:/usr/local/bin:/usr/bin:/bin"
+        self.env = {"PATH": f"{venv}/bin:/usr/local/bin:/usr/bin:/bin"}
 
     def _inside(self, path: str) -> Path:
-        return self.root / "image" / (PurePosixPath("/") / path).relative_to("/")
+        return self.root / self.stage / (PurePosixPath("/") / path).relative_to("/")
 
     def _copy(self, source: str, target: str) -> None:
         dockerignore = (ROOT / ".dockerignore").read_text()
@@ -198,6 +218,7 @@ def replay() -> dict:
         report["default_port"] = int(image.env["PORT"])
         report["mb"] = round(image.size() / MB)
         report["files"] = sorted(path.name for path in image.workdir.iterdir())
+        report["runtime"] = sorted(path.name for path in (image.workdir / "assets/browser/onnxruntime").glob("*"))
         report["packages"] = sorted(path.name for path in image.root.glob("python/lib/*/site-packages/*"))
         report["uid"] = image.uid
         port = free_port()

@@ -1,29 +1,20 @@
 """The pages, without a browser, and what happens to the frames of a webcam."""
 
-import asyncio
 import dataclasses
 import json
 import re
-import time
-from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
-import av
 import cv2
 import numpy as np
 import pytest
-from aiortc import MediaStreamTrack
 from streamlit.testing.v1 import AppTest
-from streamlit_webrtc.process import AsyncVideoProcessTrack
 
 import model
 import pages.camera
 import pages.parts
 from model import CLASSES, shared_counter
 from model.images import decode
-from model.overlay import draw
-from pages.camera import Camera
 from tests.drawn import draw_hand, write_fingers
 from training.data.frames import Frame
 from training.evaluate import measure
@@ -56,128 +47,6 @@ def data(tmp_path, monkeypatch) -> Path:
 
 def hand(label: str) -> bytes:
     return cv2.imencode(".png", draw_hand(label, np.random.default_rng(1)))[1].tobytes()
-
-
-# Live
-
-
-@pytest.fixture(autouse=True)
-def no_session(monkeypatch):
-    """Without a server there is no session for streamlit-webrtc to ask."""
-    monkeypatch.setattr("streamlit_webrtc.component.get_this_session_info", lambda: None)
-
-
-def test_live_waits_for_its_visitor():
-    page = open_page("live")
-    assert fingers(page) == "–"
-    assert page.markdown[0].value.startswith("Press Start")
-    assert len(bars(page)) == 1
-    assert [(toggle.label, toggle.value) for toggle in page.toggle] == [
-        ("Mirror", True),
-        ("Show where the model looks", False),
-    ]
-
-
-def test_live_tells_what_the_camera_read(monkeypatch):
-    camera = Camera()
-    stream = SimpleNamespace(video_processor=camera, state=SimpleNamespace(playing=True))
-    monkeypatch.setattr("streamlit_webrtc.webrtc_streamer", lambda *args, **kwargs: stream)
-    page = open_page("live")
-    assert fingers(page) == "–"
-    assert page.markdown[0].value.startswith("Waiting")
-
-    image = decode(hand("3L"))
-    camera.recv(video_frame(image))
-    reading = shared_counter()(image)
-    page.toggle[1].set_value(True).run()
-    assert camera.gradcam
-    assert fingers(page) == str(reading.total)
-    assert page.markdown[0].value.startswith(f"{reading.hands[0].side} hand")
-    assert "frames a second" in page.caption[0].value
-
-    camera.latest = camera.latest._replace(reading=model.Reading((), 64, 48, 1))
-    page.run()
-    assert fingers(page) == "–"
-    assert page.markdown[0].value == "No hand in sight."
-
-    camera.latest = camera.latest._replace(when=time.monotonic() - 10)
-    page.run()
-    assert page.markdown[0].value.startswith("Waiting")
-
-
-def video_frame(image: np.ndarray) -> av.VideoFrame:
-    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-    frame.pts, frame.time_base = 0, Fraction(1, 90000)
-    return frame
-
-
-@pytest.mark.parametrize("mirror", [True, False])
-@pytest.mark.parametrize("gradcam", [True, False])
-def test_camera_tells_the_frame_and_shows_its_mirror_image(mirror, gradcam):
-    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    camera = Camera()
-    camera.mirror, camera.gradcam = mirror, gradcam
-    shown = camera.recv(video_frame(image)).to_ndarray(format="rgb24")
-    reading = shared_counter()(image)
-    assert camera.latest.reading.to_dict() | {"ms": 0} == reading.to_dict() | {"ms": 0}
-    assert (shown == draw(image, reading, gradcam=gradcam, mirror=mirror)).all()
-
-
-def test_camera_counts_frames_over_a_moving_window(monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    camera = Camera()
-    image = video_frame(np.zeros((48, 64, 3), np.uint8))
-    camera.recv(image)
-    assert camera.latest.rate == 0
-    for _ in range(20):
-        now += 0.1
-        camera.recv(image)
-    assert camera.latest.rate == pytest.approx(10)
-    for _ in range(60):
-        now += 0.05
-        camera.recv(image)
-    assert camera.latest.rate == pytest.approx(20)
-    assert not camera.latest.old
-    now += 3
-    assert camera.latest.old
-
-
-class Film(MediaStreamTrack):
-    """Frames whose colour is their number."""
-
-    kind = "video"
-    number = 0
-
-    async def recv(self) -> av.VideoFrame:
-        await asyncio.sleep(0.01)
-        self.number += 1
-        return video_frame(np.full((48, 64, 3), self.number, np.uint8))
-
-
-def test_a_slow_reader_drops_frames_and_is_never_behind(monkeypatch):
-    film = Film()
-    behind: list[int] = []
-
-    def read_slowly(image: np.ndarray) -> model.Reading:
-        behind.append(film.number - image[0, 0, 0])
-        # As long as ten frames take, however slow this machine is just now.
-        end = film.number + 10
-        while film.number < end and film.readyState == "live":
-            time.sleep(0.001)
-        return model.Reading((), 64, 48, 1)
-
-    monkeypatch.setattr(pages.camera, "shared_counter", lambda: read_slowly)
-
-    async def watch() -> None:
-        track = AsyncVideoProcessTrack(film, Camera())
-        for _ in range(100):
-            await track.recv()
-        film.stop()
-
-    asyncio.run(watch())
-    assert 2 <= len(behind) <= 11
-    assert max(behind) <= 2  # a queue would be 90 behind at the end
 
 
 # Pictures

@@ -1,6 +1,9 @@
 """The pages in a real browser, as a visitor sees them."""
 
+import base64
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 import tests.browser
 from model import CLASSES, shared_counter
 from model.images import decode
+from pages.browser import HOME, RUNTIME, to_reading
 from tests.drawn import write_fingers
 from tests.server import ROOT, camera_arguments, film, running
 
@@ -63,7 +67,7 @@ def test_live_counts_what_the_camera_shows(page, filmed):
     told = shared_counter()(filmed[1])
     assert told.total == int(PICTURE.name[0])
     expect(metric(page, "Fingers")).to_have_text(str(told.total), timeout=WAIT)
-    expect(page.get_by_text(f"{told.hands[0].side} hand")).to_be_visible()
+    expect(page.get_by_text(f"{told.hands[0].side} · {told.total}")).to_be_visible()
     expect(page.get_by_text(re.compile(r"[1-9]\d* frames a second, \d+ ms each"))).to_be_visible(timeout=WAIT)
     # The stream goes on while the settings change.
     page.get_by_text("Show where the model looks").click()
@@ -72,6 +76,122 @@ def test_live_counts_what_the_camera_shows(page, filmed):
     expect(metric(page, "Fingers")).to_have_text(str(told.total))
     page.frame_locator("iframe").get_by_role("button", name="Stop").click()
     expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
+
+
+@pytest.fixture(scope="session")
+def runtime() -> None:
+    """What browsers read with, put beside the app where it is not there yet."""
+    if not all((HOME / name).exists() for name in RUNTIME["files"]):
+        if not shutil.which("npm"):
+            pytest.skip("needs npm, once: make browser")
+        subprocess.run(["sh", "runtime.sh"], cwd=HOME.parent, check=True)
+
+
+def test_the_browser_reads_by_itself(page, filmed, runtime):
+    told = shared_counter()(filmed[1])
+    sent = []
+    page.on("request", lambda request: sent.append(request.url))
+    page.goto("/?read=browser")
+    page.get_by_role("button", name="Start").click()
+    expect(metric(page, "Fingers")).to_have_text(str(told.total), timeout=WAIT)
+    expect(page.get_by_text(f"{told.hands[0].side} · {told.total}")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"\d+ frames a second, \d+ ms each"))).to_be_visible(timeout=WAIT)
+    # The picture is there, with the hand's box on it; mirrored, the box changes sides.
+    canvas = page.locator("canvas[role=img]")
+    blue = """canvas => {
+        const {data, width} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const places = [];
+        const near = (i, ...colour) => colour.every((value, k) => Math.abs(data[i + k] - value) < 10);
+        for (let i = 0; i < data.length; i += 4) if (near(i, 0, 98, 177)) places.push(i / 4 % width);
+        return places.length ? [Math.min(...places), Math.max(...places)] : null;
+    }"""
+    x0, _, x1, _ = told.hands[0].box
+    assert canvas.evaluate(blue) == pytest.approx([640 - x1, 640 - x0], abs=12)
+    page.get_by_text("Mirror").click()
+    page.wait_for_timeout(1500)
+    assert canvas.evaluate(blue) == pytest.approx([x0, x1], abs=12)
+    assert "mirror=false" in page.url
+    # Settings do not interrupt it.
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(metric(page, "Fingers")).to_have_text(str(told.total))
+    page.get_by_role("button", name="Stop").click()
+    expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
+    assert any(url.endswith("/browser/handful.onnx") for url in sent)
+
+
+READ = """async frames => {
+    const reader = new Worker("/browser/reader.js", {type: "module"});
+    const answer = message => new Promise((resolve, reject) => {
+        reader.onmessage = ({data}) => data.error ? reject(Error(data.error)) : resolve(data.reading);
+        reader.postMessage(message);
+    });
+    const {files} = await (await fetch("/browser/runtime.json")).json();
+    const places = [new URL("/browser/onnxruntime/", location).href];
+    await answer({model: new URL("/browser/handful.onnx", location).href, runtime: {files, places}});
+    const readings = [];
+    for (const {width, height, rgba} of frames) {
+        const pixels = Uint8ClampedArray.from(atob(rgba), one => one.charCodeAt(0));
+        readings.push(await answer({bitmap: await createImageBitmap(new ImageData(pixels, width, height))}));
+    }
+    return readings;
+}"""
+
+
+def test_a_browser_reads_as_python_does(page, runtime):
+    """Same frames, same hands, same numbers: whole frames with no hand, one or two, and close crops."""
+    room = np.full((480, 640, 3), 150, np.uint8)
+    two = room.copy()
+    for x, name in ((20, "2L_3"), (360, "5R_1")):
+        two[120:376, x : x + 256] = decode(ROOT / f"assets/samples/{name}.jpg")
+    frames = [room, two, *(decode(ROOT / f"assets/samples/{label}_1.jpg") for label in CLASSES)]
+
+    def sent(image: np.ndarray) -> dict:
+        rgba = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+        return {"width": image.shape[1], "height": image.shape[0], "rgba": base64.b64encode(rgba.tobytes()).decode()}
+
+    page.goto("/?read=browser")
+    page.get_by_role("button", name="Start").wait_for()
+    readings = page.evaluate(READ, [sent(image) for image in frames])
+    assert len(shared_counter()(two).hands) == 2
+    differences: list[float] = []
+    for image, one in zip(frames, readings, strict=True):
+        here, there = shared_counter()(image), to_reading(one)
+        assert [hand.label for hand in there.hands] == [hand.label for hand in here.hands]
+        assert one["light"] == pytest.approx(image[..., 1].mean())
+        for mine, theirs, drawn in zip(here.hands, there.hands, one["hands"], strict=True):
+            # 8 bits: where two runtimes differ in the last bit of a float, a number may round to the next step.
+            assert theirs.probabilities == pytest.approx(mine.probabilities, abs=0.02)
+            differences.append(np.abs(theirs.probabilities - mine.probabilities).max())
+            assert theirs.box == pytest.approx(mine.box, abs=0.5)
+            assert (drawn["fingers"], drawn["side"]) == (mine.fingers, mine.side)
+            heat = np.reshape(drawn["heat"]["values"], (drawn["heat"]["height"], drawn["heat"]["width"]))
+            assert heat == pytest.approx(mine.gradcam(), abs=0.06)
+    assert np.median(differences) < 1e-3
+
+
+@pytest.mark.parametrize("answer", ["nothing", "other bytes"])
+def test_a_runtime_that_is_not_there_or_not_the_pinned_one_is_told(page, runtime, answer):
+    def meddle(route):
+        if answer == "nothing":
+            route.abort()
+        else:
+            route.fulfill(body="self.stolen = true;", content_type="text/javascript")
+
+    page.context.route(re.compile("ort.*(mjs|wasm)$"), meddle)
+    page.goto("/?read=browser")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("This browser cannot run the model")).to_be_visible(timeout=WAIT)
+    page.get_by_role("button", name="Read by the server").click()
+    expect(page.frame_locator("iframe").get_by_role("button", name="Start")).to_be_visible(timeout=WAIT)
+
+
+def test_a_browser_that_refuses_the_camera_is_told_what_to_do(page, runtime):
+    page.add_init_script(
+        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotAllowedError') }"
+    )
+    page.goto("/?read=browser")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("The browser may not use the camera")).to_be_visible(timeout=WAIT)
 
 
 def test_a_picture_is_dropped_and_read(page):
@@ -129,7 +249,7 @@ def test_a_cell_of_the_confusion_matrix_tells_its_pictures(page):
     expect(page.locator("[class*=st-key-thumbnail-right]")).to_have_count(2, timeout=WAIT)
 
 
-@pytest.mark.parametrize("path", ["/", "/pictures", "/samples", "/evaluation"])
+@pytest.mark.parametrize("path", ["/", "/?read=browser", "/pictures", "/samples", "/evaluation"])
 def test_nothing_is_wider_than_a_phone(browser, address, path):
     page = browser.new_page(base_url=address, viewport={"width": 390, "height": 844}, color_scheme="dark")
     page.goto(path)

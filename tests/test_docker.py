@@ -2,10 +2,12 @@
 
 import ast
 import re
+import shutil
 import sys
 
 import pytest
 
+from pages.browser import RUNTIME
 from tests.replay_dockerfile import ROOT, command, ignored, instructions, replay
 
 # The first test to ask for the replay waits for its packages, however slow the network is.
@@ -75,6 +77,13 @@ def test_image_holds_what_the_app_imports_and_no_torch(report):
 def test_image_is_under_one_gigabyte(report):
     assert report["mb"] < 1000
     assert report["files"] == [".streamlit", "app.py", "assets", "model", "pages", "requirements.txt"]
+
+
+@pytest.mark.slow
+def test_image_holds_what_browsers_read_with(report):
+    if not shutil.which("npm"):
+        pytest.skip("needs npm")
+    assert report["runtime"] == sorted(RUNTIME["files"])
 
 
 @pytest.mark.slow

@@ -1,0 +1,56 @@
+"""The camera that is read in the visitor's own browser: nothing but what was read comes here."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from model import CLASSES, Reading, tell
+
+ASSETS = Path(__file__).parent.parent / "assets/browser"
+# Version and checksums of the runtime: wherever a browser gets it from, it must be these bytes.
+RUNTIME = json.loads((ASSETS / "runtime.json").read_text(encoding="utf-8"))
+HOME = ASSETS / "onnxruntime"  # `make browser` puts it there; it is not part of the repository
+CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{RUNTIME['version']}/dist/"
+NO_MAP = np.zeros((len(CLASSES), 1, 1), np.float32)  # Grad-CAM is drawn in the browser, and stays there
+
+
+@st.cache_resource
+def component() -> Callable[..., Any]:
+    """The component, known to Streamlit under its name from now on."""
+    html, css, js = ((ASSETS / f"camera.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    return st.components.v2.component("handful_camera", html=html, css=css, js=js)
+
+
+def camera(key: str, *, mirror: bool, gradcam: bool, sure: float, on_readings: Callable[[], None]) -> dict:
+    """Show the camera. Returns its state: {"running": bool, "problem": one of `live.PROBLEMS`, where there is one}.
+
+    Readings come to `st.session_state[key]["readings"]`, several at once: `on_readings` is called then.
+    """
+    own = ["browser/onnxruntime/"] if all((HOME / name).is_file() for name in RUNTIME["files"]) else []
+    told = component()(
+        key=key,
+        data={
+            "mirror": mirror,
+            "gradcam": gradcam,
+            "sure": sure,
+            "worker": "browser/reader.js",
+            "model": "browser/handful.onnx",
+            "runtime": {"places": [*own, CDN], "files": RUNTIME["files"]},
+        },
+        on_readings_change=on_readings,
+        on_state_change=lambda: None,
+    )
+    return told.state or {"running": False}
+
+
+def to_reading(one: dict) -> Reading:
+    """A reading as the browser tells it."""
+    hands = [
+        tell(tuple(hand["box"]), tuple(hand["crop"]), np.array(hand["probabilities"], np.float32), NO_MAP)
+        for hand in one["hands"]
+    ]
+    return Reading(tuple(hands), int(one["width"]), int(one["height"]), float(one["milliseconds"]))

@@ -1,0 +1,357 @@
+"""The Live page without a browser: what frames tell over time, what helps a visitor, the game."""
+
+import asyncio
+import dataclasses
+import json
+import time
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from aiortc import MediaStreamTrack
+from streamlit.testing.v1 import AppTest
+from streamlit_webrtc.process import AsyncVideoProcessTrack
+
+import pages.camera
+from model import CLASSES, Hand, Reading, shared_counter
+from model.images import decode
+from model.overlay import draw
+from pages import browser
+from pages.camera import DARK, Camera, Stream
+from pages.game import HOLD, LIMIT, Answer, Game
+
+ROOT = Path(__file__).parent.parent
+PICTURE = decode(ROOT / "assets/samples/3L_0.jpg")
+
+
+@pytest.fixture(autouse=True)
+def no_session(monkeypatch):
+    """Without a server there is no session for streamlit-webrtc to ask."""
+    monkeypatch.setattr("streamlit_webrtc.component.get_this_session_info", lambda: None)
+
+
+def reading(*hands: Hand) -> Reading:
+    return Reading(hands, 640, 480, 5.0)
+
+
+def hand(label: str, box=(200.0, 100.0, 400.0, 400.0), confidence: float = 0.99) -> Hand:
+    probabilities = np.full(12, (1 - confidence) / 11, np.float32)
+    probabilities[CLASSES.index(label)] = confidence
+    side = {"L": "left", "R": "right"}[label[1]]
+    return Hand(box, box, int(label[0]), side, confidence, probabilities, np.zeros((12, 8, 8), np.float32))
+
+
+def follow(stream: Stream, one: Reading, start: float, seconds: float, light: float = 120) -> None:
+    """The same reading in every frame of a time, 20 a second."""
+    for frame in range(round(20 * seconds) + 1):
+        stream.follow(one, start + frame / 20, light)
+
+
+# What frames tell over time
+
+
+def test_the_last_half_minute_is_kept():
+    stream = Stream()
+    follow(stream, reading(hand("2L")), 0, 20)
+    follow(stream, reading(hand("2L"), hand("5R", (420.0, 100.0, 600.0, 400.0))), 20.05, 20)
+    seconds, totals = zip(*stream.history, strict=True)
+    assert seconds[0] == pytest.approx(seconds[-1] - 30, abs=0.1)
+    assert set(totals) == {2, 7}
+    # A camera that is started anew starts with nothing.
+    stream.follow(reading(), 0.0, 120)
+    assert list(stream.history) == [(0.0, 0)]
+
+
+def test_hands_that_are_not_sure_enough_are_not_told():
+    stream = Stream()
+    doubtful = reading(hand("2L", confidence=0.6))
+    assert stream.follow(doubtful, 0, 120).total == 2
+    stream.sure = 0.9
+    assert stream.follow(doubtful, 0.1, 120).hands == ()
+
+
+def test_frames_are_counted_over_a_moving_window(monkeypatch):
+    stream = Stream()
+    stream.follow(reading(), 100.0, 120)
+    assert stream.latest.rate == 0
+    for frame in range(1, 21):
+        stream.follow(reading(), 100 + frame / 10, 120)
+    assert stream.latest.rate == pytest.approx(10)
+    for frame in range(1, 61):
+        stream.follow(reading(), 102 + frame / 20, 120)
+    assert stream.latest.rate == pytest.approx(20)
+    assert not stream.latest.old
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3)
+    assert stream.latest.old
+
+
+@pytest.mark.parametrize(
+    ("one", "light", "advice"),
+    [
+        (reading(hand("3R")), 120, ""),
+        (reading(), 120, "No hand for a while"),
+        (reading(hand("3R")), DARK - 1, "too dark"),
+        (reading(hand("3R", (0.0, 100.0, 200.0, 400.0))), 120, "cut off"),
+        (reading(hand("3R", (200.0, 2.0, 400.0, 300.0))), 120, "cut off"),
+        (reading(hand("3R", (500.0, 100.0, 640.0, 400.0))), 120, "cut off"),
+        # At the lower edge, that is the arm.
+        (reading(hand("3R", (200.0, 200.0, 400.0, 480.0))), 120, ""),
+    ],
+)
+def test_a_visitor_is_told_what_would_help(one, light, advice):
+    stream = Stream()
+    assert stream.advice == ""
+    follow(stream, one, 0, 6, light)
+    assert advice in stream.advice
+    assert bool(stream.advice) == bool(advice)
+
+
+def test_help_comes_only_after_a_while_without_a_hand():
+    stream = Stream()
+    follow(stream, reading(hand("3R")), 0, 3)
+    follow(stream, reading(), 3, 4.5)
+    assert stream.advice == ""
+    follow(stream, reading(), 7.5, 1)
+    assert "No hand" in stream.advice
+
+
+# On the server
+
+
+def video_frame(image: np.ndarray) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+    frame.pts, frame.time_base = 0, Fraction(1, 90000)
+    return frame
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+@pytest.mark.parametrize("gradcam", [True, False])
+def test_camera_tells_the_frame_and_shows_its_mirror_image(mirror, gradcam):
+    camera = Camera()
+    camera.mirror, camera.gradcam = mirror, gradcam
+    shown = camera.recv(video_frame(PICTURE)).to_ndarray(format="rgb24")
+    told = shared_counter()(PICTURE)
+    assert camera.stream.latest.reading.to_dict() | {"ms": 0} == told.to_dict() | {"ms": 0}
+    assert (shown == draw(PICTURE, told, gradcam=gradcam, mirror=mirror)).all()
+
+
+class Film(MediaStreamTrack):
+    """Frames whose colour is their number."""
+
+    kind = "video"
+    number = 0
+
+    async def recv(self) -> av.VideoFrame:
+        await asyncio.sleep(0.01)
+        self.number += 1
+        return video_frame(np.full((48, 64, 3), self.number, np.uint8))
+
+
+def test_a_slow_reader_drops_frames_and_is_never_behind(monkeypatch):
+    film = Film()
+    behind: list[int] = []
+
+    def read_slowly(image: np.ndarray) -> Reading:
+        behind.append(film.number - image[0, 0, 0])
+        # As long as ten frames take, however slow this machine is just now.
+        end = film.number + 10
+        while film.number < end and film.readyState == "live":
+            time.sleep(0.001)
+        return Reading((), 64, 48, 1)
+
+    monkeypatch.setattr(pages.camera, "shared_counter", lambda: read_slowly)
+
+    async def watch() -> None:
+        track = AsyncVideoProcessTrack(film, Camera())
+        for _ in range(100):
+            await track.recv()
+        film.stop()
+
+    asyncio.run(watch())
+    assert 2 <= len(behind) <= 11
+    assert max(behind) <= 2  # a queue would be 90 behind at the end
+
+
+def open_page() -> AppTest:
+    page = AppTest.from_file(ROOT / "pages/live.py", default_timeout=60).run()
+    assert not page.exception
+    return page
+
+
+def fingers(page: AppTest) -> str:
+    return next(metric.value for metric in page.metric if metric.label == "Fingers")
+
+
+def texts(page: AppTest) -> str:
+    return "\n".join(element.value for element in (*page.markdown, *page.caption, *page.warning, *page.error))
+
+
+def test_live_waits_for_its_visitor():
+    page = open_page()
+    assert fingers(page) == "–"
+    assert "Press Start" in texts(page)
+    assert [(toggle.label, toggle.value) for toggle in page.toggle] == [
+        ("Mirror", True),
+        ("Show where the model looks", False),
+    ]
+    assert page.slider[0].value == 0
+
+
+@pytest.fixture
+def connection(monkeypatch) -> SimpleNamespace:
+    """A stream to the server, as streamlit-webrtc tells of it."""
+    context = SimpleNamespace(video_processor=Camera(), state=SimpleNamespace(playing=True, signalling=False))
+    monkeypatch.setattr("streamlit_webrtc.webrtc_streamer", lambda *args, **kwargs: context)
+    return context
+
+
+def test_live_tells_what_the_camera_read(connection):
+    page = open_page()
+    assert fingers(page) == "–"
+    assert "Waiting for the camera" in texts(page)
+
+    camera = connection.video_processor
+    camera.recv(video_frame(PICTURE))
+    page.toggle[1].set_value(True)
+    page.slider[0].set_value(50).run()
+    assert camera.gradcam
+    assert camera.stream.sure == 0.5
+    assert fingers(page) == "3"
+    assert "**left · 3**" in texts(page)
+    assert "frames a second" in texts(page)
+
+    latest = camera.stream.latest
+    camera.stream.latest = latest._replace(reading=Reading((), 64, 48, 1))
+    page.run()
+    assert fingers(page) == "–"
+    assert "No hand in sight." in texts(page)
+
+    camera.stream.latest = latest._replace(when=time.monotonic() - 10)
+    page.run()
+    assert "Waiting for the camera" in texts(page)
+
+
+def test_live_offers_the_other_way_when_no_connection_comes(connection, monkeypatch):
+    connection.state.playing, connection.state.signalling = False, True
+    page = open_page()
+    assert not page.warning
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 9)
+    page.run()
+    assert "No connection yet" in page.warning[0].value
+    next(button for button in page.button if button.label == "Read by this browser").click().run()
+    assert page.session_state["read"] == "browser"
+    assert not page.warning
+
+
+def test_only_what_helps_is_told(connection):
+    camera = connection.video_processor
+    camera.recv(video_frame(np.zeros((480, 640, 3), np.uint8)))
+    page = open_page()
+    assert "too dark" in page.warning[0].value
+
+
+# In the browser
+
+
+def test_what_a_browser_tells_is_a_reading_like_any_other():
+    told = shared_counter()(PICTURE)
+    sent = {
+        "width": told.width,
+        "height": told.height,
+        "milliseconds": 20.5,
+        "hands": [
+            {"box": one.box, "crop": one.crop, "probabilities": [float(p) for p in one.probabilities]}
+            for one in told.hands
+        ],
+    }
+    back = browser.to_reading(json.loads(json.dumps(sent)))
+    assert back.milliseconds == 20.5
+    assert back.to_dict() | {"ms": 0} == told.to_dict() | {"ms": 0}
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        ("missing", "No camera was found"),
+        ("refused", "may not use the camera"),
+        ("busy", "Another program"),
+        ("insecure", "https"),
+        ("lost", "camera is gone"),
+        ("runtime", "cannot run the model"),
+        ("never heard of", "could not be opened"),
+    ],
+)
+def test_every_problem_with_the_camera_has_its_words(monkeypatch, problem, words):
+    monkeypatch.setattr(browser, "camera", lambda *args, **kwargs: {"running": False, "problem": problem})
+    page = AppTest.from_file(ROOT / "pages/live.py", default_timeout=60)
+    page.session_state["read"] = "browser"
+    page.run()
+    assert words in page.error[0].value
+    assert fingers(page) == "–"
+
+
+# The game
+
+
+def test_a_number_that_is_shown_and_held_is_right():
+    game = Game(seed=1)
+    game.see(3, 0.0)  # nobody asked yet
+    assert game.answers == []
+    game.ask(0.0)
+    asked = game.asked
+    assert asked != 3
+    game.see(3, 1.0)
+    game.see(asked, 2.0)
+    game.see(asked, 2.0 + HOLD / 2)
+    assert game.answers == []
+    game.see(asked, 2.01 + HOLD)
+    assert game.answers == [Answer(asked, asked, round(2.01 + HOLD, 2))]
+    assert game.answers[0].right
+    assert game.asked not in (asked, None)
+
+
+def test_a_number_that_is_not_told_in_time_is_wrong():
+    game = Game(seed=1)
+    game.ask(10.0)
+    other = next(n for n in range(6) if n != game.asked)
+    asked = game.asked
+    game.see(other, 11.0)
+    game.see(other, 10.0 + LIMIT)
+    assert game.answers == [Answer(asked, other, LIMIT)]
+    assert not game.answers[0].right
+
+
+def test_no_number_is_asked_twice_in_a_row_nor_one_that_is_shown():
+    game = Game(seed=2)
+    game.ask(0.0)
+    for seconds in range(0, 200, 10):
+        before = game.asked
+        game.see(before, float(seconds))
+        game.see(before, seconds + 1.0)
+        assert game.asked != before
+
+
+def test_the_game_is_played_on_the_page(connection, monkeypatch):
+    camera = connection.video_processor
+    camera.recv(video_frame(PICTURE))
+    page = open_page()
+    assert "Ask me" not in [button.label for button in page.button]  # folded
+    page.session_state["show me"] = True
+    page.run()
+    next(button for button in page.button if button.label == "Ask me").click().run()
+    game = page.session_state["game"]
+    asked = next(metric.value for metric in page.metric if metric.label == "Show me")
+    assert asked == str(game.asked)
+    told = camera.stream.latest
+    label = f"{game.asked}L"
+    camera.stream.latest = told._replace(reading=dataclasses.replace(told.reading, hands=(hand(label),)))
+    page.run()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1)
+    page.run()
+    assert "**1 of 1** right" in texts(page)
