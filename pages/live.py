@@ -1,5 +1,6 @@
 """The webcam: how many fingers are up, while they are."""
 
+import os
 import time
 
 import altair as alt
@@ -98,15 +99,27 @@ def play(stream: Stream, running: bool) -> None:
         st.download_button("CSV", table.to_csv(index=False), "show-me.csv", icon=":material/download:")
 
 
+def own_turn_server() -> dict | None:
+    """The TURN server, which helps through firewalls, that the environment or Streamlit's secrets name.
+
+    None without one. streamlit-webrtc then takes the short-lived credentials of the account (Cloudflare, Twilio,
+    Hugging Face) that its own environment variables name, else a public STUN server.
+    """
+    if not (urls := os.environ.get("TURN_URLS")):
+        return None
+    names = {"username": "TURN_USERNAME", "credential": "TURN_CREDENTIAL"}
+    server = {"urls": urls.split(","), **{key: os.environ.get(name, "") for key, name in names.items()}}
+    return {"iceServers": [server]}
+
+
 def read_on_server() -> None:
     """Frames go to the server by WebRTC and come back drawn upon."""
     camera, count = st.columns([3, 2], gap="medium")
     with camera:
-        # The servers that help through firewalls are streamlit-webrtc's choice: a public STUN server, or
-        # the TURN servers of the account that its environment variables name.
         context = webrtc_streamer(
             "live",
             video_processor_factory=Camera,
+            rtc_configuration=own_turn_server(),
             media_stream_constraints={
                 "video": {"width": {"ideal": 640}, "height": {"ideal": 480}, "frameRate": {"ideal": 24, "max": 30}},
                 "audio": False,

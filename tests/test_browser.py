@@ -16,11 +16,13 @@ from model import CLASSES, shared_counter
 from model.images import decode
 from pages.browser import HOME, RUNTIME, to_reading
 from tests.drawn import write_fingers
+from tests.replay_dockerfile import free_port
 from tests.server import ROOT, camera_arguments, film, running
 
 CHROMIUM = tests.browser.find()
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: python tests/browser.py")
 PICTURE = ROOT / "assets/samples/3L_0.jpg"
+TURNSERVER = shutil.which("turnserver")
 # What the first visitor to a page waits for, on a busy machine.
 WAIT = 30_000
 
@@ -76,6 +78,45 @@ def test_live_counts_what_the_camera_shows(page, filmed):
     expect(metric(page, "Fingers")).to_have_text(str(told.total))
     page.frame_locator("iframe").get_by_role("button", name="Stop").click()
     expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
+
+
+@pytest.fixture
+def turn_server(tmp_path) -> Iterator[dict[str, str]]:
+    """coturn on this machine, and the variables that tell the app of it."""
+    port = free_port()
+    command = [TURNSERVER, "-n", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", f"--listening-port={port}"]
+    command += ["--lt-cred-mech", "--user=visitor:secret", "--realm=handful", "--allow-loopback-peers", "--no-cli"]
+    command += ["--no-tls", "--no-dtls", f"--pidfile={tmp_path / 'pid'}", f"--userdb={tmp_path / 'db'}"]
+    command += [f"--log-file={tmp_path / 'log'}", "--simple-log", "--verbose"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield {"TURN_URLS": f"turn:127.0.0.1:{port}", "TURN_USERNAME": "visitor", "TURN_CREDENTIAL": "secret"}
+    process.terminate()
+    process.wait()
+
+
+@pytest.mark.skipif(not TURNSERVER, reason="needs coturn")
+@pytest.mark.parametrize("with_server", [True, False])
+def test_a_stream_counts_through_a_relay_where_no_direct_path_is(browser, filmed, turn_server, tmp_path, with_server):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    # As behind a firewall that lets nothing pass but the relay.
+    page.add_init_script(
+        """const Direct = window.RTCPeerConnection;
+        window.RTCPeerConnection = function (config) {
+            return new Direct({...config, iceTransportPolicy: "relay"});
+        };"""
+    )
+    with running(tmp_path / "app", **(turn_server if with_server else {})) as address:
+        page.goto(address)
+        page.frame_locator("iframe").get_by_role("button", name="Start").click(timeout=WAIT)
+        if with_server:
+            expect(metric(page, "Fingers")).to_have_text(str(shared_counter()(filmed[1]).total), timeout=WAIT)
+        else:
+            # Without one there is no way: the page offers the other way to read.
+            expect(page.get_by_text("No connection yet")).to_be_visible(timeout=WAIT)
+            page.get_by_role("button", name="Read by this browser").click()
+            expect(page.locator("canvas[role=img]")).to_be_visible(timeout=WAIT)
+        page.close()
+    assert "secret" not in (tmp_path / "app").read_text()
 
 
 @pytest.fixture(scope="session")
