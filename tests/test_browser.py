@@ -1,6 +1,7 @@
 """The pages in a real browser, as a visitor sees them."""
 
 import base64
+import os
 import re
 import shutil
 import subprocess
@@ -233,6 +234,56 @@ def test_a_browser_that_refuses_the_camera_is_told_what_to_do(page, runtime):
     page.goto("/?read=browser")
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("The browser may not use the camera")).to_be_visible(timeout=WAIT)
+
+
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+PROXY = """
+daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off; client_max_body_size 25m;
+    client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+    uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+    map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
+    upstream copies {{ ip_hash; {copies} }}
+    server {{
+        listen 127.0.0.1:{port};
+        location /count/ {{
+            proxy_pass http://copies/;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+        }}
+    }}
+}}
+"""
+
+
+@pytest.mark.skipif(not NGINX, reason="needs nginx")
+def test_two_copies_serve_behind_a_proxy_and_under_a_path(browser, filmed, address, runtime, tmp_path):
+    tmp_path.chmod(0o755)
+    port = free_port()
+    with running(tmp_path / "log") as other:
+        copies = " ".join(f"server {one.removeprefix('http://')};" for one in (address, other))
+        (tmp_path / "nginx.conf").write_text(PROXY.format(folder=tmp_path, port=port, copies=copies))
+        proxy = subprocess.Popen([NGINX, "-c", tmp_path / "nginx.conf", "-p", tmp_path])
+        try:
+            page = browser.new_page(base_url=f"http://127.0.0.1:{port}", viewport={"width": 1280, "height": 900})
+            page.set_default_timeout(WAIT)
+            total = str(shared_counter()(filmed[1]).total)
+            for query in ("", "?read=browser"):
+                page.goto(f"/count/{query}")
+                frame = page if query else page.frame_locator("iframe")
+                frame.get_by_role("button", name="Start").click()
+                expect(metric(page, "Fingers")).to_have_text(total, timeout=WAIT)
+            page.goto("/count/pictures")
+            page.locator("input[type=file]").first.set_input_files(PICTURE)
+            expect(metric(page, "Fingers")).to_have_text("3", timeout=WAIT)
+            page.close()
+        finally:
+            proxy.terminate()
+            proxy.wait()
 
 
 def test_a_picture_is_dropped_and_read(page):

@@ -159,9 +159,9 @@ class Camera {
   }
 }
 
-// The app may lie under a path: the page of Live is its root.
+// The app may lie under a path of its host's: where its own scripts come from tells which.
 function base() {
-  return new URL(".", location.href);
+  return document.querySelector('script[src*="static/"]').src.replace(/static\/.*$/, "");
 }
 
 function problem({ name }) {
