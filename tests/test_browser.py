@@ -19,6 +19,7 @@ from pages.browser import HOME, RUNTIME, to_reading
 from tests.drawn import write_fingers
 from tests.replay_dockerfile import free_port
 from tests.server import ROOT, camera_arguments, film, running
+from tests.test_films import film as film_of
 
 CHROMIUM = tests.browser.find()
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: python tests/browser.py")
@@ -314,6 +315,25 @@ def test_a_picture_is_dropped_and_read(page):
     expect(overlay).not_to_have_attribute("src", first, timeout=WAIT)
 
 
+def test_a_film_is_read_and_can_be_stopped(page):
+    long = film_of(parts=("3L_0", "5R_1") * 30)
+    page.goto("/films")
+    page.locator("input[type=file]").first.set_input_files(
+        {"name": "hand.mp4", "mimeType": "video/mp4", "buffer": long.getvalue()}
+    )
+    expect(page.get_by_text(re.compile(r"\d+ s read, \d+ s left"))).to_be_visible(timeout=WAIT)
+    page.get_by_role("button", name="Stop here").click()
+    told = page.get_by_text(re.compile(r"[\d,]+ frames, [\d.]+ seconds"))
+    expect(told).to_be_visible(timeout=WAIT)
+    assert 0 < int(told.inner_text().split()[0].replace(",", "")) < 600
+    # What was read until then is there, as a film that plays.
+    video = page.locator("video")
+    assert video.evaluate("async video => { await video.play(); return video.videoWidth; }") == 640
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    assert download.value.path().read_text().startswith("seconds,fingers,hands\n0.0,3,left 3\n")
+
+
 def test_a_click_on_a_sample_opens_it(page):
     page.goto("/samples")
     expect(page.get_by_text("24 of 24 pictures")).to_be_visible(timeout=WAIT)
@@ -341,11 +361,11 @@ def test_a_cell_of_the_confusion_matrix_tells_its_pictures(page):
     expect(page.locator("[class*=st-key-thumbnail-right]")).to_have_count(2, timeout=WAIT)
 
 
-@pytest.mark.parametrize("path", ["/", "/?read=browser", "/pictures", "/samples", "/evaluation"])
+@pytest.mark.parametrize("path", ["/", "/?read=browser", "/pictures", "/films", "/samples", "/evaluation"])
 def test_nothing_is_wider_than_a_phone(browser, address, path):
     page = browser.new_page(base_url=address, viewport={"width": 390, "height": 844}, color_scheme="dark")
     page.goto(path)
-    page.get_by_test_id("stMainBlockContainer").get_by_test_id("stElementContainer").nth(5).wait_for(timeout=WAIT)
+    page.get_by_test_id("stMainBlockContainer").get_by_test_id("stElementContainer").nth(3).wait_for(timeout=WAIT)
     page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=WAIT)
     widest = page.evaluate(
         "Math.max(...['html', '[data-testid=stMain]'].map(q => document.querySelector(q).scrollWidth))"

@@ -1,0 +1,105 @@
+"""Films in, annotated films out."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO
+
+import av
+import cv2
+import numpy as np
+
+from model import Reading, shared_counter
+from model.overlay import draw
+from model.tracking import Tracker
+
+MAX_BYTES = 200_000_000
+MAX_SIDE = 1280  # of what is written, and read: hands are found in far smaller pictures
+MAX_PIXELS = 10_000_000  # of a frame: 4K, and a little more
+# Containers that strangers' bytes may reach, as FFmpeg names them: MP4 and MOV; WebM and MKV.
+CONTAINERS = {"mov", "matroska"}
+
+
+class BadFilm(ValueError):
+    """A film that is refused. The text is for the user: what is wrong, and what to do."""
+
+
+@dataclass(frozen=True)
+class FilmFrame:
+    """One frame that was read: when it is shown, how far that is through the film (0-1), and what is in it."""
+
+    seconds: float
+    progress: float
+    reading: Reading
+
+
+def annotate(source: BinaryIO, target: BinaryIO, *, gradcam: bool = False) -> Generator[FilmFrame]:
+    """Read a film frame by frame, and write it with what was read drawn in: MP4, H.264, without sound.
+
+    Hands are told as on Live, smoothed over time. A caller who stops early closes the iterator: what was
+    written until then is a whole film too.
+
+    Args:
+        source: an MP4, MOV or WebM file, open for reading.
+        target: where the MP4 goes, open for writing and seekable.
+        gradcam: draw where the model looked.
+
+    Raises:
+        BadFilm: it is no film that can be read. Frames before a broken part have been told by then.
+    """
+    try:
+        with av.open(source, "r") as film:
+            if not set(film.format.name.split(",")) & CONTAINERS:
+                raise BadFilm("This is no MP4, MOV or WebM film. Save it as MP4.")
+            if not film.streams.video:
+                raise BadFilm("There is no picture in this film, only sound.")
+            yield from _annotate(film, target, gradcam)
+    except (av.FFmpegError, UnicodeDecodeError) as error:
+        raise BadFilm("This film cannot be read, or not further: it is damaged or of an unusual kind.") from error
+
+
+def _annotate(film: av.container.InputContainer, target: BinaryIO, gradcam: bool) -> Generator[FilmFrame]:
+    stream = film.streams.video[0]
+    stream.thread_type = "AUTO"
+    if stream.width * stream.height > MAX_PIXELS:
+        raise BadFilm(f"Its pictures are {stream.width} × {stream.height} pixels. Save it as 4K or smaller.")
+    length = float(film.duration / av.time_base) if film.duration else 0.0
+    track, start, last = Tracker(), None, -1.0
+    with av.open(target, "w", format="mp4") as out:
+        encoder = None
+        for frame in film.decode(stream):
+            when = frame.time if frame.time is not None else last + 0.04
+            start = when if start is None else start
+            seconds = when - start
+            if seconds <= last:  # some films jump back: time goes on here
+                continue
+            last = seconds
+            image = upright(frame)
+            reading = track(shared_counter()(image), seconds)
+            if encoder is None:
+                height, width = image.shape[:2]
+                encoder = out.add_stream("libx264", rate=30, options={"crf": "23", "preset": "veryfast"})
+                encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+                encoder.time_base = encoder.codec_context.time_base = Fraction(1, 90_000)
+            drawn = draw(image, reading, gradcam=gradcam)
+            if drawn.shape[:2] != (encoder.height, encoder.width):  # the size changed on the way
+                drawn = cv2.resize(drawn, (encoder.width, encoder.height))
+            one = av.VideoFrame.from_ndarray(drawn, format="rgb24")
+            one.pts, one.time_base = round(seconds * 90_000), Fraction(1, 90_000)
+            out.mux(encoder.encode(one))
+            try:
+                yield FilmFrame(seconds, min(seconds / length, 1.0) if length else 0.0, reading)
+            except GeneratorExit:
+                out.mux(encoder.encode())
+                raise
+        if encoder is None:
+            raise BadFilm("There is not one picture in this film.")
+        out.mux(encoder.encode())
+
+
+def upright(frame: av.VideoFrame) -> np.ndarray:
+    """The frame as it is to be shown, (H, W, 3) uint8 RGB: turned as it says, at most MAX_SIDE wide and high, even."""
+    scale = min(1.0, MAX_SIDE / max(frame.width, frame.height))
+    width, height = (max(2, round(side * scale) // 2 * 2) for side in (frame.width, frame.height))
+    image = frame.reformat(width, height, "rgb24").to_ndarray()
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))

@@ -1,0 +1,71 @@
+"""A film: its count over time, and the film with what was read drawn in."""
+
+import io
+import time
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from pages.film import MAX_BYTES, BadFilm, annotate
+
+st.title("Films")
+file = st.file_uploader(
+    "A film of hands: MP4, MOV or WebM", ["mp4", "mov", "m4v", "webm"], max_upload_size=MAX_BYTES // 1_000_000
+)
+gradcam = st.toggle("Show where the model looked")
+if not file:
+    st.write("Film a hand that counts, and drop it here. It is read frame by frame, and kept nowhere.")
+    st.stop()
+
+# What was read of a film stays, also of one that was stopped half-way.
+done: dict = st.session_state.setdefault("films", {})
+key = (file.file_id, gradcam)
+if key not in done:
+    rows: list[dict] = []
+    target = io.BytesIO()
+    done.clear()  # one film at a time: they are large
+    done[key] = {"rows": rows, "film": target, "problem": ""}
+    progress = st.progress(0.0, "Reading …")
+    st.button("Stop here")  # any click stops the loop below: Streamlit runs the page anew
+    frames = annotate(file, target, gradcam=gradcam)
+    start = told = time.monotonic()
+    try:
+        for frame in frames:
+            reading = frame.reading
+            sides = ", ".join(f"{hand.side} {hand.fingers}" for hand in reading.hands)
+            rows.append({"seconds": round(frame.seconds, 3), "fingers": reading.total, "hands": sides})
+            now = time.monotonic()
+            if now - told >= 0.2:
+                told = now
+                left = (now - start) * (1 / max(frame.progress, 1e-3) - 1)
+                text = f"{frame.seconds:.0f} s read" + (f", {left:.0f} s left" if frame.progress else "")
+                progress.progress(frame.progress, text)
+    except BadFilm as error:
+        done[key]["problem"] = str(error)
+    finally:
+        frames.close()
+    st.rerun()
+
+rows, target, problem = (done[key][name] for name in ("rows", "film", "problem"))
+if problem:
+    st.error(problem)
+if rows:
+    table = pd.DataFrame(rows)
+    picture, chart = st.columns([3, 2], gap="medium")
+    picture.video(target.getvalue())
+    with chart:
+        line = (
+            alt.Chart(table)
+            .mark_line(interpolate="step-after", color="#0f8a80", strokeWidth=3)
+            .encode(
+                alt.X("seconds:Q", title="seconds"),
+                alt.Y("fingers:Q", scale=alt.Scale(domain=[0, 10]), axis=alt.Axis(values=[0, 5, 10]), title=None),
+                tooltip=["seconds", "fingers", "hands"],
+            )
+        )
+        st.altair_chart(line.properties(height=220))
+        st.caption(f"{len(table):,} frames, {table.seconds.iloc[-1]:.1f} seconds.")
+        with st.container(horizontal=True):
+            st.download_button("MP4", target.getvalue(), "fingers.mp4", "video/mp4", icon=":material/download:")
+            st.download_button("CSV", table.to_csv(index=False), "fingers.csv", icon=":material/download:")

@@ -1,0 +1,146 @@
+"""Films: read frame by frame, drawn upon, stopped half-way, refused."""
+
+import io
+import struct
+from contextlib import suppress
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from model.images import decode
+from pages.film import MAX_SIDE, BadFilm, annotate
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("3L_0", "5R_1")  # the hands that a film shows, a second each
+
+
+def film(kind: str = "mp4", size: tuple[int, int] = (640, 480), parts=PARTS, turned: bool = False) -> io.BytesIO:
+    """A film with a second, 10 frames, of each sample; `turned` as a phone stores it, lying on its side."""
+    file = io.BytesIO()
+    codec = {"mp4": "libx264", "mov": "libx264", "webm": "libvpx"}[kind]
+    with av.open(file, "w", format=kind) as out:
+        stream = out.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = *(size[::-1] if turned else size), "yuv420p"
+        for k, name in enumerate(parts):
+            picture = decode(ROOT / f"assets/samples/{name}.jpg")
+            side = min(size)
+            left, top = (size[0] - side) // 2, (size[1] - side) // 2
+            image = np.full((size[1], size[0], 3), 150, np.uint8)
+            image[top : top + side, left : left + side] = cv2.resize(picture, (side, side))
+            if turned:
+                image = np.ascontiguousarray(np.rot90(image))
+            for i in range(10):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = 10 * k + i, Fraction(1, 10)
+                out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    if turned:  # the track's matrix: a quarter turn to the right
+        matrix = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, size[0] << 16, 0, 1 << 30)
+        file.seek(file.getvalue().index(b"tkhd") + 4 + 40)
+        file.write(matrix)
+    file.seek(0)
+    return file
+
+
+def frames_of(file: io.BytesIO) -> list[np.ndarray]:
+    file.seek(0)
+    with av.open(file) as read:
+        return [frame.to_ndarray(format="rgb24") for frame in read.decode(video=0)]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mov", "webm"])
+def test_every_frame_is_read_and_drawn(kind):
+    target = io.BytesIO()
+    frames = list(annotate(film(kind), target))
+    assert [frame.reading.total for frame in frames][4::10] == [3, 5]
+    assert np.diff([frame.seconds for frame in frames]) == pytest.approx(0.1, abs=0.002)
+    assert frames[0].progress < 0.1
+    assert frames[-1].progress > 0.9
+    written = frames_of(target)
+    assert len(written) == len(frames) == 20
+    assert written[0].shape == (480, 640, 3)
+    # The caption's blue, which is in no frame of the film.
+    blue = (np.abs(written[8].astype(int) - (0, 98, 177)) < 25).all(2)
+    assert blue.sum() > 1000
+
+
+def test_a_film_that_is_stopped_is_a_whole_film_until_there():
+    target = io.BytesIO()
+    frames = annotate(film(), target)
+    assert len(list(islice(frames, 7))) == 7
+    frames.close()
+    assert len(frames_of(target)) == 7
+
+
+def test_a_large_film_becomes_smaller_and_an_odd_one_even():
+    target = io.BytesIO()
+    list(annotate(film(size=(1922, 1080), parts=("3L_0",)), target))
+    height, width = frames_of(target)[0].shape[:2]
+    assert max(height, width) == MAX_SIDE
+    assert height % 2 == width % 2 == 0
+
+
+def test_a_phone_s_film_stands_upright():
+    target = io.BytesIO()
+    frames = list(annotate(film(size=(480, 640), turned=True), target))
+    assert [frame.reading.total for frame in frames][4::10] == [3, 5]
+    assert (frames[0].reading.width, frames[0].reading.height) == (480, 640)
+    assert frames_of(target)[0].shape == (640, 480, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "cannot be read"),
+        (b"not a film at all" * 100, "cannot be read"),
+        ((ROOT / "assets/samples/3L_0.jpg").read_bytes(), "no MP4"),
+        (film().getvalue()[:3000], "cannot be read"),
+    ],
+)
+def test_what_is_no_film_is_refused_in_words(data, words):
+    with pytest.raises(BadFilm, match=words):
+        list(annotate(io.BytesIO(data), io.BytesIO()))
+
+
+def test_sound_alone_is_refused():
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        stream = out.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    with pytest.raises(BadFilm, match="only sound"):
+        list(annotate(io.BytesIO(file.getvalue()), io.BytesIO()))
+
+
+def test_a_film_that_breaks_off_tells_what_came_before():
+    data = bytearray(film("webm").getvalue())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    told, target = [], io.BytesIO()
+    with suppress(BadFilm):
+        told.extend(annotate(io.BytesIO(bytes(data)), target))
+    assert 0 < len(told) < 20
+    assert len(frames_of(target)) == len(told)
+
+
+def test_the_page_shows_count_film_and_table():
+    page = AppTest.from_file(ROOT / "pages/films.py", default_timeout=60).run()
+    assert "kept nowhere" in page.markdown[0].value
+    page.file_uploader[0].upload("hand.mp4", film().getvalue(), "video/mp4").run()
+    assert not page.exception
+    assert page.caption[0].value.startswith("20 frames, 1.9 seconds")
+    assert [button.label for button in page.get("download_button")] == ["MP4", "CSV"]
+
+
+def test_the_page_tells_what_is_wrong_with_a_film():
+    page = AppTest.from_file(ROOT / "pages/films.py", default_timeout=60).run()
+    page.file_uploader[0].upload("hand.mp4", b"nothing", "video/mp4").run()
+    assert not page.exception
+    assert "cannot be read" in page.error[0].value
