@@ -2,6 +2,7 @@
 
 import io
 import time
+from threading import Event
 
 import altair as alt
 import pandas as pd
@@ -10,9 +11,7 @@ import streamlit as st
 from pages.film import MAX_BYTES, BadFilm, annotate
 
 st.title("Films")
-file = st.file_uploader(
-    "A film of hands: MP4, MOV or WebM", ["mp4", "mov", "m4v", "webm"], max_upload_size=MAX_BYTES // 1_000_000
-)
+file = st.file_uploader("A film of hands", ["mp4", "mov", "m4v", "webm"], max_upload_size=MAX_BYTES // 1_000_000)
 gradcam = st.toggle("Show where the model looked")
 if not file:
     st.write("Film a hand that counts, and drop it here. It is read frame by frame, and kept nowhere.")
@@ -25,7 +24,7 @@ if key not in done:
     rows: list[dict] = []
     target = io.BytesIO()
     done.clear()  # one film at a time: they are large
-    done[key] = {"rows": rows, "film": target, "problem": ""}
+    done[key] = {"rows": rows, "film": target, "problem": "", "closed": Event()}
     progress = st.progress(0.0, "Reading …")
     st.button("Stop here")  # any click stops the loop below: Streamlit runs the page anew
     frames = annotate(file, target, gradcam=gradcam)
@@ -45,8 +44,11 @@ if key not in done:
         done[key]["problem"] = str(error)
     finally:
         frames.close()
+        done[key]["closed"].set()
     st.rerun()
 
+# A click starts the page anew before what it stopped has written the film's end.
+done[key]["closed"].wait(10)
 rows, target, problem = (done[key][name] for name in ("rows", "film", "problem"))
 if problem:
     st.error(problem)
