@@ -12,22 +12,27 @@ from typing import BinaryIO
 
 import streamlit as st
 from anyio import CapacityLimiter, to_thread
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model import CLASSES, MODEL, Reading, shared_counter
 from model.images import MAX_BYTES, BadImage, decode
+from pages import metrics
 
 ROOT = Path(__file__).parent
 # A form is a little larger than the file in it.
 MAX_BODY = MAX_BYTES + 100_000
 # More threads than cores would only hold more decoded pictures in memory.
 readers = CapacityLimiter(os.cpu_count() or 1)
+QUEUE = 32  # pictures that may wait for one: a second's work, and some hundred megabytes
 
 
 def health(request: Request) -> JSONResponse:
@@ -40,6 +45,8 @@ async def predict(request: Request) -> JSONResponse:
     """Read the picture in the form field `file`."""
     if int(request.headers.get("content-length", 0)) > MAX_BODY:
         raise too_large()
+    if readers.statistics().tasks_waiting >= QUEUE:
+        raise HTTPException(503, "Too many pictures at once. Send it again in a moment.", {"Retry-After": "1"})
     size = 0
 
     async def receive() -> Message:
@@ -60,7 +67,7 @@ async def predict(request: Request) -> JSONResponse:
 
 
 def read(file: BinaryIO) -> Reading:
-    return shared_counter()(decode(file))
+    return metrics.read(decode(file), "api")
 
 
 def too_large() -> HTTPException:
@@ -81,8 +88,31 @@ def model_file(request: Request) -> FileResponse:
     return FileResponse(MODEL)
 
 
+def numbers(request: Request) -> Response:
+    return Response(generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class SafeHeaders:
+    """Tells browsers to take answers as the type that they say, and to show them in no other site's frame."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+                headers["Content-Security-Policy"] = "frame-ancestors 'self'"
+            await send(message)
+
+        await self.app(scope, receive, send_safely)
+
+
 def refused(request: Request, error: Exception) -> JSONResponse:
     """Any error that the client can do something about."""
+    metrics.REFUSED.labels(type(error).__name__ if isinstance(error, BadImage) else "request").inc()
     match error:
         case BadImage():
             return JSONResponse({"error": str(error)}, error.status)
@@ -93,6 +123,7 @@ def refused(request: Request, error: Exception) -> JSONResponse:
 
 def failed(request: Request, error: Exception) -> JSONResponse:
     """Anything else: the log tells what it was."""
+    metrics.REFUSED.labels("failure").inc()
     logging.getLogger(__name__).exception("%s failed", request.url.path, exc_info=error)
     return JSONResponse({"error": "The picture could not be read just now. Try again later."}, 503)
 
@@ -112,10 +143,14 @@ api = Starlette(
         Route("/openapi.json", schema),
         Route("/docs", docs),
     ],
+    middleware=[Middleware(SafeHeaders)],
     exception_handlers={HTTPException: refused, BadImage: refused, ClientDisconnect: refused, Exception: failed},
 )
 # What browsers need to read by themselves, see pages/browser.py.
 browser = Mount(
-    "/browser", routes=[Route("/handful.onnx", model_file), Mount("/", StaticFiles(directory=ROOT / "assets/browser"))]
+    "/browser",
+    routes=[Route("/handful.onnx", model_file), Mount("/", StaticFiles(directory=ROOT / "assets/browser"))],
+    middleware=[Middleware(SafeHeaders)],
 )
-app = st.App(ROOT / "pages/navigation.py", routes=[Mount("/api", api), browser], lifespan=lifespan)
+routes = [Mount("/api", api), browser, Route("/metrics", numbers)]
+app = st.App(ROOT / "pages/navigation.py", routes=routes, lifespan=lifespan)

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import av
 from streamlit_webrtc import VideoProcessorBase
 
-from model import Reading, shared_counter
+from model import Reading
 from model.overlay import draw
 from model.tracking import Tracker
+from pages import metrics
 
 # Seconds over which frames are counted, and after which the last one is old.
 WINDOW = 2
@@ -111,12 +112,21 @@ class Camera(VideoProcessorBase):
         self.mirror = True
         self.gradcam = False
         self.stream = Stream()
+        metrics.STREAMS.inc()
 
     def recv(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Read a frame, and draw what was read."""
         image = frame.to_ndarray(format="rgb24")
         # As the camera sees it: in a mirror, a left hand is a right one.
-        reading = shared_counter()(image)
+        reading = metrics.read(image, "live")
         reading = self.stream.follow(reading, time.monotonic(), float(image[::4, ::4, 1].mean()))
         picture = draw(image, reading, gradcam=self.gradcam, mirror=self.mirror)
         return av.VideoFrame.from_ndarray(picture, format="rgb24")
+
+    async def recv_queued(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
+        """Read the newest of the frames that came since the last one was read."""
+        metrics.DROPPED.inc(len(frames) - 1)
+        return await super().recv_queued(frames)
+
+    def on_ended(self) -> None:
+        metrics.STREAMS.dec()

@@ -9,9 +9,10 @@ import av
 import cv2
 import numpy as np
 
-from model import Reading, shared_counter
+from model import Reading
 from model.overlay import draw
 from model.tracking import Tracker
+from pages import metrics
 
 MAX_BYTES = 200_000_000
 MAX_SIDE = 1280  # of what is written, and read: hands are found in far smaller pictures
@@ -75,7 +76,7 @@ def _annotate(film: av.container.InputContainer, target: BinaryIO, gradcam: bool
                 continue
             last = seconds
             image = upright(frame)
-            reading = track(shared_counter()(image), seconds)
+            reading = track(metrics.read(image, "films"), seconds)
             if encoder is None:
                 height, width = image.shape[:2]
                 encoder = out.add_stream("libx264", rate=30, options={"crf": "23", "preset": "veryfast"})

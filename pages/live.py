@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 from streamlit_webrtc import webrtc_streamer
 
-from pages import browser
+from pages import browser, metrics
 from pages.camera import HISTORY, Camera, Stream
 from pages.game import Game
 from pages.parts import show_probabilities
@@ -184,7 +184,8 @@ def follow() -> None:
     told = st.session_state["camera"]["readings"] or []
     stream = stream_here()
     for one in told:
-        stream.follow(browser.to_reading(one), one["seconds"], one["light"])
+        reading = metrics.counted(browser.to_reading(one), "browser")
+        stream.follow(reading, one["seconds"], one["light"])
 
 
 def show_more(stream: Stream, running: bool) -> None:

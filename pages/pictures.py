@@ -5,8 +5,9 @@ import json
 import pandas as pd
 import streamlit as st
 
-from model import CLASSES, Reading, shared_counter
+from model import CLASSES, Reading
 from model.images import BadImage, decode
+from pages import metrics
 from pages.parts import BUNDLED, open_picture, show_gallery, show_reading, words
 
 st.title("Pictures")
@@ -26,8 +27,9 @@ else:
 def read(data: bytes) -> Reading | str:
     """Read a picture, or tell what is wrong with it."""
     try:
-        return shared_counter()(decode(data))
+        return metrics.read(decode(data), "pictures")
     except BadImage as error:
+        metrics.REFUSED.labels("BadImage").inc()
         return str(error)
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from time import sleep
 
 import httpx
 import pytest
+from anyio import CapacityLimiter
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -145,6 +147,61 @@ def test_many_at_once_are_all_answered(client):
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda picture: predict(client, picture).json(), pictures))
     assert [answer | {"ms": 0} for answer in together] == [answer | {"ms": 0} for answer in alone]
+
+
+def test_past_its_queue_it_asks_to_come_again(client, monkeypatch):
+    monkeypatch.setattr(app, "QUEUE", 2)
+    monkeypatch.setattr(app, "readers", CapacityLimiter(1))
+    started, go_on = Event(), Event()
+
+    def read(file):
+        started.set()
+        assert go_on.wait(30)
+        return app.shared_counter()(app.decode(file))
+
+    monkeypatch.setattr(app, "read", read)
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(predict, client, png()) for _ in range(3)]
+        assert started.wait(30)
+        while app.readers.statistics().tasks_waiting < 2:
+            sleep(0.01)
+        refused = predict(client, png())
+        assert refused.status_code == 503
+        assert refused.headers["Retry-After"] == "1"
+        assert "Too many" in refused.json()["error"]
+        go_on.set()
+        assert [answer.result().status_code for answer in answers] == [200] * 3
+
+
+def test_metrics_count_what_was_read_and_refused(client):
+    def number(line: str) -> float:
+        told = client.get("/metrics").text
+        return float(next((one.split()[-1] for one in told.splitlines() if one.startswith(line)), 0))
+
+    read, refused = 'handful_reading_seconds_count{where="api"}', 'handful_refused_total{kind="BadImage"}'
+    before = number(read), number(refused)
+    predict(client, png())
+    predict(client, b"no picture")
+    assert (number(read), number(refused)) == (before[0] + 1, before[1] + 1)
+
+
+def test_answers_are_taken_for_nothing_else(client):
+    for path in ("/api/health", "/api/docs", "/browser/reader.js", "/browser/handful.onnx"):
+        headers = client.get(path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Content-Security-Policy"] == "frame-ancestors 'self'"
+
+
+def test_nothing_but_the_browser_s_files_is_served(client):
+    for path in (
+        "/browser/../app.py",
+        "/browser/..%2f..%2fapp.py",
+        "/browser/%2e%2e/%2e%2e/app.py",
+        "/browser/nothing",
+    ):
+        answer = client.get(path)
+        assert "streamlit run" not in answer.text
+    assert client.get("/browser/nothing").status_code == 404
 
 
 def test_others_do_not_wait_for_a_picture(client, monkeypatch):

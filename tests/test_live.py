@@ -15,7 +15,7 @@ from aiortc import MediaStreamTrack
 from streamlit.testing.v1 import AppTest
 from streamlit_webrtc.process import AsyncVideoProcessTrack
 
-import pages.camera
+import pages.metrics
 from model import CLASSES, Hand, Reading, shared_counter
 from model.images import decode
 from model.overlay import draw
@@ -163,7 +163,8 @@ def test_a_slow_reader_drops_frames_and_is_never_behind(monkeypatch):
             time.sleep(0.001)
         return Reading((), 64, 48, 1)
 
-    monkeypatch.setattr(pages.camera, "shared_counter", lambda: read_slowly)
+    monkeypatch.setattr(pages.metrics, "shared_counter", lambda: read_slowly)
+    dropped = pages.metrics.DROPPED._value.get()
 
     async def watch() -> None:
         track = AsyncVideoProcessTrack(film, Camera())
@@ -174,6 +175,7 @@ def test_a_slow_reader_drops_frames_and_is_never_behind(monkeypatch):
     asyncio.run(watch())
     assert 2 <= len(behind) <= 11
     assert max(behind) <= 2  # a queue would be 90 behind at the end
+    assert pages.metrics.DROPPED._value.get() > dropped
 
 
 def open_page() -> AppTest:

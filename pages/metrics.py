@@ -1,0 +1,32 @@
+"""What operators see of a running server, at /metrics: numbers for Prometheus, never pictures."""
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from model import Reading, shared_counter
+
+REGISTRY = CollectorRegistry()  # of our own: a page that is edited while it runs may register its numbers again
+READING = Histogram(
+    "handful_reading_seconds",
+    "How long pictures and frames took to read, and how many there were.",
+    ["where"],  # api, live, pictures, films; browser: read on visitors' devices
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
+    registry=REGISTRY,
+)
+HANDS = Counter("handful_hands", "Hands that were read, by raised fingers.", ["fingers"], registry=REGISTRY)
+STREAMS = Gauge("handful_streams", "Cameras that the server reads now.", registry=REGISTRY)
+DROPPED = Counter("handful_frames_dropped", "Frames of cameras that were too many to read.", registry=REGISTRY)
+REFUSED = Counter("handful_refused", "What could not be read.", ["kind"], registry=REGISTRY)
+
+
+def read(image: np.ndarray, where: str) -> Reading:
+    """Read a picture, (H, W, 3) uint8 RGB, and count that it was."""
+    return counted(shared_counter()(image), where)
+
+
+def counted(reading: Reading, where: str) -> Reading:
+    """Count a reading."""
+    READING.labels(where).observe(reading.milliseconds / 1000)
+    for hand in reading.hands:
+        HANDS.labels(hand.fingers).inc()
+    return reading
