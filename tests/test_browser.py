@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -361,12 +362,45 @@ def test_a_cell_of_the_confusion_matrix_tells_its_pictures(page):
     expect(page.locator("[class*=st-key-thumbnail-right]")).to_have_count(2, timeout=WAIT)
 
 
-@pytest.mark.parametrize("path", ["/", "/?read=browser", "/pictures", "/films", "/samples", "/evaluation"])
-def test_nothing_is_wider_than_a_phone(browser, address, path):
-    page = browser.new_page(base_url=address, viewport={"width": 390, "height": 844}, color_scheme="dark")
+PAGES = ["/", "/?read=browser", "/pictures", "/films", "/samples", "/evaluation"]
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory) -> str:
+    """Deque's accessibility checker, a script."""
+    if not shutil.which("npm"):
+        pytest.skip("needs npm")
+    folder = tmp_path_factory.mktemp("axe")
+    subprocess.run(["npm", "pack", "--silent", "axe-core@4.14.1"], cwd=folder, check=True)
+    with tarfile.open(folder / "axe-core-4.14.1.tgz") as package:
+        return package.extractfile("package/axe.min.js").read().decode()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_everyone_can_use_it(browser, address, axe, path):
+    """Nothing serious: names for screen readers, contrast, roles; on a light page and on a dark one."""
+    for scheme in ("light", "dark"):
+        page = browser.new_page(base_url=address, viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+        settled(page, path)
+        page.wait_for_timeout(1000)  # for what fades in
+        page.evaluate(axe)
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(told => told.violations)")
+        serious = {one["id"]: one["nodes"][0]["html"] for one in found if one["impact"] in ("serious", "critical")}
+        assert serious == {}
+        page.close()
+
+
+def settled(page: Page, path: str) -> None:
+    """Open a page and wait until all of it is there."""
     page.goto(path)
     page.get_by_test_id("stMainBlockContainer").get_by_test_id("stElementContainer").nth(3).wait_for(timeout=WAIT)
     page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=WAIT)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_is_wider_than_a_phone(browser, address, path):
+    page = browser.new_page(base_url=address, viewport={"width": 390, "height": 844}, color_scheme="dark")
+    settled(page, path)
     widest = page.evaluate(
         "Math.max(...['html', '[data-testid=stMain]'].map(q => document.querySelector(q).scrollWidth))"
     )
