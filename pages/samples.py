@@ -1,10 +1,11 @@
 """The data set, page by page: what a picture shows, what the model tells, and why."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import streamlit as st
 
-from model import shared_counter
+from model import CLASSES, shared_counter
 from model.images import BadImage, decode
 from pages.parts import BUNDLED, DATA, is_right, open_picture, show_gallery, truth, words
 
@@ -17,10 +18,31 @@ def list_pictures(folder: Path, changed: float) -> list[Path]:
     return sorted(picture for picture in folder.iterdir() if truth(picture))
 
 
+class Told(NamedTuple):
+    """What the model tells of a picture: whether that is right, and how far it is from it.
+
+    `surprise` is 1 less the probability of the true class: 0 where it is sure and right, 1 where it finds no hand.
+    """
+
+    right: bool
+    surprise: float
+
+
 @st.cache_resource
-def verdicts() -> dict[Path, bool]:
-    """Whether the model is right, for each picture that was read so far, by whichever visitor."""
+def told() -> dict[Path, Told]:
+    """Of each picture that was read so far, by whichever visitor."""
     return {}
+
+
+def read(picture: Path) -> Told:
+    try:
+        reading = shared_counter()(decode(picture))
+    except BadImage:
+        return Told(False, 1.0)
+    true = CLASSES.index(truth(picture))
+    return Told(
+        is_right(reading, picture), 1 - max((float(hand.probabilities[true]) for hand in reading.hands), default=0)
+    )
 
 
 st.title("Samples")
@@ -34,33 +56,40 @@ with st.container(horizontal=True, gap="medium"):
     fingers = st.segmented_control("Fingers", range(6), selection_mode="multi")
     side = st.segmented_control("Side", ["left", "right"])
     verdict = st.segmented_control("Model is", ["right", "wrong"])
+with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+    search = st.text_input("Name", placeholder="part of a file's name", width=260)
+    surprising = st.toggle("Most surprising first")
 
 folder = splits[split]
 pictures = [
     picture
     for picture in list_pictures(folder, folder.stat().st_mtime)
-    if (not fingers or int(truth(picture)[0]) in fingers) and (not side or words(truth(picture)).endswith(side))
+    if (not fingers or int(truth(picture)[0]) in fingers)
+    and (not side or words(truth(picture)).endswith(side))
+    and search.strip().lower() in picture.name.lower()
 ]
 
-if verdict:
+if verdict or surprising:
     # Whoever leaves in the middle finds what was read so far when back.
-    right = verdicts()
-    new = [picture for picture in pictures if picture not in right]
+    known = told()
+    new = [picture for picture in pictures if picture not in known]
     progress = st.empty()
     for done, picture in enumerate(new):
         if done % 50 == 0:
             progress.progress(done / len(new), f"{done:,} of {len(new):,} pictures read")
-        try:
-            right[picture] = is_right(shared_counter()(decode(picture)), picture)
-        except BadImage:
-            right[picture] = False
+        known[picture] = read(picture)
     progress.empty()
-    pictures = [picture for picture in pictures if right[picture] == (verdict == "right")]
+    if verdict:
+        pictures = [picture for picture in pictures if known[picture].right == (verdict == "right")]
+    if surprising:
+        pictures.sort(key=lambda picture: -known[picture].surprise)
 
 pages = -(-len(pictures) // PAGE)
 if pages:
     # Another filter is another list, and starts on its first page.
-    page = st.pagination(pages, key=f"page {split} {fingers} {side} {verdict}") if pages > 1 else 1
+    page = (
+        st.pagination(pages, key=f"page {split} {fingers} {side} {verdict} {search} {surprising}") if pages > 1 else 1
+    )
     start = (page - 1) * PAGE
     st.caption(
         f"{start + 1:,}–{min(start + PAGE, len(pictures)):,} of {len(pictures):,} pictures. Click one to read it."

@@ -151,6 +151,30 @@ def test_samples_that_are_right_or_wrong(data, verdict):
     assert bool(page.info) == (not expected)
 
 
+def test_samples_are_found_by_name(data):
+    page = open_page("samples")
+    name = sorted((data / "fingers/test").iterdir())[7].name
+    page.text_input[0].set_value(f" {name[:-6].upper()} ").run()
+    assert 1 <= len(page.button) < 24
+    page.text_input[0].set_value("nothing is called so").run()
+    assert page.info[0].value.startswith("No picture is like that")
+
+
+def test_the_most_surprising_samples_come_first(data):
+    def surprise(path: Path) -> float:
+        hands = shared_counter()(decode(path)).hands
+        true = CLASSES.index(pages.parts.truth(path))
+        return 1 - max((float(hand.probabilities[true]) for hand in hands), default=0)
+
+    pictures = sorted((data / "fingers/test").iterdir())
+    expected = sorted(pictures, key=surprise, reverse=True)[:24]
+    page = open_page("samples")
+    page.toggle[0].set_value(True).run()
+    assert not page.exception
+    labels = [button.label for button in page.button]
+    assert labels == [pages.parts.words(pages.parts.truth(path)) for path in expected]
+
+
 def test_a_click_opens_a_sample(data):
     page = open_page("samples")
     page.button[0].click().run()
