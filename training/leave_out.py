@@ -27,7 +27,8 @@ MEASURES = ("pictures", "total_accuracy", "fingers_accuracy", "side_accuracy", "
 def leave_out(
     folder: Path = Path("data"),
     sources: tuple[str, ...] = tuple(TITLES),
-    epochs: int = 12,
+    epochs: int = 4,
+    scenes: int = 10_000,
     finder: Path = Path("training/finder.yaml"),
     classifier: Path = Path("training/handful.yaml"),
     runs: Path = Path("runs/leave-out"),
@@ -41,6 +42,7 @@ def leave_out(
         folder: the data sets, as `python -m training data` leaves them.
         sources: which to leave out: webcam, digits, counting.
         epochs: of each training, fewer than of the real one.
+        scenes: of the finder's epochs, fewer too.
         finder: configuration of the finder's training.
         classifier: configuration of the classifier's training; it names all sources.
         runs: folder for checkpoints and models, a folder a source.
@@ -48,8 +50,11 @@ def leave_out(
     """
     learned = yaml.safe_load(classifier.read_text(encoding="utf-8"))["data"]["sources"]
 
-    def fit(kind: type[LightningModule], data: type[LightningDataModule], config: Path, to: Path, rest: object) -> CLI:
+    def fit(
+        kind: type[LightningModule], data: type[LightningDataModule], config: Path, to: Path, rest: object, *more: str
+    ) -> CLI:
         arguments = ["fit", "--config", str(config), "--data.folder", str(folder), "--data.sources", json.dumps(rest)]
+        arguments += more
         arguments += ["--trainer.max_epochs", str(epochs), "--checkpoint.dirpath", str(to)]
         return CLI(kind, data, [*arguments, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(to)])
 
@@ -59,7 +64,7 @@ def leave_out(
             print(f"{name}: measured before, in {run}")
             continue
         rest = {other: crops for other, crops in learned.items() if other != name}
-        find = fit(Finder, Frames, finder, run / "finder", list(rest))
+        find = fit(Finder, Frames, finder, run / "finder", list(rest), "--data.scenes", str(scenes))
         fit(Classifier, Hands, classifier, run / "classifier", rest)
         export(run / "finder/best.ckpt", run / "classifier/best.ckpt", run / "handful.onnx", folder)
         source, counter = open_source(name, folder), FingerCounter(run / "handful.onnx")
