@@ -3,6 +3,7 @@
 python -m benchmarks              all of the below (`make bench`)
 python -m benchmarks speed        decoding, reading, drawing, starting up
 python -m benchmarks steady       a webcam's count: how often it jumps, and how soon it follows
+python -m benchmarks live         Live in a browser, read by the server and by the browser
 python -m benchmarks load         cameras that this machine reads at once, over WebRTC
 python -m benchmarks mediapipe    counts and time beside MediaPipe's, on the same frames, in one run
 

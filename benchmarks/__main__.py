@@ -1,4 +1,4 @@
-"""python -m benchmarks [speed|steady|load|mediapipe] [--json FILE] [--frames N]"""
+"""python -m benchmarks [speed|steady|live|load|mediapipe] [--json FILE] [--frames N]"""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import benchmarks
-from benchmarks import load, mediapipe, speed, steady
+from benchmarks import live, load, mediapipe, speed, steady
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks", description=benchmarks.__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "what", nargs="?", choices=("speed", "steady", "load", "mediapipe"), help="one of them; all by default"
+        "what", nargs="?", choices=("speed", "steady", "live", "load", "mediapipe"), help="one of them; all by default"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers too")
     parser.add_argument(
@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.what in (None, "steady"):
         numbers["steady"] = steady.run(args.frames)
         print(steady.report(numbers["steady"]), end="\n\n", flush=True)
+    if args.what in (None, "live"):
+        numbers["live"] = live.run()
+        print(live.report(numbers["live"]), end="\n\n", flush=True)
     if args.what in (None, "load"):
         numbers["load"] = load.run()
         print(load.report(numbers["load"]), end="\n\n", flush=True)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import benchmarks.__main__ as cli
-from benchmarks import ROOT, mediapipe, speed, steady, summary, table
+from benchmarks import ROOT, live, load, mediapipe, speed, steady, summary, table
 from benchmarks.frames import SETS, Frame, digest
 from model import Hand, Reading
 
@@ -257,6 +257,27 @@ def test_without_mediapipe_the_reason_is_told(tmp_path, monkeypatch, capsys):
     assert error.endswith("ERROR: No matching distribution found\n")
 
 
+def test_a_frame_s_number_is_read_back():
+    frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    for number in (0, 1, 77, 2**16 - 1):
+        assert load.number_of(load.numbered(frame, number)) == number
+
+
+def test_two_cameras_are_read_at_once_over_webrtc():
+    """Real connections: every stream is read, and the age of a reading is that of its frame."""
+    row = load.measure(streams=2, seconds=4)
+    assert row["streams"] == 2
+    assert 0 < row["slowest"] <= row["median"] <= load.RATE + 1
+    assert 0 < row["age_ms"]["median"] <= row["age_ms"]["p95"] < 4000
+    assert load.report({"machine": "m", "rows": [row]})
+
+
+def test_live_is_measured_in_both_ways():
+    numbers = {"machine": "m", "rows": {"By the server": {"rate": {"lowest": 18, "median": 20}, "ms": 7}}}
+    assert "| By the server |" in live.report(numbers)
+    assert list(live.WAYS.values()) == ["/", "/?read=browser"]
+
+
 def test_all_are_the_default_and_mediapipe_may_be_missing(tmp_path, monkeypatch, capsys):
     def missing(limit):
         raise mediapipe.NoMediaPipe("no network")
@@ -264,6 +285,8 @@ def test_all_are_the_default_and_mediapipe_may_be_missing(tmp_path, monkeypatch,
     numbers = {"machine": "m", "milliseconds": {}, "cpu_milliseconds": {}, "readings_a_second": {}, "model_bytes": 1}
     monkeypatch.setattr(speed, "run", lambda: numbers)
     monkeypatch.setattr(steady, "run", lambda limit: {"machine": "m", "sets": {}})
+    monkeypatch.setattr(live, "run", lambda: {"machine": "m", "rows": {}})
+    monkeypatch.setattr(load, "run", lambda: {"machine": "m", "rows": []})
     monkeypatch.setattr(mediapipe, "run", missing)
     assert cli.main([]) == 0
     assert capsys.readouterr().err == "No comparison with MediaPipe: no network\n"

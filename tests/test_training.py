@@ -97,7 +97,8 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
         config["trainer"] |= {"accelerator": "cpu", "enable_progress_bar": False}
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config))
     command = [
-        "leave-out", "--folder", str(data), "--sources", "[webcam]", "--epochs", "1", "--scenes", "64", "--runs", str(tmp_path / "runs"),
+        "leave-out", "--folder", str(data), "--sources", "[webcam]", "--epochs", "1", "--scenes",
+        "64", "--runs", str(tmp_path / "runs"),
         "--finder", str(tmp_path / "finder.yaml"), "--classifier", str(tmp_path / "classifier.yaml"),
         "--output", str(tmp_path),
     ]  # fmt: skip

@@ -1,0 +1,57 @@
+"""Live in a real browser, read by the server and by the browser itself: readings a second, and how long each takes.
+
+Chromium films a sample at 20 frames a second, 640×480. Browser, camera and server share this machine's cores.
+"""
+
+import re
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+import tests.browser
+from benchmarks import ROOT, machine, table
+from tests.server import camera_arguments, film, running
+
+WAYS = {"By the server": "/", "By the browser": "/?read=browser"}
+SETTLE, SAMPLES = 8, 10  # seconds before the first look, and looks, a second apart
+
+
+def watch(page: Page, path: str) -> dict:
+    """Start Live, and note what it tells of itself."""
+    page.goto(path)
+    frame = page if "browser" in path else page.frame_locator("iframe")
+    frame.get_by_role("button", name="Start").click()
+    caption = page.get_by_text(re.compile(r"\d+ frames a second, \d+ ms each"))
+    caption.wait_for(timeout=60_000)
+    page.wait_for_timeout(1000 * SETTLE)
+    told = []
+    for _ in range(SAMPLES):
+        told.append([int(number) for number in re.findall(r"\d+", caption.inner_text())])
+        page.wait_for_timeout(1000)
+    frame.get_by_role("button", name="Stop").click()
+    rates, times = (sorted(column) for column in zip(*told, strict=True))
+    return {"rate": {"lowest": rates[0], "median": rates[SAMPLES // 2]}, "ms": times[SAMPLES // 2]}
+
+
+def run() -> dict:
+    """Measure both ways."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        video = Path(folder, "camera.y4m")
+        film(ROOT / "assets/samples/3L_0.jpg", video)
+        with running(Path(folder, "log")) as address:
+            arguments = ["--no-sandbox", "--disable-gpu", *camera_arguments(video)]
+            browser = playwright.chromium.launch(executable_path=tests.browser.find(), args=arguments)
+            page = browser.new_page(base_url=address, viewport={"width": 1280, "height": 900})
+            rows = {way: watch(page, path) for way, path in WAYS.items()}
+            browser.close()
+    return {"machine": machine(), "rows": rows}
+
+
+def report(numbers: dict) -> str:
+    """The numbers as a table."""
+    rows = [
+        [way, str(row["rate"]["median"]), str(row["rate"]["lowest"]), str(row["ms"])]
+        for way, row in numbers["rows"].items()
+    ]
+    return f"{numbers['machine']}\n\n" + table(["Live", "Readings/s, median", "lowest", "ms each"], rows)
