@@ -14,6 +14,7 @@ from pages.game import Game
 from pages.parts import show_probabilities
 
 WAYS = ("server", "browser")
+MOST_STREAMS = 3 * (os.cpu_count() or 1)  # cameras that the server reads at once, see `python -m benchmarks load`
 PATIENCE = 8  # seconds to wait for a connection before offering the other way
 PROBLEMS = {
     "missing": "No camera was found. Plug one in and press Start again, or read [pictures](pictures).",
@@ -114,6 +115,11 @@ def own_turn_server() -> dict | None:
 
 def read_on_server() -> None:
     """Frames go to the server by WebRTC and come back drawn upon."""
+    own = st.session_state.get("live")  # what streamlit-webrtc keeps of this visit's stream
+    if not (own and own.video_processor) and metrics.streams() >= MOST_STREAMS:
+        st.info("The server reads as many cameras as it can just now. Your browser can read by itself.")
+        switch("Read by this browser", "browser")
+        return
     camera, count = st.columns([3, 2], gap="medium")
     with camera:
         context = webrtc_streamer(

@@ -19,6 +19,11 @@ DROPPED = Counter("handful_frames_dropped", "Frames of cameras that were too man
 REFUSED = Counter("handful_refused", "What could not be read.", ["kind"], registry=REGISTRY)
 
 
+def streams() -> int:
+    """How many cameras the server reads now."""
+    return int(STREAMS._value.get())
+
+
 def read(image: np.ndarray, where: str) -> Reading:
     """Read a picture, (H, W, 3) uint8 RGB, and count that it was."""
     return counted(shared_counter()(image), where)

@@ -79,8 +79,11 @@ def test_live_counts_what_the_camera_shows(page, filmed):
     page.get_by_text("Mirror").click()
     page.wait_for_timeout(1500)
     expect(metric(page, "Fingers")).to_have_text(str(told.total))
+    assert "handful_streams 1.0" in page.request.get("/metrics").text()
     page.frame_locator("iframe").get_by_role("button", name="Stop").click()
     expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
+    page.wait_for_timeout(1000)
+    assert "handful_streams 0.0" in page.request.get("/metrics").text()
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ PICTURE = decode(ROOT / "assets/samples/3L_0.jpg")
 
 @pytest.fixture(autouse=True)
 def no_session(monkeypatch):
-    """Without a server there is no session for streamlit-webrtc to ask."""
+    """Without a server there is no session for streamlit-webrtc to ask, and nobody else's camera."""
+    pages.metrics.STREAMS.set(0)
     monkeypatch.setattr("streamlit_webrtc.component.get_this_session_info", lambda: None)
 
 
@@ -248,6 +249,23 @@ def test_live_offers_the_other_way_when_no_connection_comes(connection, monkeypa
     next(button for button in page.button if button.label == "Read by this browser").click().run()
     assert page.session_state["read"] == "browser"
     assert not page.warning
+
+
+def test_past_its_limit_the_server_sends_visitors_to_their_browsers(monkeypatch):
+    monkeypatch.setattr(pages.metrics, "streams", lambda: 1000)
+    page = open_page()
+    assert "as many cameras as it can" in page.info[0].value
+    page.button[0].click().run()
+    assert page.session_state["read"] == "browser"
+    assert not page.info
+
+
+def test_cameras_are_counted_while_they_run():
+    before = pages.metrics.streams()
+    camera = Camera()
+    assert pages.metrics.streams() == before + 1
+    camera.on_ended()
+    assert pages.metrics.streams() == before
 
 
 def test_only_what_helps_is_told(connection):
