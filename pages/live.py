@@ -208,6 +208,7 @@ def switch(label: str, way: str) -> None:
         st.rerun()  # all of the page, not this fragment alone
 
 
+stage = st.container()  # above the settings: a picture is what a visitor came for
 with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
     way = st.segmented_control(
         "Read by the",
@@ -222,7 +223,8 @@ with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
     gradcam = st.toggle("Show where the model looks", key="look", bind="query-params")
     sure = st.slider("Only hands at least so sure", 0, 95, 0, 5, "%d%%", key="sure", bind="query-params") / 100
 
-if way == "browser":
-    read_here()
-else:
-    read_on_server()
+with stage:
+    if way == "browser":
+        read_here()
+    else:
+        read_on_server()
