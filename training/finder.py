@@ -24,7 +24,7 @@ from training.network import Residual, conv, scale
 SIZE = 192
 STRIDE = 8
 MOST = 4  # hands told of a frame
-THRESHOLD = 0.45  # how sure a hand must be, see `training.export.Reader`
+THRESHOLD = 0.43  # how sure a hand must be, see `training.export.Reader`
 
 
 class HandFinder(nn.Module):
