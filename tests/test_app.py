@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import model
-import pages.camera
+import pages.metrics
 import pages.parts
 from model import CLASSES, shared_counter
 from model.images import decode
@@ -81,7 +81,7 @@ def test_of_two_hands_both_are_shown_and_of_none_that(monkeypatch):
     two = dataclasses.replace(one, hands=one.hands * 2)
     none = dataclasses.replace(one, hands=())
     for reading in two, none:
-        monkeypatch.setattr(model, "shared_counter", lambda reading=reading: lambda image: reading)
+        monkeypatch.setattr(pages.metrics, "shared_counter", lambda reading=reading: lambda image: reading)
         page = open_page("pictures")
         page.file_uploader[0].set_value(("hand.png", hand("3L"), "image/png")).run()
         assert not page.exception
@@ -308,7 +308,9 @@ def test_mistakes_are_listed_where_their_pictures_are_not(measured, monkeypatch)
 # All of them
 
 
-def test_navigation_leads_to_every_page():
+def test_navigation_leads_to_every_page(monkeypatch):
+    # Without a server there is no session for streamlit-webrtc to ask.
+    monkeypatch.setattr("streamlit_webrtc.component.get_this_session_info", lambda: None)
     page = AppTest.from_file(PAGES / "navigation.py", default_timeout=60).run()
     assert not page.exception
     assert fingers(page) == "–"
