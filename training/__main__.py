@@ -23,6 +23,7 @@ from training.evaluate import evaluate
 from training.export import export
 from training.finder import Finder
 from training.leave_out import leave_out
+from training.npm import NoPackage
 from training.report import report
 
 COMMANDS = {"data": prepare, "export": export, "evaluate": evaluate, "leave-out": leave_out, "report": report}
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> None:
             auto_cli(command, args=arguments[1:], as_positional=False)
         else:
             CLI(Classifier, Hands, args=arguments)
-    except BadData as error:
+    except (BadData, NoPackage) as error:
         sys.exit(str(error))
 
 

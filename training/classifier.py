@@ -3,10 +3,10 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from training.augment import plain
-from training.data.frames import SIDELESS
+from training.data.frames import NOTHING, SIDELESS
 from training.module import Module
 from training.network import HandNet, scale
 
@@ -44,14 +44,15 @@ class Classifier(Module):
         self.size, self.small, self.small_epochs = size, small, small_epochs
         self.accuracy = MulticlassAccuracy(12, average="micro")
         self.fingers_accuracy = MulticlassAccuracy(6, average="micro")
+        self.presence_accuracy = BinaryAccuracy()
 
     def training_step(self, batch: Batch) -> Tensor:
         images, targets = batch
         pictures = scale(images.permute(0, 3, 1, 2))
         if self.current_epoch < self.small_epochs * (self.trainer.max_epochs or 1):
             pictures = F.interpolate(pictures, (self.small, self.small), mode="bilinear")
-        logits = self.network(pictures.contiguous(memory_format=torch.channels_last))
-        loss = partial_cross_entropy(logits, targets, self.label_smoothing)
+        logits, presence = self.network(pictures.contiguous(memory_format=torch.channels_last))
+        loss = hand_loss(logits, presence, targets, self.label_smoothing)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -64,10 +65,13 @@ class Classifier(Module):
     def _measure(self, batch: Batch, stage: str) -> None:
         images, targets = batch
         pictures = plain(images, self.size).contiguous(memory_format=torch.channels_last)
-        logits = self.network(pictures).float()
-        count = logits.softmax(1).view(-1, 2, 6).sum(1)
-        self.fingers_accuracy(count, targets % 6)
-        self.log(f"{stage}/loss", partial_cross_entropy(logits, targets), prog_bar=True, sync_dist=True)
+        logits, presence = (part.float() for part in self.network(pictures))
+        self.log(f"{stage}/loss", hand_loss(logits, presence, targets), prog_bar=True, sync_dist=True)
+        self.presence_accuracy(presence, targets < NOTHING)
+        self.log(f"{stage}/presence_accuracy", self.presence_accuracy)
+        logits, targets = logits[targets < NOTHING], targets[targets < NOTHING]
+        if len(targets):
+            self.fingers_accuracy(logits.softmax(1).view(-1, 2, 6).sum(1), targets % 6)
         self.log(f"{stage}/fingers_accuracy", self.fingers_accuracy, prog_bar=True)
         known = targets < SIDELESS
         if known.any():
@@ -77,6 +81,13 @@ class Classifier(Module):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         super().on_save_checkpoint(checkpoint)
         checkpoint["about"]["size"] = self.size
+
+
+def hand_loss(logits: Tensor, presence: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Whether there is a hand, presence (N,), of every picture; which one, logits (N, 12), of those with a hand."""
+    there = targets < NOTHING
+    found = F.binary_cross_entropy_with_logits(presence.float(), there.float())
+    return found + partial_cross_entropy(logits[there], targets[there], label_smoothing) if there.any() else found
 
 
 def partial_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -21,11 +21,12 @@ from torchvision.ops import roi_align
 from model import CLASSES, MODEL
 from training.classifier import Classifier
 from training.data.frames import MARGIN
-from training.finder import MOST, SIZE, THRESHOLD, Finder, HandFinder, hands
+from training.finder import CANDIDATE, MOST, SIZE, Finder, HandFinder, hands
 from training.network import HandNet, scale
 from training.quantize import calibration_frames, quantize
 
 OPSET = 20
+THRESHOLD = 0.5  # how sure a hand must be to be told
 # Logits are divided by it, so that confidence can be taken at its word (Guo et al., 2017, arXiv:1706.04599): label
 # smoothing and augmentation leave the network less sure than it should be. Chosen with THRESHOLD on the held-out sets.
 TEMPERATURE = 0.8
@@ -37,8 +38,8 @@ class Reader(nn.Module):
     Returns boxes (K, 4) and the squares cut out (K, 4), x0, y0, x1, y1 in pixels of the frame; scores
     (K,); probabilities (K, 12); Grad-CAM maps (K, 12, h, w) over the squares.
 
-    A score is the finder's times the square root of the count's probability: what the finder half takes
-    for a hand, and the classifier can make nothing of, is none.
+    A score is the geometric mean of the finder's, which sees the whole frame, and of the classifier's
+    presence, which sees the hand alone and large.
     """
 
     def __init__(self, finder: HandFinder, classifier: HandNet, size: int):
@@ -51,7 +52,7 @@ class Reader(nn.Module):
         rows, columns = levels[-1].shape[2:]
         small = F.pad(levels[-1], (0, SIZE - columns, 0, SIZE - rows))
         scores, boxes = hands(self.finder(scale(small))[0])
-        kept = torch.nonzero((scores > THRESHOLD) & ~doubles(boxes))[:, 0]
+        kept = torch.nonzero((scores > CANDIDATE) & ~doubles(boxes))[:, 0]
         # For tracing: nothing says how many there are. No hand at all goes the same way.
         torch._check(kept.shape[0] > 0)
         torch._check(kept.shape[0] <= MOST)
@@ -60,8 +61,9 @@ class Reader(nn.Module):
         boxes = torch.minimum(torch.relu(boxes[kept] * share), limits)
         squares = around(boxes)
         features = self.classifier.features(scale(cut_out(levels, squares, self.size)))
-        probabilities = (self.classifier.classify(features) / TEMPERATURE).softmax(1)
-        sure = scores[kept] * probabilities.view(-1, 2, 6).sum(1).amax(1).sqrt()
+        logits, presence = self.classifier.classify(features)
+        probabilities = (logits / TEMPERATURE).softmax(1)
+        sure = (scores[kept] * presence.sigmoid()).sqrt()
         told = torch.nonzero(sure > THRESHOLD)[:, 0]
         torch._check(told.shape[0] > 0)
         torch._check(told.shape[0] <= MOST)

@@ -24,7 +24,7 @@ from training.network import Residual, conv, scale
 SIZE = 192
 STRIDE = 8
 MOST = 4  # hands told of a frame
-THRESHOLD = 0.43  # how sure a hand must be, see `training.export.Reader`
+CANDIDATE = 0.2  # how sure the finder must be for the classifier to look
 
 
 class HandFinder(nn.Module):
@@ -129,7 +129,7 @@ class Finder(Module):
         right = told = there = 0
         for one, truth in zip(output, boxes, strict=True):
             scores, found = hands(one)
-            found = found[scores > THRESHOLD]
+            found = found[scores > 0.4]
             told, there = told + len(found), there + len(truth)
             if len(found) and len(truth):
                 right += int((box_iou(found, truth).amax(0) > 0.5).sum())

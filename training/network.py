@@ -5,16 +5,17 @@ as many pictures a second as inverted residuals with as many weights, and onnxru
 fast as the processor multiplies. One fully connected layer over the global average of the last
 feature map makes Grad-CAM exact in closed form (see `HandNet.gradcam`).
 
-Shapes for a batch of N pictures, with the default widths (408 thousand weights):
+Shapes for a batch of N pictures, with the default widths (783 thousand weights):
 
     image      N × 128 × 128 × 3    uint8 RGB
     scaled     N ×   3 × 128 × 128  float, -1 … 1
     stem       N ×  16 ×  64 ×  64
     stage 1    N ×  32 ×  32 ×  32
     stage 2    N ×  64 ×  16 ×  16
-    stage 3    N × 112 ×   8 ×   8  the feature map that Grad-CAM shows
-    pooled     N × 112
+    stage 3    N × 128 ×   8 ×   8  the feature map that Grad-CAM shows
+    pooled     N × 128
     logits     N ×  12
+    presence   N                    logit: is there a hand at all?
 """
 
 from itertools import pairwise
@@ -40,29 +41,30 @@ class Residual(nn.Module):
 
 
 class HandNet(nn.Module):
-    """Fingers and side of the one hand in a picture: 12 logits in the order of `model.CLASSES`.
+    """Fingers and side of the one hand in a picture: 12 logits in the order of `model.CLASSES`, and whether it is one.
 
     Args:
         widths: channels of the stem and of each stage; every one of them halves the picture.
         dropout: share of pooled features left out in training.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 112), dropout: float = 0.1):
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 128), dropout: float = 0.1):
         super().__init__()
         layers: list[nn.Module] = [conv(3, widths[0], stride=2), nn.ReLU()]
         for before, width in pairwise(widths):
             layers += [conv(before, width, stride=2), nn.ReLU(), Residual(width)]
-        self.features = nn.Sequential(*layers)
+        self.features = nn.Sequential(*layers, Residual(widths[-1]))
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(widths[-1], 12)
+        self.head, self.presence = nn.Linear(widths[-1], 12), nn.Linear(widths[-1], 1)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Logits (N, 12) of pictures (N, 3, H, W), float, -1 … 1."""
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, 12) and presence (N,) of pictures (N, 3, H, W), float, -1 … 1."""
         return self.classify(self.features(pictures))
 
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits (N, 12) of feature maps (N, C, h, w)."""
-        return self.head(self.dropout(features.mean((2, 3))))
+    def classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, 12) and presence (N,), a logit too, of feature maps (N, C, h, w)."""
+        pooled = self.dropout(features.mean((2, 3)))
+        return self.head(pooled), self.presence(pooled)[:, 0]
 
     def gradcam(self, features: Tensor) -> Tensor:
         """Grad-CAM maps (N, 12, h, w), ≥ 0, of feature maps (N, C, h, w), for every class.

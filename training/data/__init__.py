@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
 from training.augment import VIEW, Augment
-from training.data import counting, digits, webcam
+from training.data import counting, digits, panoramas, webcam
 from training.data import fingers as fingers_source
 from training.data.counting import FingerCounting
 from training.data.digits import SignLanguageDigits
 from training.data.fingers import Fingers
-from training.data.frames import MARGIN, Frames, crops
+from training.data.frames import MARGIN, NOTHING, BadData, Frames, crops
 from training.data.places import places
 from training.data.rendered import Rendered
 from training.data.webcam import HandsDataset
@@ -60,6 +60,8 @@ def prepare(folder: Path = Path("data"), fingers: Path | None = None, people: bo
         people: also the three sets of people's hands, from their public repositories.
     """
     fingers_source.prepare(folder / "fingers", fingers)
+    panoramas.fetch(folder / "panoramas")
+    print(f"Panoramas: {len(panoramas.MEMBERS)} places without people")
     for module, (name, kind) in zip((digits, counting, webcam), PEOPLE.items(), strict=True) if people else ():
         place = folder / "people" / name
         if not place.is_dir():
@@ -112,15 +114,22 @@ class Hands(LightningDataModule):
         sources: names of sources and how many crops of each an epoch has.
         augment: how training pictures are varied.
         folder: where the sources lie.
+        empty: how many crops without a hand an epoch has.
         batch_size: crops a batch, on each device.
         workers: processes that vary training pictures.
     """
 
     def __init__(
-        self, sources: dict[str, int], augment: Augment, folder: str = "data", batch_size: int = 128, workers: int = 1
+        self,
+        sources: dict[str, int],
+        augment: Augment,
+        folder: str = "data",
+        empty: int = 0,
+        batch_size: int = 128,
+        workers: int = 1,
     ):
         super().__init__()
-        self.sources, self.augment, self.folder = sources, augment, Path(folder)
+        self.sources, self.augment, self.folder, self.empty = sources, augment, Path(folder), empty
         self.batch_size, self.workers = batch_size, workers
         self.credits: list[str] = []
 
@@ -141,8 +150,16 @@ class Hands(LightningDataModule):
             # Every count of a source as often as every other.
             counts = np.bincount(targets[learn] % 6, minlength=6)
             weights.append(share / (counts > 0).sum() / counts[targets[learn] % 6])
-        self.train, self.val = Crops(train, self.augment, square_rooms(self.folder, self.sources)), Crops(val)
-        self.sampler = WeightedRandomSampler(np.concatenate(weights).tolist(), sum(self.sources.values()))
+        rooms = square_rooms(self.folder, self.sources)
+        if self.empty:
+            if rooms is None:
+                raise BadData(f"{self.folder}: no places without hands here. Fetch some: python -m training data")
+            weights.append(np.full(len(rooms), self.empty / len(rooms)))
+            train.append(nothing_in(rooms))
+            held = square_rooms(self.folder, self.sources, 200, validation=True)
+            val += [] if held is None else [nothing_in(held)]
+        self.train, self.val = Crops(train, self.augment, rooms), Crops(val)
+        self.sampler = WeightedRandomSampler(np.concatenate(weights).tolist(), sum(self.sources.values()) + self.empty)
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(
@@ -169,9 +186,17 @@ def cut(source: Frames | Fingers, folder: Path) -> tuple[np.ndarray, np.ndarray,
     return crops(source, SIZE, MARGIN * VIEW, folder / "cache")
 
 
-def square_rooms(folder: Path, sources: Collection[str], count: int = 600) -> np.ndarray | None:
-    """Squares of places without hands, (count, 192, 192, 3) uint8 RGB, to put hands before; None without places."""
-    found = places(folder, sources=sources)
+def nothing_in(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Squares without hands, (N, s, s, 3) uint8 RGB, as a part of `Crops`."""
+    pictures = np.concatenate([squares, np.full_like(squares[..., :1], 255)], 3)
+    return pictures, np.full(len(squares), NOTHING), np.arange(len(squares))
+
+
+def square_rooms(
+    folder: Path, sources: Collection[str], count: int = 1200, validation: bool = False
+) -> np.ndarray | None:
+    """Squares of `places`, (count, 192, 192, 3) uint8 RGB, to put hands before; None without places."""
+    found = places(folder, validation, sources)
     if not found:
         return None
     rng = np.random.default_rng(0)

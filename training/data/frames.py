@@ -35,6 +35,8 @@ class BadData(ValueError):
 
 # Where a set tells the fingers but not the side, a target is SIDELESS + fingers.
 SIDELESS = len(CLASSES)
+# The target of a picture without a hand.
+NOTHING = SIDELESS + 6
 
 GITHUB = "https://github.com"
 # Transfers that break are taken up again this many times, after 1, 2, 4 … seconds.

