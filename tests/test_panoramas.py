@@ -1,0 +1,83 @@
+"""Views into panoramas, and how files come out of npm packages."""
+
+import base64
+import hashlib
+import io
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import mitsuba
+import numpy as np
+import pytest
+
+from training import npm
+from training.data import panoramas
+from training.data.places import places
+from training.npm import NoPackage
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A panorama as the package has it: sky above, ground below, and a red tower straight ahead of the middle."""
+    mitsuba.set_variant("scalar_rgb")
+    light = np.zeros((64, 128, 3), np.float32)
+    light[:32], light[32:] = (0.5, 0.7, 1), (0.2, 0.3, 0.1)
+    light[20:36, 60:68] = (4, 0, 0)
+    mitsuba.Bitmap(light).write(str(tmp_path / "a.exr"))
+    code = base64.b64encode((tmp_path / "a.exr").read_bytes()).decode()
+    (tmp_path / "panoramas").mkdir()
+    (tmp_path / "panoramas/a.exr.js").write_text(f"export default 'data:application/exr;base64,{code}'\n")
+    return tmp_path
+
+
+def test_views_are_upright_and_the_same_every_time(folder):
+    views = panoramas.views(folder / "panoramas")
+    assert len(views) == panoramas.VIEWS
+    for view in views:
+        assert view.shape == (240, 320, 3)
+        assert view.dtype == np.uint8
+        sky, ground = view[:20].reshape(-1, 3).mean(0), view[-20:].reshape(-1, 3).mean(0)
+        assert sky[2] >= ground[2], "what is blue is above"
+    assert all(np.array_equal(a, b) for a, b in zip(views, panoramas.views(folder / "panoramas"), strict=True))
+    red = [((view[..., 0] > 150) & (view[..., 2] < 60)).any() for view in views]
+    assert 0 < sum(red) < len(views), "they look to all sides"
+
+
+def test_panoramas_are_places_to_train_in_and_none_to_validate_with(folder):
+    assert len(places(folder)) == panoramas.VIEWS
+    assert places(folder, validation=True) == []
+
+
+@pytest.fixture
+def package(monkeypatch):
+    """Stands in for npm: `npm pack` gives a tarball with one file in it; whatever it was asked for is kept."""
+    asked = []
+
+    def pack(command, **_):
+        asked.append(command[-1])
+        with tarfile.open(Path(command[command.index("--pack-destination") + 1]) / "some-thing-1.0.0.tgz", "w:gz") as tar:
+            member = tarfile.TarInfo("package/a/b.txt")
+            member.size = 5
+            tar.addfile(member, io.BytesIO(b"hello"))
+        return subprocess.CompletedProcess(command, 0, '[{"filename": "@some/thing-1.0.0.tgz"}]', "")
+
+    monkeypatch.setattr(shutil, "which", lambda _: "npm")
+    monkeypatch.setattr(subprocess, "run", pack)
+    return asked
+
+
+def test_a_file_of_a_package_is_fetched_once(package, tmp_path):
+    members = {"a/b.txt": hashlib.sha256(b"hello").hexdigest()}
+    [path] = npm.fetch("@some/thing", "1.0.0", members, tmp_path / "kept")
+    assert path.read_bytes() == b"hello"
+    assert npm.fetch("@some/thing", "1.0.0", members, tmp_path / "kept") == [path]
+    assert package == ["@some/thing@1.0.0"]
+    assert [file.name for file in (tmp_path / "kept").iterdir()] == ["b.txt"], "and nothing else is left"
+
+
+def test_another_file_under_the_same_name_is_refused(package, tmp_path):
+    with pytest.raises(NoPackage, match="not the file"):
+        npm.fetch("@some/thing", "1.0.0", {"a/b.txt": "0" * 64}, tmp_path)
+    assert not list(tmp_path.iterdir())
