@@ -8,10 +8,11 @@ import pandas as pd
 import streamlit as st
 from streamlit_webrtc import webrtc_streamer
 
+from model.images import BadImage, decode
 from pages import browser, metrics
 from pages.camera import HISTORY, Camera, Stream
 from pages.game import Game
-from pages.parts import show_probabilities
+from pages.parts import show_probabilities, show_reading
 
 WAYS = ("server", "browser")
 MOST_STREAMS = 3 * (os.cpu_count() or 1)  # cameras that the server reads at once, see `python -m benchmarks load`
@@ -22,7 +23,7 @@ PROBLEMS = {
     "busy": "Another program uses the camera. Close it, then press Start again.",
     "insecure": "Browsers give the camera only to pages with https:// (or on localhost). Open this page by https.",
     "lost": "The camera is gone. Plug it in again, then press Start.",
-    "runtime": "This browser cannot run the model. Let the server read, or [take single pictures](pictures).",
+    "runtime": "This browser cannot run the model. Let the server read, or take single pictures here.",
     "unknown": "The camera could not be opened. Press Start again, or try another browser.",
 }
 
@@ -37,8 +38,15 @@ def show_count(stream: Stream, running: bool) -> None:
         st.write(" and ".join(f"**{hand.side} · {hand.fingers}**, {hand.confidence:.0%} sure" for hand in hands))
     elif not running:
         st.write("Press Start, let the browser use the camera, and hold up a hand, or two. Nothing is stored.")
+    elif latest:
+        st.write("No hand in sight.")
+    elif stream.latest:
+        st.warning(
+            "Nothing comes any more. It goes on by itself once the connection is back; else press Stop, then Start.",
+            icon=":material/wifi_off:",
+        )
     else:
-        st.write("No hand in sight." if latest else "Waiting for the camera …")
+        st.write("Waiting for the camera …")
     if latest and stream.advice:
         st.warning(stream.advice, icon=":material/lightbulb:")
     for hand in hands or (None,):
@@ -171,6 +179,7 @@ def read_here() -> None:
                 st.error(PROBLEMS.get(problem, PROBLEMS["unknown"]))
                 if problem == "runtime":
                     switch("Read by the server", "server")
+                    take_pictures()
         with count:
             stream = stream_here()
             stream.sure = sure
@@ -178,6 +187,17 @@ def read_here() -> None:
             show_more(stream, state["running"])
 
     show()
+
+
+def take_pictures() -> None:
+    """The camera, one picture at a time: needs no connection of its own, and nothing to run in the browser."""
+    if shot := st.camera_input("One picture"):
+        try:
+            image = decode(shot)
+        except BadImage as error:
+            st.error(str(error))
+            return
+        show_reading(image, metrics.read(image, "live"), shot.file_id)
 
 
 def stream_here() -> Stream:

@@ -1,12 +1,14 @@
 """The app as a server of its own, and a camera for the browser that looks at it."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import cv2
 import numpy as np
@@ -43,6 +45,49 @@ def running(log: Path, **env: str) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+class Wire:
+    """The way from a browser to the server: `address` leads there, until it is cut, and again once it is mended."""
+
+    def __init__(self, to: str):
+        self.to = int(to.rpartition(":")[2])
+        self.ends: list[socket.socket] = []
+        self.whole = Event()
+        self.whole.set()
+        self.door = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.door.getsockname()[1]}"
+        Thread(target=self._open, daemon=True).start()
+
+    def cut(self) -> None:
+        self.whole.clear()
+        for end in self.ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self.ends.clear()
+
+    def mend(self) -> None:
+        self.whole.set()
+
+    def _open(self) -> None:
+        while True:
+            here = self.door.accept()[0]
+            if not self.whole.is_set():
+                here.close()
+                continue
+            there = socket.create_connection(("127.0.0.1", self.to))
+            self.ends += here, there
+            for one, other in ((here, there), (there, here)):
+                Thread(target=_carry, args=(one, other), daemon=True).start()
+
+
+def _carry(one: socket.socket, other: socket.socket) -> None:
+    with suppress(OSError):
+        while data := one.recv(1 << 16):
+            other.sendall(data)
+    for end in (one, other):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def camera_arguments(video: Path) -> list[str]:

@@ -149,9 +149,9 @@ def test_many_at_once_are_all_answered(client):
     assert [answer | {"ms": 0} for answer in together] == [answer | {"ms": 0} for answer in alone]
 
 
-def test_past_its_queue_it_asks_to_come_again(client, monkeypatch):
-    monkeypatch.setattr(app, "QUEUE", 2)
-    monkeypatch.setattr(app, "readers", CapacityLimiter(1))
+@pytest.fixture
+def slow(monkeypatch):
+    """Events of a reading that takes its time: it has started; it may go on."""
     started, go_on = Event(), Event()
 
     def read(file):
@@ -160,6 +160,13 @@ def test_past_its_queue_it_asks_to_come_again(client, monkeypatch):
         return app.shared_counter()(app.decode(file))
 
     monkeypatch.setattr(app, "read", read)
+    return started, go_on
+
+
+def test_past_its_queue_it_asks_to_come_again(client, slow, monkeypatch):
+    monkeypatch.setattr(app, "QUEUE", 2)
+    monkeypatch.setattr(app, "readers", CapacityLimiter(1))
+    started, go_on = slow
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(predict, client, png()) for _ in range(3)]
         assert started.wait(30)
@@ -204,15 +211,8 @@ def test_nothing_but_the_browser_s_files_is_served(client):
     assert client.get("/browser/nothing").status_code == 404
 
 
-def test_others_do_not_wait_for_a_picture(client, monkeypatch):
-    started, others_served = Event(), Event()
-
-    def read(file):
-        started.set()
-        assert others_served.wait(30)
-        return app.shared_counter()(app.decode(file))
-
-    monkeypatch.setattr(app, "read", read)
+def test_others_do_not_wait_for_a_picture(client, slow):
+    started, others_served = slow
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(predict, client, png())
         assert started.wait(30)

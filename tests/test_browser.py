@@ -19,7 +19,7 @@ from model.images import decode
 from pages.browser import HOME, RUNTIME, to_reading
 from tests.drawn import write_fingers
 from tests.replay_dockerfile import free_port
-from tests.server import ROOT, camera_arguments, film, running
+from tests.server import ROOT, Wire, camera_arguments, film, running
 from tests.test_films import film as film_of
 
 CHROMIUM = tests.browser.find()
@@ -228,8 +228,30 @@ def test_a_runtime_that_is_not_there_or_not_the_pinned_one_is_told(page, runtime
     page.goto("/?read=browser")
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("This browser cannot run the model")).to_be_visible(timeout=WAIT)
+    # What needs nothing of the browser but a camera is there at once.
+    page.get_by_role("button", name="Take Photo").click()
+    expect(metric(page, "Side")).to_have_text("left", timeout=WAIT)
     page.get_by_role("button", name="Read by the server").click()
     expect(page.frame_locator("iframe").get_by_role("button", name="Start")).to_be_visible(timeout=WAIT)
+
+
+@pytest.mark.parametrize("query", ["", "?read=browser"])
+def test_a_connection_that_is_lost_comes_back(browser, filmed, address, runtime, query):
+    wire = Wire(address)
+    page = browser.new_page(base_url=wire.address, viewport={"width": 1280, "height": 900})
+    page.goto(f"/{query}")
+    (page if query else page.frame_locator("iframe")).get_by_role("button", name="Start").click()
+    total = str(shared_counter()(filmed[1]).total)
+    expect(metric(page, "Fingers")).to_have_text(total, timeout=WAIT)
+    wire.cut()
+    expect(page.get_by_test_id("stConnectionStatus")).to_be_visible(timeout=WAIT)
+    page.wait_for_timeout(4000)
+    wire.mend()
+    expect(page.get_by_test_id("stConnectionStatus")).to_be_hidden(timeout=WAIT)
+    # What is told now is new: half a minute of counts has a gap, and goes on.
+    expect(metric(page, "Fingers")).to_have_text(total, timeout=WAIT)
+    expect(page.get_by_text(re.compile(r"\d+ frames a second, \d+ ms each"))).to_be_visible(timeout=WAIT)
+    page.close()
 
 
 def test_a_browser_that_refuses_the_camera_is_told_what_to_do(page, runtime):

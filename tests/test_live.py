@@ -235,7 +235,12 @@ def test_live_tells_what_the_camera_read(connection):
 
     camera.stream.latest = latest._replace(when=time.monotonic() - 10)
     page.run()
-    assert "Waiting for the camera" in texts(page)
+    assert "goes on by itself" in page.warning[0].value
+    assert fingers(page) == "–"
+    camera.recv(video_frame(PICTURE))
+    page.run()
+    assert not page.warning
+    assert fingers(page) == "3"
 
 
 def test_live_offers_the_other_way_when_no_connection_comes(connection, monkeypatch):

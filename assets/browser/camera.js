@@ -123,7 +123,7 @@ class Camera {
     if (!this.stream) return;
     if (error) {
       console.error(error);
-      this.fail("NoRuntime");
+      this.fail("runtime");
       return;
     }
     this.hands = reading.hands;
