@@ -3,7 +3,6 @@
 streamlit run app.py
 """
 
-import logging
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from model import CLASSES, MODEL, Reading, shared_counter
 from model.images import MAX_BYTES, BadImage, decode
 from pages import metrics
+from pages.log import LOG, start
 
 ROOT = Path(__file__).parent
 # A form is a little larger than the file in it.
@@ -63,6 +63,7 @@ async def predict(request: Request) -> JSONResponse:
         if file is None or isinstance(file, str):
             raise HTTPException(400, "Send a picture as multipart/form-data, in the field named file.")
         reading = await to_thread.run_sync(read, file.file, limiter=readers)
+    LOG.info("picture read", extra={"milliseconds": round(reading.milliseconds, 1), "hands": len(reading.hands)})
     return JSONResponse({"file": file.filename, **reading.to_dict()})
 
 
@@ -112,7 +113,9 @@ class SafeHeaders:
 
 def refused(request: Request, error: Exception) -> JSONResponse:
     """Any error that the client can do something about."""
-    metrics.REFUSED.labels(type(error).__name__ if isinstance(error, BadImage) else "request").inc()
+    kind = type(error).__name__
+    metrics.REFUSED.labels(kind if isinstance(error, BadImage) else "request").inc()
+    LOG.info("refused", extra={"path": request.url.path, "kind": kind})
     match error:
         case BadImage():
             return JSONResponse({"error": str(error)}, error.status)
@@ -124,14 +127,15 @@ def refused(request: Request, error: Exception) -> JSONResponse:
 def failed(request: Request, error: Exception) -> JSONResponse:
     """Anything else: the log tells what it was."""
     metrics.REFUSED.labels("failure").inc()
-    logging.getLogger(__name__).exception("%s failed", request.url.path, exc_info=error)
+    LOG.error("failed", extra={"path": request.url.path}, exc_info=error)
     return JSONResponse({"error": "The picture could not be read just now. Try again later."}, 503)
 
 
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncGenerator[None]:
     """Load the model before the first visitor comes."""
-    shared_counter()
+    start()
+    LOG.info("started", extra={"model": shared_counter().metadata.get("training commit")})
     yield
 
 

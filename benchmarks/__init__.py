@@ -1,10 +1,12 @@
 """How quick and how calm Handful is, and how it compares. One command each:
 
-python -m benchmarks              all of the below (`make bench`)
+python -m benchmarks              all of the below but soak (`make bench`)
 python -m benchmarks speed        decoding, reading, drawing, starting up
 python -m benchmarks steady       a webcam's count: how often it jumps, and how soon it follows
 python -m benchmarks live         Live in a browser, read by the server and by the browser
 python -m benchmarks load         cameras that this machine reads at once, over WebRTC
+python -m benchmarks api          the HTTP API with 1 to 64 clients
+python -m benchmarks soak         a server's memory, threads and sockets while visitors come and go for half an hour
 python -m benchmarks mediapipe    counts and time beside MediaPipe's, on the same frames, in one run
 
 Machines are noisy, and some are shared: what is compared is timed in turns (A B A B) within one

@@ -1,4 +1,4 @@
-"""python -m benchmarks [speed|steady|live|load|mediapipe] [--json FILE] [--frames N]"""
+"""python -m benchmarks [speed|steady|live|load|api|soak|mediapipe] [--json FILE] [--frames N] [--minutes N]"""
 
 import argparse
 import json
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import benchmarks
-from benchmarks import live, load, mediapipe, speed, steady
+from benchmarks import api, live, load, mediapipe, soak, speed, steady
+
+QUICK = {"speed": speed, "live": live, "load": load, "api": api}  # what needs no more than to be asked
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,27 +18,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks", description=benchmarks.__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "what", nargs="?", choices=("speed", "steady", "live", "load", "mediapipe"), help="one of them; all by default"
+        "what",
+        nargs="?",
+        choices=(*QUICK, "steady", "soak", "mediapipe"),
+        help="one of them; by default all but soak, which takes half an hour",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers too")
     parser.add_argument(
         "--frames", type=int, default=0, metavar="N", help="at most N frames of each set, for a quick look"
     )
+    parser.add_argument("--minutes", type=float, default=30, metavar="N", help="how long soak lets visitors come")
     args = parser.parse_args(argv)
     numbers = {}
     status = 0
-    if args.what in (None, "speed"):
-        numbers["speed"] = speed.run()
-        print(speed.report(numbers["speed"]), end="\n\n", flush=True)
+    for name, benchmark in QUICK.items():
+        if args.what in (None, name):
+            numbers[name] = benchmark.run()
+            print(benchmark.report(numbers[name]), end="\n\n", flush=True)
     if args.what in (None, "steady"):
         numbers["steady"] = steady.run(args.frames)
         print(steady.report(numbers["steady"]), end="\n\n", flush=True)
-    if args.what in (None, "live"):
-        numbers["live"] = live.run()
-        print(live.report(numbers["live"]), end="\n\n", flush=True)
-    if args.what in (None, "load"):
-        numbers["load"] = load.run()
-        print(load.report(numbers["load"]), end="\n\n", flush=True)
+    if args.what == "soak":
+        numbers["soak"] = soak.run(args.minutes)
+        print(soak.report(numbers["soak"]), end="\n\n", flush=True)
     if args.what in (None, "mediapipe"):
         try:
             numbers["mediapipe"] = mediapipe.run(args.frames)

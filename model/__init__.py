@@ -7,12 +7,16 @@
 (3, 'left')
 """
 
+import os
 import time
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+# Before it loads: from version 1.29 on it would tell Microsoft about every session, and leave an identifier behind.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 # The 12 classes, in the order of the model's outputs: index = fingers + 6 * (side is right).

@@ -27,6 +27,8 @@ SUFFIXES = (
 pillow_heif.register_heif_opener()
 # `decode` refuses large pictures itself, in words for the user.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+# Damaged tags are no news to an operator, and strangers must not fill the log with them.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class BadImage(ValueError):

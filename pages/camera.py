@@ -12,6 +12,7 @@ from model import Reading
 from model.overlay import draw
 from model.tracking import Tracker
 from pages import metrics
+from pages.log import LOG
 
 # Seconds over which frames are counted, and after which the last one is old.
 WINDOW = 2
@@ -112,13 +113,16 @@ class Camera(VideoProcessorBase):
         self.mirror = True
         self.gradcam = False
         self.stream = Stream()
+        self._began, self._readings = time.monotonic(), 0
         metrics.STREAMS.inc()
+        LOG.info("camera began", extra={"cameras": metrics.streams()})
 
     def recv(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Read a frame, and draw what was read."""
         image = frame.to_ndarray(format="rgb24")
         # As the camera sees it: in a mirror, a left hand is a right one.
         reading = metrics.read(image, "live")
+        self._readings += 1
         reading = self.stream.follow(reading, time.monotonic(), float(image[::4, ::4, 1].mean()))
         picture = draw(image, reading, gradcam=self.gradcam, mirror=self.mirror)
         return av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -130,3 +134,5 @@ class Camera(VideoProcessorBase):
 
     def on_ended(self) -> None:
         metrics.STREAMS.dec()
+        seconds = round(time.monotonic() - self._began, 1)
+        LOG.info("camera ended", extra={"seconds": seconds, "readings": self._readings, "cameras": metrics.streams()})

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.film import MAX_BYTES, BadFilm, annotate
+from pages.log import LOG
 
 st.title("Films")
 file = st.file_uploader("A film of hands", ["mp4", "mov", "m4v", "webm"], max_upload_size=MAX_BYTES // 1_000_000)
@@ -45,6 +46,7 @@ if key not in done:
     finally:
         frames.close()
         done[key]["closed"].set()
+        LOG.info("film read", extra={"frames": len(rows), "seconds": round(time.monotonic() - start, 1)})
     st.rerun()
 
 # A click starts the page anew before what it stopped has written the film's end.

@@ -99,10 +99,10 @@ def camera_arguments(video: Path) -> list[str]:
     ]
 
 
-def film(picture: Path, video: Path) -> np.ndarray:
-    """Write a film (Y4M, 640×480) in which a picture stands still. Returns the frame, (480, 640, 3) RGB."""
+def film(picture: Path, video: Path, rate: int = 20) -> np.ndarray:
+    """Write a film (Y4M, 640×480, `rate` frames a second) in which a picture stands still. Returns the frame, RGB."""
     frame = cv2.resize(decode(picture), (480, 480), interpolation=cv2.INTER_CUBIC)
     frame = cv2.copyMakeBorder(frame, 0, 0, 80, 80, cv2.BORDER_REPLICATE)
     planes = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes()
-    video.write_bytes(b"YUV4MPEG2 W640 H480 F20:1 Ip A1:1 C420mpeg2\n" + (b"FRAME\n" + planes) * 4)
+    video.write_bytes(f"YUV4MPEG2 W640 H480 F{rate}:1 Ip A1:1 C420mpeg2\n".encode() + (b"FRAME\n" + planes) * 4)
     return frame

@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 import app
 import model.__main__ as cli
 from model import CLASSES
+from pages.log import start
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +191,16 @@ def test_metrics_count_what_was_read_and_refused(client):
     predict(client, png())
     predict(client, b"no picture")
     assert (number(read), number(refused)) == (before[0] + 1, before[1] + 1)
+
+
+def test_the_log_is_json_and_tells_nothing_of_the_picture(client, capsys):
+    start()  # now: to the stderr that is looked at here
+    predict(client, png())
+    predict(client, b"no picture")
+    read, refused = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert read.keys() == {"time", "level", "event", "milliseconds", "hands"}
+    assert (read["event"], read["level"]) == ("picture read", "INFO")
+    assert (refused["event"], refused["kind"]) == ("refused", "BadImage")
 
 
 def test_answers_are_taken_for_nothing_else(client):

@@ -1,18 +1,22 @@
 """The benchmarks run and count right; how long anything takes is not asserted."""
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import benchmarks.__main__ as cli
-from benchmarks import ROOT, live, load, mediapipe, speed, steady, summary, table
+from benchmarks import ROOT, api, live, load, mediapipe, soak, speed, steady, summary, table
 from benchmarks.frames import SETS, Frame, digest
 from model import Hand, Reading
+from tests.server import running
 
 
 def picture(path, color=100) -> None:
@@ -278,6 +282,27 @@ def test_live_is_measured_in_both_ways():
     assert list(live.WAYS.values()) == ["/", "/?read=browser"]
 
 
+def test_the_api_is_asked_by_many_at_once(tmp_path):
+    with running(tmp_path / "log") as address:
+        row = api.measure(address, clients=2, seconds=1)
+    assert row["clients"] == 2
+    assert row["requests_a_second"] > 0
+    assert 0 < row["ms"]["median"] <= row["ms"]["p95"]
+    assert row["sent_away"] == 0
+    assert api.report({"machine": "m", "rows": [row]})
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="what a process holds is told by Linux")
+def test_what_a_process_holds_is_told():
+    before = soak.held(os.getpid())
+    with socket.socket():
+        assert soak.held(os.getpid())["sockets"] == before["sockets"] + 1
+    assert 10 < before["mb"] < 10_000
+    assert before["threads"] >= 1
+    numbers = dict.fromkeys(("idle", "warm", "most", "end"), before) | {"visitors": 2, "minutes": 1, "cold_start_s": 2}
+    assert "2 visitors in 1 minutes" in soak.report({"machine": "m", **numbers})
+
+
 def test_all_are_the_default_and_mediapipe_may_be_missing(tmp_path, monkeypatch, capsys):
     def missing(limit):
         raise mediapipe.NoMediaPipe("no network")
@@ -287,6 +312,7 @@ def test_all_are_the_default_and_mediapipe_may_be_missing(tmp_path, monkeypatch,
     monkeypatch.setattr(steady, "run", lambda limit: {"machine": "m", "sets": {}})
     monkeypatch.setattr(live, "run", lambda: {"machine": "m", "rows": {}})
     monkeypatch.setattr(load, "run", lambda: {"machine": "m", "rows": []})
+    monkeypatch.setattr(api, "run", lambda: {"machine": "m", "rows": []})
     monkeypatch.setattr(mediapipe, "run", missing)
     assert cli.main([]) == 0
     assert capsys.readouterr().err == "No comparison with MediaPipe: no network\n"

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tests.drawn import draw_hand
-from training.data.places import without_hands
 from training.data import scenes as scenery
+from training.data.places import without_hands
 from training.data.scenes import Cutouts, Scenes, arm, fit, move, paste
 from training.finder import SIZE, STRIDE, HandFinder, hands, targets
 

@@ -57,7 +57,9 @@ def package(monkeypatch):
 
     def pack(command, **_):
         asked.append(command[-1])
-        with tarfile.open(Path(command[command.index("--pack-destination") + 1]) / "some-thing-1.0.0.tgz", "w:gz") as tar:
+        with tarfile.open(
+            Path(command[command.index("--pack-destination") + 1]) / "some-thing-1.0.0.tgz", "w:gz"
+        ) as tar:
             member = tarfile.TarInfo("package/a/b.txt")
             member.size = 5
             tar.addfile(member, io.BytesIO(b"hello"))

@@ -1,6 +1,7 @@
 """From pixels to a reading: geometry, what a hand tells, threads, and what is imported for it."""
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,14 @@ def hand(probabilities, maps=None) -> Hand:
 
 
 # The classes
+
+
+def test_nobody_is_told_of_what_is_read(tmp_path):
+    """onnxruntime's telemetry would leave an identifier in the folder for temporary files."""
+    command = [sys.executable, "-c", "from model import FingerCounter; FingerCounter()"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ORT_")}
+    subprocess.run(command, check=True, cwd=SAMPLES.parents[1], env=env | {"TMPDIR": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_classes_are_counts_and_sides():

@@ -1,0 +1,117 @@
+"""A server that stays up: visitors come and go, for half an hour, and what the server holds is noted.
+
+Chromium films a sample at 10 frames a second. Each visitor starts the camera, stays a while and leaves without a
+word, as visitors do; every third one has a picture read instead. Memory, threads and sockets are those of the
+server's process, after each visitor; those at the end are taken once Streamlit has forgotten the last visit.
+"""
+
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+import tests.browser
+from benchmarks import ROOT, machine, table
+from tests.server import camera_arguments, film, running
+
+STAY = 12  # seconds of a visit
+FORGOTTEN = 150  # seconds after which Streamlit has forgotten a visit: it keeps them for 120
+WARM = 0.2  # share of the time that is warm-up
+
+
+def held(pid: int) -> dict[str, int]:
+    """What a process holds: resident megabytes, threads, sockets."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    links = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            links.append(os.readlink(link))
+        except FileNotFoundError:  # closed meanwhile
+            continue
+    return {
+        "mb": int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024,  # type: ignore[index]
+        "threads": int(re.search(r"Threads:\s+(\d+)", status)[1]),  # type: ignore[index]
+        "sockets": sum(link.startswith("socket:") for link in links),
+    }
+
+
+def server_at(address: str) -> int:
+    """The process that serves an address."""
+    port = address.rpartition(":")[2]
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"--server.port" in words and port.encode() in words:
+            return int(folder.name)
+    raise RuntimeError(f"No process serves {address}.")
+
+
+def visit(browser: Browser, address: str, number: int) -> None:
+    """One visitor, who leaves without pressing Stop."""
+    page = browser.new_page(base_url=address, viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(60_000)
+    if number % 3 == 2:
+        page.goto("/pictures")
+        page.locator("input[type=file]").first.set_input_files(ROOT / "assets/samples/3L_0.jpg")
+        page.get_by_test_id("stMetric").first.wait_for()
+    else:
+        page.goto("/")
+        page.frame_locator("iframe").get_by_role("button", name="Start").click()
+        page.get_by_text(re.compile(r"\d+ frames a second, \d+ ms each")).wait_for()
+        page.wait_for_timeout(1000 * STAY)
+    page.close()
+
+
+def run(minutes: float = 30) -> dict:
+    """Measure. Takes `minutes` and a few more."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        video = Path(folder, "camera.y4m")
+        film(ROOT / "assets/samples/3L_0.jpg", video, rate=10)
+        arguments = ["--no-sandbox", "--disable-gpu", *camera_arguments(video)]
+        browser = playwright.chromium.launch(executable_path=tests.browser.find(), args=arguments)
+        page = browser.new_page()
+        start = time.monotonic()
+        with running(Path(folder, "log")) as address:
+            page.goto(address)
+            page.get_by_test_id("stMetric").wait_for()
+            cold = time.monotonic() - start
+            page.close()
+            pid = server_at(address)
+            time.sleep(FORGOTTEN)
+            idle = held(pid)
+            notes = []
+            start = time.monotonic()
+            while (now := time.monotonic() - start) < 60 * minutes:
+                visit(browser, address, len(notes))
+                notes.append({"seconds": round(now), **held(pid)})
+            browser.close()
+            time.sleep(FORGOTTEN)
+            end = held(pid)
+    warm = next(note for note in notes if note["seconds"] >= WARM * 60 * minutes)
+    return {
+        "machine": machine(),
+        "minutes": minutes,
+        "visitors": len(notes),
+        "cold_start_s": round(cold, 1),
+        "idle": idle,
+        "warm": {key: warm[key] for key in idle},
+        "most": {key: max(note[key] for note in notes) for key in idle},
+        "end": end,
+        "notes": notes,
+    }
+
+
+def report(numbers: dict) -> str:
+    """The numbers as a table."""
+    when = {"idle": "before the first visitor", "warm": "warmed up", "most": "at most", "end": "all have left"}
+    rows = [[title, *(str(numbers[key][what]) for what in ("mb", "threads", "sockets"))] for key, title in when.items()]
+    return (
+        f"{numbers['machine']}\n\n{numbers['visitors']} visitors in {numbers['minutes']:g} minutes; "
+        f"from start to first page: {numbers['cold_start_s']} s\n\n"
+        + table(["Server", "MB resident", "threads", "sockets"], rows)
+    )
