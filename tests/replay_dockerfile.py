@@ -63,6 +63,15 @@ def become(uid: int) -> dict:
     return {} if uid == os.geteuid() else {"user": uid, "group": uid, "extra_groups": []}
 
 
+PAGES = """
+import json
+from streamlit.testing.v1 import AppTest
+pages = {name: AppTest.from_file(f"pages/{name}.py", default_timeout=60) for name in
+         ("pictures", "films", "samples", "evaluation")}
+print(json.dumps({name: [error.message for error in page.run().exception] for name, page in pages.items()}))
+"""
+
+
 @dataclass
 class Image:
     """A Dockerfile, replayed into the folder `root` up to its CMD.
@@ -149,6 +158,13 @@ class Image:
         check = subprocess.run(self.health, cwd=self.workdir, env=self.env, capture_output=True, **become(self.uid))
         return check.returncode == 0
 
+    def pages(self) -> dict[str, list[str]]:
+        """What goes wrong on each page that draws tables or charts, with what is installed in the image."""
+        told = subprocess.run(
+            ["python", "-c", PAGES], cwd=self.workdir, env=self.env, capture_output=True, text=True, check=True
+        )
+        return json.loads(told.stdout)
+
     def size(self) -> int:
         """Bytes that the Dockerfile adds to its base."""
         parts = (self.root / "image", self.root / "python")
@@ -230,6 +246,7 @@ def replay() -> dict:
                     raise RuntimeError(f"The app did not come up:\n{(image.root / 'log').read_text()}")
             report["healthy_s"] = round(time.monotonic() - start, 1)
             report["health"] = ask(port, "/api/health")
+            report["pages"] = image.pages()
             report["reading"] = ask(port, "/api/predict", min((image.workdir / "assets/samples").iterdir()))
             start = time.monotonic()
             server.terminate()
