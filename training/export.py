@@ -26,7 +26,7 @@ from training.network import HandNet, scale
 from training.quantize import calibration_frames, quantize
 
 OPSET = 20
-THRESHOLD = 0.5  # how sure a hand must be to be told
+THRESHOLD = 0.62  # how sure a hand must be to be told
 # Logits are divided by it, so that confidence can be taken at its word (Guo et al., 2017, arXiv:1706.04599): label
 # smoothing and augmentation leave the network less sure than it should be. Chosen with THRESHOLD on the held-out sets.
 TEMPERATURE = 0.8
@@ -38,8 +38,9 @@ class Reader(nn.Module):
     Returns boxes (K, 4) and the squares cut out (K, 4), x0, y0, x1, y1 in pixels of the frame; scores
     (K,); probabilities (K, 12); Grad-CAM maps (K, 12, h, w) over the squares.
 
-    A score is the geometric mean of the finder's, which sees the whole frame, and of the classifier's
-    presence, which sees the hand alone and large.
+    A score is the root of three factors: the finder's score, which sees the whole frame, the classifier's
+    presence, which sees the hand alone and large, and the probability of the count: what the classifier can
+    make nothing of is no hand.
     """
 
     def __init__(self, finder: HandFinder, classifier: HandNet, size: int):
@@ -63,7 +64,8 @@ class Reader(nn.Module):
         features = self.classifier.features(scale(cut_out(levels, squares, self.size)))
         logits, presence = self.classifier.classify(features)
         probabilities = (logits / TEMPERATURE).softmax(1)
-        sure = (scores[kept] * presence.sigmoid()).sqrt()
+        count = probabilities.view(-1, 2, 6).sum(1).amax(1)
+        sure = (scores[kept] * presence.sigmoid() * count).sqrt()
         told = torch.nonzero(sure > THRESHOLD)[:, 0]
         torch._check(told.shape[0] > 0)
         torch._check(told.shape[0] <= MOST)
