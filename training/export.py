@@ -26,7 +26,7 @@ from training.network import HandNet, scale
 from training.quantize import calibration_frames, quantize
 
 OPSET = 20
-THRESHOLD = 0.62  # how sure a hand must be to be told
+THRESHOLD = 0.64  # how sure a hand must be to be told
 # Logits are divided by it, so that confidence can be taken at its word (Guo et al., 2017, arXiv:1706.04599): label
 # smoothing and augmentation leave the network less sure than it should be. Chosen with THRESHOLD on the held-out sets.
 TEMPERATURE = 0.8
