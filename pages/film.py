@@ -61,6 +61,8 @@ def annotate(source: BinaryIO, target: BinaryIO, *, gradcam: bool = False) -> Ge
 
 def _annotate(film: av.container.InputContainer, target: BinaryIO, gradcam: bool) -> Generator[FilmFrame]:
     stream = film.streams.video[0]
+    if stream.codec_context is None:
+        raise BadFilm("Its pictures are of a kind that cannot be read. Save it as MP4 with H.264.")
     stream.thread_type = "AUTO"
     if stream.width * stream.height > MAX_PIXELS:
         raise BadFilm(f"Its pictures are {stream.width} × {stream.height} pixels. Save it as 4K or smaller.")

@@ -120,6 +120,12 @@ def test_sound_alone_is_refused():
         list(annotate(io.BytesIO(file.getvalue()), io.BytesIO()))
 
 
+def test_pictures_of_an_unknown_kind_are_refused():
+    data = film("mp4").getvalue().replace(b"avc1", b"zzzz")
+    with pytest.raises(BadFilm, match=r"H\.264"):
+        list(annotate(io.BytesIO(data), io.BytesIO()))
+
+
 def test_a_film_that_breaks_off_tells_what_came_before():
     data = bytearray(film("webm").getvalue())
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
