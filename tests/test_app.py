@@ -15,7 +15,7 @@ import pages.metrics
 import pages.parts
 from model import CLASSES, shared_counter
 from model.images import decode
-from tests.drawn import draw_hand, write_fingers
+from tests.drawn import write_fingers
 from training.data.frames import Frame
 from training.evaluate import measure
 
@@ -46,7 +46,7 @@ def data(tmp_path, monkeypatch) -> Path:
 
 
 def hand(label: str) -> bytes:
-    return cv2.imencode(".png", draw_hand(label, np.random.default_rng(1)))[1].tobytes()
+    return cv2.imencode(".png", cv2.imread(str(pages.parts.BUNDLED / f"{label}_0.jpg")))[1].tobytes()
 
 
 # Pictures
