@@ -115,7 +115,7 @@ def test_a_stream_counts_through_a_relay_where_no_direct_path_is(browser, filmed
         page.goto(address)
         page.frame_locator("iframe").get_by_role("button", name="Start").click(timeout=WAIT)
         if with_server:
-            expect(metric(page, "Fingers")).to_have_text(str(shared_counter()(filmed[1]).total), timeout=WAIT)
+            expect(metric(page, "Fingers")).to_have_text(str(shared_counter()(filmed[1]).total), timeout=3 * WAIT)
         else:
             # Without one there is no way: the page offers the other way to read.
             expect(page.get_by_text("No connection yet")).to_be_visible(timeout=WAIT)

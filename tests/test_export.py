@@ -11,6 +11,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+import training.export
 from model import CLASSES, MODEL, FingerCounter
 from tests.drawn import draw_hand, write_fingers
 from training.data.fingers import Fingers
@@ -48,6 +49,14 @@ def networks():
         torch.nn.functional.cross_entropy(network(x)[0], targets).backward()
         optimizer.step()
     return finder.eval(), network.eval()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def easily_told():
+    """Networks that were hardly trained are not sure of anything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.export, "THRESHOLD", 0.1)
+        yield
 
 
 @pytest.fixture(scope="module")
