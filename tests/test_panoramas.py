@@ -45,6 +45,11 @@ def test_views_are_upright_and_the_same_every_time(folder):
     assert 0 < sum(red) < len(views), "they look to all sides"
 
 
+def test_whoever_uses_panoramas_says_so(folder):
+    assert panoramas.credits(folder / "panoramas") == [panoramas.CREDIT]
+    assert panoramas.credits(folder / "nothing here") == []
+
+
 def test_panoramas_are_places_to_train_in_and_none_to_validate_with(folder):
     assert len(places(folder)) == panoramas.VIEWS
     assert places(folder, validation=True) == []

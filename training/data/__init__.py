@@ -150,6 +150,7 @@ class Hands(LightningDataModule):
             # Every count of a source as often as every other.
             counts = np.bincount(targets[learn] % 6, minlength=6)
             weights.append(share / (counts > 0).sum() / counts[targets[learn] % 6])
+        self.credits += panoramas.credits(self.folder / "panoramas")
         rooms = square_rooms(self.folder, self.sources)
         if self.empty:
             if rooms is None:

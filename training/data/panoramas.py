@@ -47,6 +47,11 @@ def fetch(folder: Path) -> None:
     npm.fetch(PACKAGE, VERSION, MEMBERS, folder)
 
 
+def credits(folder: Path) -> list[str]:
+    """Whom a model that was trained with this folder owes thanks: nobody, where it is empty."""
+    return [CREDIT] if any(folder.glob("*.exr.js")) else []
+
+
 def views(folder: Path) -> list[np.ndarray]:
     """Views into the panoramas of a folder, each (240, 320, 3) uint8 RGB; the same ones every time."""
     rng = np.random.default_rng(0)

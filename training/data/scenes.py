@@ -129,6 +129,7 @@ class Frames(LightningDataModule):
                 pictures, _, boxes, validation = data.cut(source, self.folder)
                 cutouts.append(Cutouts(pictures, boxes, np.flatnonzero(~validation)))
         rooms = [shrink(image, np.empty((0, 4), np.float32))[0] for image in places(self.folder, sources=self.sources)]
+        self.credits += data.panoramas.credits(self.folder / "panoramas")
         self.train = Scenes(real, rooms, cutouts, self.scenes)
         held += [(image, np.empty((0, 4), np.float32)) for image in places(self.folder, True, self.sources)]
         self.held = [(fit(image), boxes) for image, boxes in held]
