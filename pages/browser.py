@@ -25,22 +25,21 @@ def component() -> Callable[..., Any]:
     return st.components.v2.component("handful_camera", html=html, css=css, js=js)
 
 
+def component_data(**settings: bool | float) -> dict:
+    """The visitor's settings, and where the browser finds what it reads with."""
+    own = ["browser/onnxruntime/"] if all((HOME / name).is_file() for name in RUNTIME["files"]) else []
+    places = {"places": [*own, CDN], "files": RUNTIME["files"]}
+    return settings | {"worker": "browser/reader.js", "model": "browser/handful.onnx", "runtime": places}
+
+
 def camera(key: str, *, mirror: bool, gradcam: bool, sure: float, on_readings: Callable[[], None]) -> dict:
     """Show the camera. Returns its state: {"running": bool, "problem": one of `live.PROBLEMS`, where there is one}.
 
     Readings come to `st.session_state[key]["readings"]`, several at once: `on_readings` is called then.
     """
-    own = ["browser/onnxruntime/"] if all((HOME / name).is_file() for name in RUNTIME["files"]) else []
     told = component()(
         key=key,
-        data={
-            "mirror": mirror,
-            "gradcam": gradcam,
-            "sure": sure,
-            "worker": "browser/reader.js",
-            "model": "browser/handful.onnx",
-            "runtime": {"places": [*own, CDN], "files": RUNTIME["files"]},
-        },
+        data=component_data(mirror=mirror, gradcam=gradcam, sure=sure),
         on_readings_change=on_readings,
         on_state_change=lambda: None,
     )

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 import tests.browser
 from model import CLASSES, shared_counter
 from model.images import decode
-from pages.browser import HOME, RUNTIME, to_reading
+from pages.browser import HOME, RUNTIME, component_data, to_reading
 from tests.drawn import write_fingers
 from tests.replay_dockerfile import free_port
 from tests.server import ROOT, Wire, camera_arguments, film, running
@@ -24,6 +24,7 @@ from tests.test_films import film as film_of
 
 CHROMIUM = tests.browser.find()
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: python tests/browser.py")
+CAMERA = ROOT / "assets/browser/camera.js"
 PICTURE = ROOT / "assets/samples/3L_0.jpg"
 TURNSERVER = shutil.which("turnserver")
 # What the first visitor to a page waits for, on a busy machine.
@@ -251,11 +252,50 @@ def test_a_connection_that_is_lost_comes_back(browser, filmed, address, runtime,
     expect(page.get_by_role("dialog", name="Connection error")).to_be_visible(timeout=WAIT)
     wire.mend()
     expect(page.get_by_role("dialog", name="Connection error")).to_be_hidden(timeout=WAIT)
-    # It goes on by itself, and what is told is new.
+    # It goes on by itself, and what is told is new. (For a moment the page that was is there beside the new one.)
+    expect(told).to_have_count(1, timeout=WAIT)
     before = told.inner_text()
     expect(told).not_to_have_text(before, timeout=WAIT)
     expect(metric(page, "Fingers")).to_have_text(total, timeout=WAIT)
     page.close()
+
+
+def test_the_camera_goes_on_while_the_page_is_built_anew(page, runtime):
+    # As Streamlit does to a component of a page whose connection comes back.
+    page.goto("/samples")
+    page.evaluate(
+        """async ([js, html, data]) => {
+          const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+          navigator.mediaDevices.getUserMedia = async (wish) => (window.stream = await open(wish));
+          const { default: camera } = await import(URL.createObjectURL(new Blob([js], { type: "text/javascript" })));
+          window.readings = 0;
+          window.show = () => {
+            const parentElement = document.createElement("div");
+            parentElement.innerHTML = html;
+            parentElement.style = "position: fixed; z-index: 1000000";
+            document.body.prepend(parentElement);
+            const setStateValue = (name, value) => (window.readings += name === "readings" ? value.length : 0);
+            const clean = camera({ parentElement, data, setStateValue });
+            return () => (clean(), parentElement.remove());
+          };
+          window.hide = window.show();
+        }""",
+        [
+            CAMERA.read_text(),
+            CAMERA.with_suffix(".html").read_text(),
+            component_data(mirror=True, gradcam=False, sure=0),
+        ],
+    )
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_function("window.readings > 0")
+    page.evaluate("window.hide()")
+    page.wait_for_timeout(1500)
+    page.evaluate("window.hide = window.show(), window.readings = 0")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    page.wait_for_function("window.readings > 0")
+    # Whoever goes to another page is not looked at any longer.
+    page.evaluate("window.hide(), history.pushState(null, '', '/pictures')")
+    page.wait_for_function("window.stream.getTracks()[0].readyState === 'ended'", timeout=3_000)
 
 
 def test_a_browser_that_refuses_the_camera_is_told_what_to_do(page, runtime):

@@ -5,37 +5,46 @@ const COLORS = { left: "#0062b1", right: "#be4c00" }; // as model/overlay.py
 const INFERNO = [
   [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164],
 ];
-const cameras = new WeakMap();
+const MOMENT = 500; // ms until a canvas that only changes its settings is there again
+const PATIENCE = 20_000; // ms until one is there again whose page has lost its connection
+let camera;
 
 export default function (component) {
   const { parentElement, data, setStateValue } = component;
-  let camera = cameras.get(parentElement);
-  if (!camera) {
-    camera = new Camera(parentElement);
-    cameras.set(parentElement, camera);
-  }
+  camera ??= new Camera();
   camera.settings = data;
   camera.report = (name, value) => setStateValue(name, value);
+  camera.appear(parentElement);
+  const here = location.href;
   return () => {
-    // It is also called where only the settings change: then the canvas is still there a moment later.
-    setTimeout(() => {
-      if (!camera.canvas.isConnected) camera.stop();
-    }, 500);
+    // A page that comes back from a lost connection is built anew, the canvas too: the camera goes on meanwhile.
+    // A visitor who went elsewhere is not looked at any longer.
+    const leave = () => camera.canvas.isConnected || camera.stop();
+    setTimeout(() => location.href !== here && leave(), MOMENT);
+    setTimeout(leave, PATIENCE);
   };
 }
 
 class Camera {
-  constructor(root) {
+  constructor() {
+    this.video = document.createElement("video");
+    Object.assign(this.video, { muted: true, playsInline: true });
+    this.hands = [];
+    this.readings = [];
+  }
+
+  appear(root) {
+    if (this.canvas === root.querySelector("canvas")) return;
     this.canvas = root.querySelector("canvas");
     this.button = root.querySelector("button");
     this.choice = root.querySelector("select");
     this.status = root.querySelector("[role=status]");
-    this.video = document.createElement("video");
-    Object.assign(this.video, { muted: true, playsInline: true });
     this.button.onclick = () => (this.stream ? this.stop() : this.start());
     this.choice.onchange = () => this.start(this.choice.value);
-    this.hands = [];
-    this.readings = [];
+    if (!this.worker || !this.stream) return;
+    this.button.textContent = "Stop";
+    this.report("state", { running: true });
+    this.list();
   }
 
   async start(device) {
