@@ -242,6 +242,7 @@ def test_a_connection_that_is_lost_comes_back(browser, filmed, address, runtime,
     wire = Wire(address)
     page = browser.new_page(base_url=wire.address, viewport={"width": 1280, "height": 900})
     page.goto(f"/{query}")
+    expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
     (page if query else page.frame_locator("iframe")).get_by_role("button", name="Start").click()
     total = str(shared_counter()(filmed[1]).total)
     expect(metric(page, "Fingers")).to_have_text(total, timeout=WAIT)
