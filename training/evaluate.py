@@ -14,12 +14,11 @@ from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from model import CLASSES, MODEL, FingerCounter, Hand
-from training.data.digits import SignLanguageDigits
+from training.data import open_source
 from training.data.fingers import Fingers
 from training.data.frames import SIDELESS, Frame, Frames
 from training.data.places import places
 from training.data.rendered import Rendered
-from training.data.webcam import HandsDataset
 
 BINS = 15
 METRICS = MODEL.parent / "metrics"
@@ -40,11 +39,9 @@ def held_out(name: str, folder: Path) -> tuple[Frames | Fingers, np.ndarray]:
             fingers = Fingers(folder / "fingers", "test")
             return fingers, np.arange(len(fingers))
         case "rendered":
-            source: Frames = Rendered(folder / "render/val", places(folder, validation=True))
-        case "webcam":
-            source = HandsDataset(folder / "people/HandsDataset")
-        case "digits":
-            source = SignLanguageDigits(folder / "people/Sign-Language-Digits-Dataset")
+            source: Frames | Fingers = Rendered(folder / "render/val", places(folder, validation=True))
+        case _:
+            source = open_source(name, folder)
     return source, np.flatnonzero(source.validation)
 
 
