@@ -563,5 +563,7 @@ def test_a_source_is_a_class_and_a_line(server, tmp_path, monkeypatch, capsys):
     assert images.shape == (4, 32, 32, 3)
     assert {CLASSES[target] for target in targets} <= {"3L", "3R"}, "some are mirrored"
 
+    with pytest.raises(BadData, match="no places without hands"):
+        Hands({"threes": 4}, Augment(), str(tmp_path), empty=2).setup("fit")
     with pytest.raises(BadData, match="'fours' is no source: choose from threes"):
         data.open_source("fours", tmp_path)
