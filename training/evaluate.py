@@ -14,12 +14,11 @@ from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from model import CLASSES, MODEL, FingerCounter, Hand
-from training.data.digits import SignLanguageDigits
+from training.data import open_source
 from training.data.fingers import Fingers
 from training.data.frames import SIDELESS, Frame, Frames
 from training.data.places import places
 from training.data.rendered import Rendered
-from training.data.webcam import HandsDataset
 
 BINS = 15
 METRICS = MODEL.parent / "metrics"
@@ -42,10 +41,8 @@ def held_out(name: str, folder: Path) -> tuple[Frames | Fingers, np.ndarray]:
         case "rendered":
             rendered = Rendered(folder / "render/val", places(folder, validation=True))
             return rendered, np.arange(len(rendered))
-        case "webcam":
-            source: Frames = HandsDataset(folder / "people/HandsDataset")
-        case "digits":
-            source = SignLanguageDigits(folder / "people/Sign-Language-Digits-Dataset")
+        case _:
+            source = open_source(name, folder)
     return source, np.flatnonzero(source.validation)
 
 
