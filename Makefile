@@ -4,7 +4,7 @@ PY = .venv/bin/python
 PIP = $(PY) -m pip install -q --disable-pip-version-check
 N ?= 24000
 
-.PHONY: run browser test lint data render train evaluate leave-out export bench screenshots
+.PHONY: run browser test lint data render train evaluate leave-out export bench screenshots tiny sweep
 
 run: .venv/.run
 	$(PY) -m streamlit run app.py
@@ -40,6 +40,13 @@ leave-out: .venv/.test
 
 export: .venv/.test
 	$(PY) -m training export
+
+# The whole way from pictures to a measured model, with the 300 bundled ones.
+tiny: .venv/.test
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m dvc repro evaluate@tiny
+
+sweep: .venv/.test
+	$(PY) -m training sweep
 
 bench: .venv/.test
 	$(PY) -m benchmarks

@@ -1,0 +1,74 @@
+"""The pipeline of dvc.yaml, in small: from bundled pictures to a model that the app reads with, and to others' machines."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from model import FingerCounter
+from model.images import decode
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(folder: Path, *command: str) -> str:
+    """What a command says, run in a folder as a user with the project's Python does."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+def dvc(folder: Path, *command: str) -> str:
+    return run(folder, sys.executable, "-m", "dvc", *command)
+
+
+@pytest.mark.slow
+def test_what_one_made_another_need_not_make_again(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    # As it lies here, not as it was last committed.
+    files = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    for file in files:
+        if (ROOT / file).is_file():
+            (one / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, one / file)
+    # Even less of everything: what is learned does not matter here.
+    for name, less in ("finder", {"scenes": 64}), ("handful", {"sources": {"rendered": 128}}):
+        settings = one / f"training/tiny/{name}.yaml"
+        small = yaml.safe_load(settings.read_text())
+        small["data"] |= less | {"batch_size": 32, "workers": 0}
+        small["trainer"] |= {"max_epochs": 1, "log_every_n_steps": 1}
+        settings.write_text(yaml.safe_dump(small))
+    run(one, "git", "init", "-q", "-b", "main")
+
+    dvc(one, "repro", "evaluate@tiny")
+    counter = FingerCounter(one / "runs/tiny/handful.onnx")
+    assert "rendered by Handful" in counter.metadata["data"]
+    assert counter(decode(ROOT / "assets/samples/3L_0.jpg")).width == 256
+    measured = json.loads((one / "runs/tiny/metrics/summary.json").read_text())
+    assert set(measured) == {"rendered"}
+    assert "rendered.recall" in dvc(one, "metrics", "show", "--md")
+    dvc(one, "plots", "show", "--out", "plots")
+    page = (one / "plots/index.html").read_text()
+    assert "train/loss" in page
+    dvc(one, "push", "evaluate@tiny", "export@tiny", "train@tiny", "finder@tiny")
+
+    run(one, "git", "add", "-A")
+    run(one, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a model")
+    run(tmp_path, "git", "clone", "-q", str(one), str(other))
+    dvc(other, "pull", "evaluate@tiny", "train@tiny", "finder@tiny")
+    assert (other / "runs/tiny/handful/best.ckpt").is_file()
+    told = dvc(other, "repro", "evaluate@tiny")
+    assert "Running stage" not in told
+    # A setting that changes makes what depends on it again, and nothing else.
+    settings = other / "training/tiny/handful.yaml"
+    settings.write_text(settings.read_text().replace("rendered: 128", "rendered: 96"))
+    told = dvc(other, "status", "finder@tiny", "train@tiny")
+    assert "train@tiny" in told
+    assert "finder@tiny" not in told
