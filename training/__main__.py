@@ -7,6 +7,7 @@ python -m training export                                   both checkpoints to 
 python -m training evaluate                                 measure the ONNX file
 python -m training leave-out                                measure models that never saw a source
 python -m training report                                   the measures as tables
+python -m training drift REFERENCE CURRENT                  whether pictures, or what a server read, changed
 """
 
 import sys
@@ -19,6 +20,7 @@ from training.cli import CLI
 from training.data import Hands, prepare
 from training.data.frames import BadData
 from training.data.scenes import Frames
+from training.drift import drift
 from training.evaluate import evaluate
 from training.export import export
 from training.finder import Finder
@@ -26,7 +28,14 @@ from training.leave_out import leave_out
 from training.npm import NoPackage
 from training.report import report
 
-COMMANDS = {"data": prepare, "export": export, "evaluate": evaluate, "leave-out": leave_out, "report": report}
+COMMANDS = {
+    "data": prepare,
+    "export": export,
+    "evaluate": evaluate,
+    "leave-out": leave_out,
+    "report": report,
+    "drift": drift,
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -35,7 +44,7 @@ def main(arguments: list[str]) -> None:
         if arguments[:1] == ["finder"]:
             CLI(Finder, Frames, args=arguments[1:])
         elif command:
-            auto_cli(command, args=arguments[1:], as_positional=False)
+            auto_cli(command, args=arguments[1:])
         else:
             CLI(Classifier, Hands, args=arguments)
     except (BadData, NoPackage) as error:
