@@ -31,7 +31,7 @@ NUMBERS = {
     "confidence": "in the largest hand",
 }
 SMALL = 0.1  # smaller differences do not matter: a tenth of the pictures at most is another (w of Cohen, 1988: "small")
-FALSE_ALARM = 0.01  # how often pictures that do not differ would make a report tell drift
+FALSE_ALARM = 0.01  # of reports on sets that do not differ, at most so many tell of drift
 BINS = 20
 
 
@@ -131,7 +131,7 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame) -> list[Comparison]:
     """Each of `NUMBERS`, and the mix of classes.
 
     Numbers are compared by the Kolmogorov-Smirnov statistic, the mix by Cramér's V. Drift begins at `SMALL`, or higher,
-    where so few pictures differ by as much by chance: of all comparisons together, in `FALSE_ALARM` of all cases.
+    where so few pictures differ by as much by chance: `FALSE_ALARM` is of all comparisons together.
     """
     alpha = FALSE_ALARM / (len(NUMBERS) + 1)  # Bonferroni
     compared = []
@@ -163,9 +163,8 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame) -> list[Comparison]:
 
 def count_classes(frame: pd.DataFrame) -> np.ndarray:
     """How many largest hands are of each of `CLASSES`: (12,) int."""
-    hands = frame.dropna(subset=["fingers", "side"])
-    told = hands["fingers"].map("{:.0f}".format) + hands["side"].str[:1].str.upper()
-    return told.value_counts().reindex(CLASSES, fill_value=0).to_numpy(int)
+    hands = frame[frame["fingers"].between(0, 5)]
+    return np.bincount((hands["fingers"] + 6 * (hands["side"] == "right")).astype(int), minlength=len(CLASSES))
 
 
 def bars(one: np.ndarray, other: np.ndarray, whole: bool) -> list[tuple[str, float, float]]:
