@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model import CLASSES, MODEL, Reading, shared_counter
 from model.images import MAX_BYTES, BadImage, decode
-from pages import metrics
+from pages import metrics, summary
 from pages.log import LOG, start
 
 ROOT = Path(__file__).parent
@@ -135,7 +135,8 @@ def failed(request: Request, error: Exception) -> JSONResponse:
 async def lifespan(app: st.App) -> AsyncGenerator[None]:
     """Load the model before the first visitor comes."""
     start()
-    LOG.info("started", extra={"model": shared_counter().metadata.get("training commit")})
+    kept = summary.table() is not None
+    LOG.info("started", extra={"model": shared_counter().metadata.get("training commit"), "summary": kept})
     yield
 
 

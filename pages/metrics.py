@@ -4,6 +4,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from model import Reading, shared_counter
+from pages import summary
 
 REGISTRY = CollectorRegistry()  # of our own: a page that is edited while it runs may register its numbers again
 READING = Histogram(
@@ -26,7 +27,9 @@ def streams() -> int:
 
 def read(image: np.ndarray, where: str) -> Reading:
     """Read a picture, (H, W, 3) uint8 RGB, and count that it was."""
-    return counted(shared_counter()(image), where)
+    reading = shared_counter()(image)
+    summary.keep(image, reading, where)
+    return counted(reading, where)
 
 
 def counted(reading: Reading, where: str) -> Reading:

@@ -1,4 +1,4 @@
-"""The pipeline of dvc.yaml, in small: from bundled pictures to a model that the app reads with, and to others' machines."""
+"""The pipeline of dvc.yaml, in small: from bundled pictures to a model that reads, and to other machines."""
 
 import json
 import os

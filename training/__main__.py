@@ -8,6 +8,7 @@ python -m training evaluate                                 measure the ONNX fil
 python -m training leave-out                                measure models that never saw a source
 python -m training report                                   the measures as tables
 python -m training sweep                                    search for good settings of the classifier
+python -m training drift REFERENCE CURRENT                  whether pictures, or what a server read, changed
 """
 
 import sys
@@ -20,6 +21,7 @@ from training.cli import CLI
 from training.data import Hands, prepare
 from training.data.frames import BadData
 from training.data.scenes import Frames
+from training.drift import drift
 from training.evaluate import evaluate
 from training.export import export
 from training.finder import Finder
@@ -35,6 +37,7 @@ COMMANDS = {
     "leave-out": leave_out,
     "report": report,
     "sweep": sweep,
+    "drift": drift,
 }
 
 
@@ -44,7 +47,7 @@ def main(arguments: list[str]) -> None:
         if arguments[:1] == ["finder"]:
             CLI(Finder, Frames, args=arguments[1:])
         elif command:
-            auto_cli(command, args=arguments[1:], as_positional=False)
+            auto_cli(command, args=arguments[1:])
         else:
             CLI(Classifier, Hands, args=arguments)
     except (BadData, NoPackage) as error:
