@@ -17,7 +17,7 @@ from tests.drawn import draw_hand, write_fingers, write_rendered
 from training.data.fingers import Fingers
 from training.data.rendered import Rendered
 from training.data.scenes import fit
-from training.export import THRESHOLD, Reader, cut_out, doubles, pyramid, to_onnx
+from training.export import ANOTHER, THRESHOLD, Reader, cut_out, doubles, enough, pyramid, to_onnx
 from training.finder import CANDIDATE, HandFinder
 from training.network import HandNet, scale
 from training.quantize import calibration_frames, quantize
@@ -57,6 +57,7 @@ def easily_told():
     """Networks that were hardly trained are not sure of anything."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.export, "THRESHOLD", 0.1)
+        patch.setattr(training.export, "ANOTHER", 0.1)
         yield
 
 
@@ -205,12 +206,22 @@ def test_a_box_inside_a_surer_one_is_a_double():
     assert doubles(boxes.float()).tolist() == [False, True, True, False, False]
 
 
+def test_a_hand_beside_a_surer_one_must_be_surer_itself(monkeypatch):
+    monkeypatch.setattr(training.export, "THRESHOLD", THRESHOLD)
+    monkeypatch.setattr(training.export, "ANOTHER", ANOTHER)
+    between, above = (THRESHOLD + ANOTHER) / 2, ANOTHER + 0.1
+    assert enough(torch.tensor([between])).tolist() == [True]
+    assert enough(torch.tensor([between, above, above])).tolist() == [False, True, True]
+    assert enough(torch.tensor([THRESHOLD - 0.1, 0.0])).tolist() == [False, False]
+    assert enough(torch.empty(0)).tolist() == []
+
+
 def test_the_file_explains_itself(exported):
     about = FingerCounter(exported).metadata
     assert json.loads(about["classes"]) == list(CLASSES)
     assert "uint8 H×W×3 RGB" in about["input"]
     assert about["training commit"] == "abc"
-    assert 0 < CANDIDATE < THRESHOLD < 1
+    assert 0 < CANDIDATE < THRESHOLD < ANOTHER < 1
 
 
 def test_in_8_bits_nearly_the_same_is_told(exported, quantized, pictures):
