@@ -42,8 +42,9 @@ export: .venv/.test
 	$(PY) -m training export
 
 # The whole way from pictures to a measured model, with the 300 bundled ones.
+tiny: export PATH := $(CURDIR)/.venv/bin:$(PATH)
 tiny: .venv/.test
-	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) -m dvc repro evaluate@tiny
+	$(PY) -m dvc repro evaluate@tiny
 
 sweep: .venv/.test
 	$(PY) -m training sweep
