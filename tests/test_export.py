@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -265,6 +266,12 @@ def test_the_files_are_clean_and_small(exported, quantized):
     for path, size in ((exported, 6_000_000), (quantized, 2_000_000), (MODEL, 2_000_000)):
         onnx.checker.check_model(onnx.load(path), full_check=True)
         assert os.path.getsize(path) < size
+
+
+def test_the_file_says_nothing_of_the_machine_that_made_it(exported):
+    for path in (exported, MODEL):
+        assert str(Path.home()).encode() not in path.read_bytes()
+        assert b"training/export.py" not in path.read_bytes()
 
 
 def test_what_the_file_says_of_itself_stays(quantized):

@@ -14,6 +14,7 @@ from model import FingerCounter
 from model.images import decode
 
 ROOT = Path(__file__).parent.parent
+STAGES = ("finder@tiny", "train@tiny", "export@tiny", "evaluate@tiny")
 
 
 def run(folder: Path, *command: str) -> str:
@@ -57,12 +58,12 @@ def test_what_one_made_another_need_not_make_again(tmp_path):
     dvc(one, "plots", "show", "--out", "plots")
     page = (one / "plots/index.html").read_text()
     assert "train/loss" in page
-    dvc(one, "push", "evaluate@tiny", "export@tiny", "train@tiny", "finder@tiny")
+    dvc(one, "push", *STAGES)
 
     run(one, "git", "add", "-A")
     run(one, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a model")
     run(tmp_path, "git", "clone", "-q", str(one), str(other))
-    dvc(other, "pull", "evaluate@tiny", "train@tiny", "finder@tiny")
+    dvc(other, "pull", *STAGES)
     assert (other / "runs/tiny/handful/best.ckpt").is_file()
     told = dvc(other, "repro", "evaluate@tiny")
     assert "Running stage" not in told

@@ -216,6 +216,9 @@ def to_onnx(reader: Reader, metadata: dict[str, str]) -> onnx.ModelProto:
         "input": "image: uint8 H×W×3 RGB, a frame of any size",
         **metadata,
     }
+    # Where each node comes from in the code, and in whose folder: a tenth of the file.
+    for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        part.ClearField("metadata_props")
     onnx.helper.set_model_props(proto, about)
     onnx.checker.check_model(proto, full_check=True)
     return proto
