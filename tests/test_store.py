@@ -16,11 +16,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import onnx
 import pytest
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import app
 from model import MODEL, FingerCounter, shared_counter, store
 from model.store import BadModel, local
+from pages.log import LOG
 from tests.replay_dockerfile import ROOT, ask, free_port
 from tests.server import running
 
@@ -38,8 +40,10 @@ def other() -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A cache of its own for each test, and a counter that is not loaded yet."""
+def cache(tmp_path, monkeypatch, caplog) -> Iterator[Path]:
+    """A cache of its own for each test, a counter that is not loaded yet, and the log, whoever set it up before."""
+    monkeypatch.setattr(LOG, "handlers", [caplog.handler])
+    monkeypatch.setattr(LOG, "propagate", False)
     monkeypatch.setattr(store, "CACHE", tmp_path / "cache")
     shared_counter.cache_clear()
     yield tmp_path / "cache"
@@ -133,10 +137,10 @@ def test_one_without_is_fetched_again(other, cache):
 def test_the_app_tells_its_model_and_hands_it_to_browsers(other, monkeypatch):
     with web(send(other)) as (address, _):
         use(f"{address}/new.onnx", monkeypatch)
-    with TestClient(app.app) as client:
-        told = client.get("/api/health").json()["model"]
-        assert (told["sha256"], told["training commit"]) == (digest(other), "another")
-        assert client.get("/browser/handful.onnx").content == other
+    client = TestClient(Starlette(routes=app.routes))
+    told = client.get("/api/health").json()["model"]
+    assert (told["sha256"], told["training commit"]) == (digest(other), "another")
+    assert client.get("/browser/handful.onnx").content == other
 
 
 @pytest.mark.parametrize("place", ["{}", "file://{}"])
