@@ -22,7 +22,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from model import CLASSES, MODEL, Reading, shared_counter
+from model import CLASSES, Reading, shared_counter
 from model.images import MAX_BYTES, BadImage, decode
 from pages import metrics, summary
 from pages.log import LOG, start
@@ -37,7 +37,8 @@ QUEUE = 32  # pictures that may wait for one: a second's work, and some hundred 
 
 def health(request: Request) -> JSONResponse:
     """Tell that the app is up, and with which model."""
-    model = {"file": MODEL.name, **shared_counter().metadata, "classes": CLASSES}
+    counter = shared_counter()
+    model = {"file": counter.path.name, "sha256": counter.sha256, **counter.metadata, "classes": CLASSES}
     return JSONResponse({"status": "ok", "model": model})
 
 
@@ -86,7 +87,7 @@ def docs(request: Request) -> FileResponse:
 
 
 def model_file(request: Request) -> FileResponse:
-    return FileResponse(MODEL)
+    return FileResponse(shared_counter().path)
 
 
 def numbers(request: Request) -> Response:
@@ -135,8 +136,9 @@ def failed(request: Request, error: Exception) -> JSONResponse:
 async def lifespan(app: st.App) -> AsyncGenerator[None]:
     """Load the model before the first visitor comes."""
     start()
-    kept = summary.table() is not None
-    LOG.info("started", extra={"model": shared_counter().metadata.get("training commit"), "summary": kept})
+    counter, kept = shared_counter(), summary.table() is not None
+    about = {"model": counter.metadata.get("training commit"), "sha256": counter.sha256, "summary": kept}
+    LOG.info("started", extra=about)
     yield
 
 

@@ -7,6 +7,8 @@
 (3, 'left')
 """
 
+import json
+import logging
 import os
 import time
 from dataclasses import dataclass, field
@@ -19,10 +21,21 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
+from model.store import BadModel, checksum, local
+
 # The 12 classes, in the order of the model's outputs: index = fingers + 6 * (side is right).
 CLASSES = tuple(f"{fingers}{side}" for side in "LR" for fingers in range(6))
 SIDES = ("left", "right")
 MODEL = Path(__file__).parent / "handful.onnx"
+# What goes into a model and comes out of it: type and shape, None for a length that varies, or that training chooses.
+ENDS: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "image": ("tensor(uint8)", (None, None, 3)),
+    "boxes": ("tensor(float)", (None, 4)),
+    "squares": ("tensor(float)", (None, 4)),
+    "scores": ("tensor(float)", (None,)),
+    "probabilities": ("tensor(float)", (None, len(CLASSES))),
+    "gradcam": ("tensor(float)", (None, len(CLASSES), None, None)),
+}
 
 Box = tuple[float, float, float, float]
 
@@ -120,14 +133,29 @@ class FingerCounter:
             path: an ONNX file written by `python -m training export`.
             threads: threads for one reading. A server reads many pictures at once: one thread
                 for each keeps the cores busy without fighting over them.
+
+        Raises:
+            BadModel: onnxruntime cannot run the file, or it is not a model of Handful's.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Threads that wait for work sleep: spinning would take the core from another reading.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.path = Path(path)
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has a dozen kinds of them
+            raise BadModel(f"{path}: onnxruntime cannot run it ({type(error).__name__}).") from error
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        ends = {end.name: end for end in (*self.session.get_inputs(), *self.session.get_outputs())}
+        for name, (kind, shape) in ENDS.items():
+            end = ends.get(name)
+            if not end or end.type != kind or not fits(end.shape, shape):
+                raise BadModel(f"{path}: no model of Handful's, which has {name}, {kind} {shape}.")
+        if self.metadata.get("classes") != json.dumps(CLASSES):
+            raise BadModel(f"{path}: no model of Handful's, which names its classes, {', '.join(CLASSES)}.")
+        self.sha256 = checksum(self.path)
 
     def __call__(self, image: np.ndarray) -> Reading:
         """Read a picture, (H, W, 3) uint8 RGB: up to four hands, from left to right.
@@ -148,6 +176,11 @@ class FingerCounter:
         return Reading(tuple(hands), width, height, 1000 * (time.perf_counter() - start))
 
 
+def fits(shape: list[int | str], expected: tuple[int | None, ...]) -> bool:
+    """Whether a shape, with names for lengths that vary, is as expected."""
+    return len(shape) == len(expected) and all(n in (None, m) for n, m in zip(expected, shape, strict=True))
+
+
 def tell(box: Box, crop: Box, probabilities: np.ndarray, maps: np.ndarray) -> Hand:
     """The hand that (12,) probabilities speak of: the likeliest count first, over both sides, then its side.
 
@@ -161,5 +194,14 @@ def tell(box: Box, crop: Box, probabilities: np.ndarray, maps: np.ndarray) -> Ha
 
 @cache
 def shared_counter() -> FingerCounter:
-    """The one counter of this process, for every page, stream and request."""
+    """The one counter of this process, for every page, stream and request.
+
+    It reads with the model that HANDFUL_MODEL names, see model/store.py; with the one beside this file where none is
+    named, and where that one is no good, which the log tells.
+    """
+    if name := os.environ.get("HANDFUL_MODEL"):
+        try:
+            return FingerCounter(local(name))
+        except BadModel as error:
+            logging.getLogger("handful").warning("HANDFUL_MODEL is not used, but the model that came along: %s", error)
     return FingerCounter()

@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from model import MODEL, SIDES
+from model import MODEL, SIDES, shared_counter
 from pages.parts import DATA, open_picture, show_gallery, truth, words
 
 METRICS = MODEL.parent / "metrics"
@@ -172,6 +172,8 @@ if left_out := measures.get("leave-one-out"):
 st.header("One set")
 measured = sets[st.selectbox("Measured on", sets, format_func=lambda name: sets[name]["title"])]
 wrong = measured["wrong"]
+if measured["model"]["sha256"] != shared_counter().sha256:
+    st.info("The model that reads here now is another than the one measured here.", icon=":material/swap_horiz:")
 
 sided = measured["side_accuracy"] is not None  # some sets tell only the count
 with st.grid(5, min_column_width=130):
