@@ -4,7 +4,6 @@ Everything between pixels and probabilities lies inside the graph, so that every
 the file reads the same: fitting the frame, finding hands, cutting them out, classifying them, Grad-CAM.
 """
 
-import copy
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,14 +14,13 @@ import torch
 import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import roi_align
 
 from model import CLASSES, MODEL
 from training.classifier import Classifier
 from training.data.frames import MARGIN
 from training.finder import CANDIDATE, MOST, SIZE, Finder, HandFinder, hands
-from training.network import HandNet, scale
+from training.network import HandNet, folded, scale
 from training.quantize import calibration_frames, quantize
 
 OPSET = 20
@@ -71,16 +69,6 @@ class Reader(nn.Module):
         torch._check(told.shape[0] <= MOST)
         maps = self.classifier.gradcam(features[told])
         return boxes[told], squares[told], sure[told], probabilities[told], maps
-
-
-def folded(network: Any) -> Any:
-    """A network as it is kept in the file: its batch norms folded into its convolutions."""
-    network = copy.deepcopy(network).eval()
-    for part in list(network.modules()):
-        if isinstance(part, nn.Sequential) and isinstance(part[-1], nn.BatchNorm2d):
-            pair: Any = part
-            pair[0], pair[1] = fuse_conv_bn_eval(*pair), nn.Identity()
-    return network
 
 
 def doubles(boxes: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from training.data.counting import FingerCounting
 from training.data.digits import SignLanguageDigits
 from training.data.fingers import Fingers
 from training.data.frames import MARGIN, NOTHING, BadData, Frames, crops
+from training.data.own import OwnHand
 from training.data.places import places
 from training.data.rendered import Rendered
 from training.data.webcam import HandsDataset
@@ -48,7 +49,9 @@ def open_source(name: str, folder: Path) -> Frames | Fingers:
             return HandsDataset(people / "HandsDataset")
         case "rendered":
             return Rendered(folder / "render" / "train")
-    raise ValueError(f"{name!r} is no source: fingers, digits, counting, webcam, rendered.")
+        case "own":
+            return OwnHand(folder / "own")
+    raise ValueError(f"{name!r} is no source: fingers, digits, counting, webcam, rendered, own.")
 
 
 def prepare(folder: Path = Path("data"), fingers: Path | None = None, people: bool = True) -> None:
