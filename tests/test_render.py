@@ -3,17 +3,23 @@
 import itertools
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("mitsuba", reason="rendering is for training: pip install -r requirements-train.txt")
 
+from model.images import decode
+from training.render import __main__ as command
 from training.render import hand as hands
 from training.render import load
 from training.render.draw import draw_hand
 from training.render.sample import INDEX, LITTLE, MIDDLE, RING, THUMB, USUAL, Hand, sample, segments_apart
+from training.render.samples import draw_sample
 from training.render.scene import start, view_matrix
 from training.render.store import write
 
@@ -169,6 +175,11 @@ def test_shards_are_the_same_again_and_finished_ones_stay(rig, tmp_path):
     assert len(load(tmp_path, limit=1)) == 2
 
 
+def test_a_bundled_sample_is_rendered_again_as_it_is(rig):
+    bundled = decode(Path(__file__).parent.parent / "assets/samples/2R_0.jpg")
+    assert np.abs(draw_sample(2, True, 0).astype(int) - bundled).mean() < 3, "but for what JPEG loses"
+
+
 def test_no_shards_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"python -m training\.render"):
         load(tmp_path)
@@ -178,6 +189,10 @@ def test_no_npm_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(RuntimeError, match="install npm"):
         hands.fetch(tmp_path)
+    monkeypatch.setattr(hands, "fetch", partial(hands.fetch, tmp_path))
+    monkeypatch.setattr(sys, "argv", ["render", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="install npm"):
+        command.main()
 
 
 def test_npm_without_network_is_said(tmp_path, monkeypatch):

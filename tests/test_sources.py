@@ -13,11 +13,13 @@ import pytest
 from torchvision.datasets import VisionDataset
 
 from model import CLASSES
-from tests.drawn import draw_hand
-from training.data import counting, digits, frames, webcam
+from tests.drawn import draw_hand, write_fingers
+from training import data
+from training.augment import Augment
+from training.data import Hands, Source, counting, digits, frames, panoramas, webcam
 from training.data.counting import FingerCounting, rooms
 from training.data.digits import SignLanguageDigits
-from training.data.frames import SIDELESS, BadData, crops, fetch_archive, hand_box, square_crop
+from training.data.frames import SIDELESS, BadData, Frame, Frames, crops, fetch_archive, hand_box, square_crop
 from training.data.webcam import HandsDataset, session
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -525,3 +527,43 @@ def test_each_set_is_fetched_at_its_commit(module, kind, kept, left, server, tmp
     assert kept in fetched(tmp_path / "set")
     assert not {left, "README.md"} & set(fetched(tmp_path / "set"))
     assert len(kind(tmp_path / "set")) == 1
+
+
+class Threes(Frames):
+    """A source as CONTRIBUTING.md tells to add one: what is in a picture, and what is kept for validation."""
+
+    credit = "Threes by someone, github.com/someone/hands (CC0)"
+
+    def __init__(self, root):
+        super().__init__(root, sorted(root.glob("*.jpg")))
+        self.groups = [file.stem for file in self.files]
+        self.validation = np.array([group == "1" for group in self.groups])
+
+    def frame(self, index):
+        image = frames.read_rgb(self.files[index])
+        return Frame(image, np.float32([[20, 20, 80, 90]]), np.array([CLASSES.index("3L")]))
+
+
+def test_a_source_is_a_class_and_a_line(server, tmp_path, monkeypatch, capsys):
+    picture = cv2.imencode(".jpg", np.full((100, 100, 3), 200, np.uint8))[1].tobytes()
+    server.content = archive({f"{k}.jpg": picture for k in range(3)})
+    monkeypatch.setattr(data.fingers_source, "PICTURES", {"train": 12, "test": 12})
+    monkeypatch.setattr(panoramas, "MEMBERS", {})
+    line = Source(Threes, "people/threes", lambda folder: fetch_archive("someone/hands", COMMIT, folder))
+    monkeypatch.setattr(data, "SOURCES", {"threes": line})
+
+    data.prepare(tmp_path, write_fingers(tmp_path / "mine", train=1, test=1))
+    assert "threes: 3 pictures, 1 of them kept for validation" in capsys.readouterr().out
+    hands = Hands({"threes": 4}, Augment(size=32), str(tmp_path), batch_size=4, workers=0)
+    hands.prepare_data()
+    hands.setup("fit")
+    assert hands.credits == [Threes.credit]
+    assert (len(hands.train), len(hands.val)) == (2, 1)
+    images, targets = next(iter(hands.train_dataloader()))
+    assert images.shape == (4, 32, 32, 3)
+    assert {CLASSES[target] for target in targets} <= {"3L", "3R"}, "some are mirrored"
+
+    with pytest.raises(BadData, match="no places without hands"):
+        Hands({"threes": 4}, Augment(), str(tmp_path), empty=2).setup("fit")
+    with pytest.raises(BadData, match="'fours' is no source: choose from threes"):
+        data.open_source("fours", tmp_path)

@@ -1,7 +1,6 @@
 """Training as a user starts it: from the command line, on a small data set, to a model that counts."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -10,10 +9,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model import FingerCounter
 from tests.drawn import draw_hand, write_fingers
@@ -134,7 +135,7 @@ def test_the_same_seed_gives_the_same_weights(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_train_together_and_measure_the_same(folder, tmp_path):
+def test_two_processes_train_together_and_measure_the_same(folder, tmp_path, monkeypatch):
     more = ("--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "30")
     command = [sys.executable, "-m", "training", *arguments(folder, tmp_path, *more)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -144,8 +145,8 @@ def test_two_processes_train_together_and_measure_the_same(folder, tmp_path):
 
     # One process reads the same weights to the same accuracy, over all of the validation pictures.
     alone = tmp_path / "alone"
-    validate = ["validate", *arguments(folder, alone)[1:], "--ckpt_path", str(tmp_path / "last.ckpt")]
-    subprocess.run([sys.executable, "-m", "training", *validate], cwd=ROOT, check=True, capture_output=True)
+    monkeypatch.chdir(ROOT)
+    main(["validate", *arguments(folder, alone)[1:], "--ckpt_path", str(tmp_path / "last.ckpt")])
     assert metrics(alone)["val/accuracy"].iloc[-1] == pytest.approx(together, abs=1e-6)
 
 
@@ -154,15 +155,64 @@ def test_weights_and_biases_is_one_flag(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     main(arguments(folder, tmp_path, "--trainer.max_epochs", "1", "--trainer.logger+=WandbLogger"))
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    shown = {file.name.rpartition("_")[0][:13] for file in tmp_path.glob("wandb/*/files/media/images/val/*.png")}
+    assert {name.split("_")[0] for name in shown} == {"confusion", "worst"}
     assert "val/accuracy" in metrics(tmp_path)
 
 
-def test_without_data_the_way_to_it_is_told(tmp_path):
-    command = [sys.executable, "-m", "training", *arguments(tmp_path / "none", tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"})
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].endswith("Fetch the data set with: python -m training data")
-    assert "Traceback" not in done.stderr
+def test_tensorboard_is_shown_the_confusion_and_the_worst_mistakes(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    board = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {tmp_path}, name: board}}}}"
+    main(arguments(folder, tmp_path, "--trainer.max_epochs", "1", f"--trainer.logger+={board}"))
+    events = EventAccumulator(str(tmp_path / "board/version_0"))
+    events.Reload()
+    assert {"train/loss", "val/loss", "lr-Muon"} <= set(events.Tags()["scalars"])
+    for name in ("val/confusion", "val/worst"):
+        (picture,) = events.Images(name)
+        pixels = cv2.imdecode(np.frombuffer(picture.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+        assert pixels.std() > 10, "not an empty sheet"
+
+
+def test_a_sweep_goes_on_where_it_was_and_gives_up_what_is_worse(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    space = yaml.safe_load((ROOT / "training/sweep.yaml").read_text())
+    command = [part for part in arguments(folder, tmp_path) if part != "fit"]
+    space["command"] = ["python", "-m", "training", "fit", *command, "${args}"]
+    space["parameters"] = {
+        "model.learning_rate": {"distribution": "log_uniform_values", "min": 0.01, "max": 0.02},
+        "model.network.init_args.widths": {"values": ["[4,8,8,16]"]},
+    }
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
+    sweep = ["sweep", "--space", str(tmp_path / "space.yaml"), "--runs", str(tmp_path / "sweep")]
+    main([*sweep, "--trials", "1"])
+    main([*sweep, "--trials", "2"])
+    storage = f"sqlite:///{tmp_path / 'sweep/sweep.db'}"
+    study = optuna.load_study(study_name="space", storage=storage)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
+    assert all(0.01 <= trial.params["model.learning_rate"] <= 0.02 for trial in study.trials)
+    assert (
+        torch.load(tmp_path / "sweep/trial-1/best.ckpt", weights_only=False)["hyper_parameters"]["learning_rate"]
+        == (study.trials[1].params["model.learning_rate"])
+    )
+    # One that all before it were better than from its first epoch on is not trained to its end.
+    for _ in range(5):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=study.best_params,
+                distributions=study.best_trial.distributions,
+                value=0.0,
+                intermediate_values={0: 0.0, 1: 0.0},
+            )
+        )
+    capsys.readouterr()
+    main([*sweep, "--trials", "8"])
+    assert "(given up)" in capsys.readouterr().out
+
+
+def test_without_data_the_way_to_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match=r"Fetch the data set with: python -m training data$"):
+        main(arguments(tmp_path / "none", tmp_path))
 
 
 def test_without_a_checkpoint_the_way_to_one_is_told(tmp_path):

@@ -7,6 +7,7 @@ python -m training export                                   both checkpoints to 
 python -m training evaluate                                 measure the ONNX file
 python -m training leave-out                                measure models that never saw a source
 python -m training report                                   the measures as tables
+python -m training sweep                                    search for good settings of the classifier
 """
 
 import sys
@@ -25,8 +26,16 @@ from training.finder import Finder
 from training.leave_out import leave_out
 from training.npm import NoPackage
 from training.report import report
+from training.sweep import sweep
 
-COMMANDS = {"data": prepare, "export": export, "evaluate": evaluate, "leave-out": leave_out, "report": report}
+COMMANDS = {
+    "data": prepare,
+    "export": export,
+    "evaluate": evaluate,
+    "leave-out": leave_out,
+    "report": report,
+    "sweep": sweep,
+}
 
 
 def main(arguments: list[str]) -> None:

@@ -1,7 +1,9 @@
 """The command line of a training."""
 
+from collections.abc import Sequence
+
 import torch
-from lightning import LightningDataModule, LightningModule
+from lightning import Callback, LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -9,8 +11,15 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 class CLI(LightningCLI):
     """Lightning's own command line, with the callbacks named, so that each value has its own flag."""
 
-    def __init__(self, module: type[LightningModule], data: type[LightningDataModule], args: list[str]):
-        super().__init__(module, data, args=args, save_config_kwargs={"overwrite": True})
+    def __init__(
+        self,
+        module: type[LightningModule],
+        data: type[LightningDataModule],
+        args: list[str],
+        callbacks: Sequence[Callback] = (),
+    ):
+        more = {"callbacks": list(callbacks)}
+        super().__init__(module, data, args=args, save_config_kwargs={"overwrite": True}, trainer_defaults=more)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")

@@ -14,12 +14,11 @@ from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from model import CLASSES, MODEL, FingerCounter, Hand
-from training.data.digits import SignLanguageDigits
+from training.data import open_source
 from training.data.fingers import Fingers
 from training.data.frames import SIDELESS, Frame, Frames
 from training.data.places import places
 from training.data.rendered import Rendered
-from training.data.webcam import HandsDataset
 
 BINS = 15
 METRICS = MODEL.parent / "metrics"
@@ -40,11 +39,10 @@ def held_out(name: str, folder: Path) -> tuple[Frames | Fingers, np.ndarray]:
             fingers = Fingers(folder / "fingers", "test")
             return fingers, np.arange(len(fingers))
         case "rendered":
-            source: Frames = Rendered(folder / "render/val", places(folder, validation=True))
-        case "webcam":
-            source = HandsDataset(folder / "people/HandsDataset")
-        case "digits":
-            source = SignLanguageDigits(folder / "people/Sign-Language-Digits-Dataset")
+            rendered = Rendered(folder / "render/val", places(folder, validation=True))
+            return rendered, np.arange(len(rendered))
+        case _:
+            source = open_source(name, folder)
     return source, np.flatnonzero(source.validation)
 
 
@@ -60,17 +58,22 @@ def read(counter: FingerCounter, source: Frames | Fingers, index: np.ndarray, fo
     return readings
 
 
-def evaluate(folder: Path = Path("data"), model: Path = MODEL, output: Path = METRICS) -> None:
+def evaluate(
+    folder: Path = Path("data"), model: Path = MODEL, output: Path = METRICS, counts: Path | None = None
+) -> None:
     """Read the held-out pictures of every set that is there with the exported model.
 
     Args:
         folder: the data sets, as `python -m training data` leaves them.
         model: the ONNX file.
-        output: folder for the measures, one JSON file a set.
+        output: folder for the measures: one JSON file a set, and the shares of all sets in summary.json.
+        counts: a CSV for `dvc plots`: of each hand found, how many fingers are up, and how many were told.
     """
     counter = FingerCounter(model)
     about = {"file": model.name, "sha256": hashlib.sha256(model.read_bytes()).hexdigest(), **counter.metadata}
     output.mkdir(parents=True, exist_ok=True)
+    summary: dict[str, dict] = {}
+    rows = ["truth,told"]
     for name, title in TITLES.items():
         try:
             source, index = held_out(name, folder)
@@ -82,9 +85,15 @@ def evaluate(folder: Path = Path("data"), model: Path = MODEL, output: Path = ME
         if isinstance(source, Rendered):
             measured["groups"] = by_group(readings, source.traits())
         write(output / f"{name}.json", measured)
-        shares = ("total_accuracy", "fingers_accuracy", "side_accuracy", "recall", "precision")
-        told = ", ".join(f"{key.replace('_', ' ')} {measured[key]:.2%}" for key in shares if measured[key] is not None)
-        print(f"{name}: {measured['right']:,} of {measured['pictures']:,} right; {told}, ECE {measured['ece']:.4f}")
+        shares = ("total_accuracy", "fingers_accuracy", "side_accuracy", "recall", "precision", "ece")
+        summary[name] = {key: round(measured[key], 4) for key in shares if measured[key] is not None}
+        told = ", ".join(f"{key.replace('_', ' ')} {share:.4f}" for key, share in summary[name].items())
+        print(f"{name}: {measured['right']:,} of {measured['pictures']:,} right; {told}")
+        for (truth, count), hands in np.ndenumerate(np.array(measured["fingers_confusion"])):
+            rows += [f"{truth},{count}"] * hands
+    write(output / "summary.json", summary)
+    if counts:
+        counts.write_text("\n".join(rows) + "\n", encoding="utf-8")
     if empty := places(folder, validation=True):
         alarms = [
             {"place": i, "hands": [{"told": h.label, **h.to_dict()} for h in hands]}

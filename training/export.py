@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 import torch
 import torch.nn.functional as F
+import wandb
 from lightning import LightningModule
 from torch import Tensor, nn
 from torchvision.ops import roi_align
@@ -131,6 +132,7 @@ def export(
     output: Path = MODEL,
     folder: Path = Path("data"),
     quantized: bool = True,
+    log: bool = False,
 ) -> None:
     """Turn two checkpoints into the one ONNX file that the app runs.
 
@@ -140,6 +142,7 @@ def export(
         output: where the ONNX file goes.
         folder: the data sets that they learned from: some frames tell how to quantize.
         quantized: in 8 bits; false keeps float32, to compare with.
+        log: also hand the file to Weights & Biases, as an artifact.
     """
     find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
     classify, classified_by = load(classifier, Classifier, "fit --config training/handful.yaml")
@@ -157,6 +160,9 @@ def export(
     else:
         onnx.save(model, output)
     print(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
+    if log:
+        with wandb.init(project="handful", job_type="export", config=metadata) as run:
+            run.log_artifact(output, name="handful", type="model")
 
 
 def load(checkpoint: Path, kind: type[LightningModule], command: str) -> tuple[Any, dict]:

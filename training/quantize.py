@@ -13,6 +13,8 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 
 from training.data import open_source
+from training.data.places import places
+from training.data.rendered import Rendered
 
 
 def quantize(model: onnx.ModelProto, frames: Iterable[np.ndarray], output: Path) -> None:
@@ -88,8 +90,9 @@ def calibration_frames(folder: Path, sources: Iterable[str], each: int = 40) -> 
     """
     frames = []
     for name in sources:
-        if name != "rendered":  # those are on transparent ground: no frames
-            source = open_source(name, folder)
-            index = np.random.default_rng(0).permutation(np.flatnonzero(~source.validation))[:each]
-            frames += [source.frame(int(i)).image for i in index]
+        source = open_source(name, folder)
+        if isinstance(source, Rendered):  # on transparent ground: no frames
+            source = Rendered(source.root, places(folder))
+        index = np.random.default_rng(0).permutation(np.flatnonzero(~source.validation))[:each]
+        frames += [source.frame(int(i)).image for i in index]
     return frames

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,10 +23,25 @@ from training.data.places import places
 from training.data.rendered import Rendered
 from training.data.webcam import HandsDataset
 
-PEOPLE: dict[str, Callable[[Path], Frames]] = {
-    "Sign-Language-Digits-Dataset": SignLanguageDigits,
-    "Human-Robot_Finger-Counting_Dataset": FingerCounting,
-    "HandsDataset": HandsDataset,
+
+class Source(NamedTuple):
+    """Pictures to learn from: what reads them, where they lie below the data folder, what fetches them there."""
+
+    read: Callable[[Path], Frames | Fingers]
+    place: str
+    fetch: Callable[[Path], None] | None = None
+
+
+# By the names that configurations call them by.
+SOURCES = {
+    "fingers": Source(lambda folder: Fingers(folder, "train"), "fingers"),
+    "digits": Source(SignLanguageDigits, "people/Sign-Language-Digits-Dataset", digits.fetch),
+    "counting": Source(FingerCounting, "people/Human-Robot_Finger-Counting_Dataset", counting.fetch),
+    "webcam": Source(HandsDataset, "people/HandsDataset", webcam.fetch),
+    "rendered": Source(Rendered, "render/train"),
+    "own": Source(OwnHand, "own"),
+    # 300 small rendered hands, wherever the data folder is.
+    "bundled": Source(Rendered, str(Path(__file__).parent.parent / "tiny/data/render/train")),
 }
 SIZE = 192  # of a crop: what the classifier sees, and around it as much as turning and shifting can bring in
 
@@ -35,23 +50,12 @@ def open_source(name: str, folder: Path) -> Frames | Fingers:
     """A source by its name, from its place below the data folder.
 
     Raises:
-        BadData: it is not there, with the way to get it.
+        BadData: it is not there, with the way to get it; or no source is called so.
     """
-    people = folder / "people"
-    match name:
-        case "fingers":
-            return Fingers(folder / "fingers", "train")
-        case "digits":
-            return SignLanguageDigits(people / "Sign-Language-Digits-Dataset")
-        case "counting":
-            return FingerCounting(people / "Human-Robot_Finger-Counting_Dataset")
-        case "webcam":
-            return HandsDataset(people / "HandsDataset")
-        case "rendered":
-            return Rendered(folder / "render" / "train")
-        case "own":
-            return OwnHand(folder / "own")
-    raise ValueError(f"{name!r} is no source: fingers, digits, counting, webcam, rendered, own.")
+    if name not in SOURCES:
+        raise BadData(f"{name!r} is no source: choose from {', '.join(SOURCES)}.")
+    source = SOURCES[name]
+    return source.read(folder / source.place)
 
 
 def prepare(folder: Path = Path("data"), fingers: Path | None = None, people: bool = True) -> None:
@@ -60,17 +64,16 @@ def prepare(folder: Path = Path("data"), fingers: Path | None = None, people: bo
     Args:
         folder: where they go.
         fingers: a copy of Kaggle Fingers that you have; it is not downloaded then.
-        people: also the three sets of people's hands, from their public repositories.
+        people: also the sets of people's hands, from their public repositories.
     """
     fingers_source.prepare(folder / "fingers", fingers)
     panoramas.fetch(folder / "panoramas")
     print(f"Panoramas: {len(panoramas.MEMBERS)} places without people")
-    for module, (name, kind) in zip((digits, counting, webcam), PEOPLE.items(), strict=True) if people else ():
-        place = folder / "people" / name
-        if not place.is_dir():
-            module.fetch(place)
-        source = kind(place)
-        print(f"{name}: {len(source):,} pictures, {int(source.validation.sum()):,} of them kept for validation")
+    for name, source in SOURCES.items():
+        if people and source.fetch:
+            source.fetch(folder / source.place)
+            frames = open_source(name, folder)
+            print(f"{name}: {len(frames):,} pictures, {int(frames.validation.sum()):,} of them kept for validation")
 
 
 class Crops(Dataset):

@@ -9,6 +9,7 @@ import numpy as np
 from training.data.frames import BadData, Frame, Frames
 from training.render import load
 
+HELD = 10  # one hand in so many is kept for validation
 FINGERS = np.array(["thumb", "index", "middle", "ring", "little"])
 
 
@@ -17,9 +18,9 @@ class Rendered(Frames):
 
     Args:
         root: folder of the shards.
-        places: (H, W, 3) uint8 RGB without hands, for a set to validate with: hand i is then always put into the
-            same place, at the same spot and size, or before a plain wall where there are no places. Without it,
-            hands are on transparent ground, and all for training.
+        places: (H, W, 3) uint8 RGB without hands, to make whole frames: hand i is then always put into the same
+            place, at the same spot and size, or before a plain wall where there are no places. Without it, hands
+            are on transparent ground.
 
     Raises:
         BadData: no shard is in the folder.
@@ -34,7 +35,7 @@ class Rendered(Frames):
         super().__init__(root, shards)
         self.hands, self.places = load(root), places
         self.groups = [""] * len(self.hands)
-        self.validation = np.full(len(self.hands), places is not None)
+        self.validation = np.arange(len(self.hands)) % HELD == 0
 
     def __len__(self) -> int:
         return len(self.hands)

@@ -19,10 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 from training import data
 from training.augment import camera, is_grey, light, place, relight, room, tone
 from training.data.places import places
+from training.data.rendered import Rendered
 from training.finder import SIZE
 
 # Longest side of a labelled frame in memory: scenes are smaller.
 KEPT = 320
+MOST_RENDERED = 240  # rendered hands to validate with: as many as there are real frames
 
 Boxes = np.ndarray
 
@@ -61,7 +63,7 @@ class Scenes(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
-        if not self.rooms or rng.random() < self.real:
+        if self.frames and (not self.rooms or rng.random() < self.real):
             source = self.frames[-1 if rng.random() < 0.5 else rng.integers(len(self.frames))]
             image, boxes = source[rng.integers(len(source))]
             pasted = rng.choice(3, p=(0.65, 0.27, 0.08))
@@ -78,7 +80,7 @@ class Scenes(Dataset):
 
     def any_place(self, rng: np.random.Generator) -> np.ndarray:
         """A photograph, or one time in four a wall with soft shapes, in the shape of some camera's frame."""
-        if rng.random() < 0.75:
+        if self.rooms and rng.random() < 0.75:
             return self.rooms[rng.integers(len(self.rooms))]
         wall = room(SIZE, rng)[: int(SIZE * rng.choice((1, 3 / 4, 9 / 16)))]
         return wall if rng.random() < 0.8 else wall.swapaxes(0, 1)
@@ -131,7 +133,12 @@ class Frames(LightningDataModule):
         rooms = [shrink(image, np.empty((0, 4), np.float32))[0] for image in places(self.folder, sources=self.sources)]
         self.credits += data.panoramas.credits(self.folder / "panoramas")
         self.train = Scenes(real, rooms, cutouts, self.scenes)
-        held += [(image, np.empty((0, 4), np.float32)) for image in places(self.folder, True, self.sources)]
+        held_places = places(self.folder, True, self.sources)
+        held += [(image, np.empty((0, 4), np.float32)) for image in held_places]
+        if "rendered" in self.sources:
+            whole = Rendered(self.folder / "render/train", held_places)
+            frames_of = map(whole.frame, np.flatnonzero(whole.validation)[:MOST_RENDERED])
+            held += [shrink(frame.image, frame.boxes) for frame in frames_of]
         self.held = [(fit(image), boxes) for image, boxes in held]
 
     def train_dataloader(self) -> DataLoader:

@@ -7,7 +7,11 @@ from pathlib import Path
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.render", description="Render hands with their truth.")
     parser.add_argument(
-        "--count", type=int, default=24_000, help="how many hands, in whole shards of 250 (default %(default)s)"
+        "--count", type=int, default=24_000, help="how many hands, in whole shards (default %(default)s)"
+    )
+    parser.add_argument("--shard", type=int, default=250, help="how many hands a file (default %(default)s)")
+    parser.add_argument(
+        "--quality", type=int, default=101, help="of the pictures, as WebP: 1 to 100, or 101, lossless (the default)"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("data/render/train"), help="folder of the shards (default %(default)s)"
@@ -40,7 +44,15 @@ def main() -> None:
     else:
         from training.render.store import write
 
-        write(arguments.out, arguments.count, arguments.seed, arguments.workers, arguments.variant)
+        write(
+            arguments.out,
+            arguments.count,
+            arguments.seed,
+            arguments.workers,
+            arguments.variant,
+            arguments.shard,
+            arguments.quality,
+        )
 
 
 if __name__ == "__main__":

@@ -60,16 +60,20 @@ def sample_hand(count: int, right: bool, k: int) -> chance.Hand:
     return replace(hand, view=view)
 
 
+def draw_sample(count: int, right: bool, k: int) -> np.ndarray:
+    """Sample number k of a class, in its room: (256, 256, 3) uint8 RGB, the same every time."""
+    rng = np.random.default_rng((8, count, right, k))
+    margin = rng.uniform(0.1, 0.26)
+    rgba = draw_hand(sample_hand(count, right, k), seed=k, size=SIZE, samples=36, margin=margin).rgba
+    return paste(rgba, room(rng, SIZE), rng)
+
+
 def write_samples(folder: Path) -> None:
     """Renders the 120 samples as JPEG, `{fingers}{L|R}_{k}.jpg`."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(count, right, k) for count in range(6) for right in (False, True) for k in range(10)]
     for count, right, k in tqdm(jobs, unit="sample"):
-        hand = sample_hand(count, right, k)
-        rng = np.random.default_rng((8, count, right, k))
-        margin = rng.uniform(0.1, 0.26)
-        rgba = draw_hand(hand, seed=k, size=SIZE, samples=36, margin=margin).rgba
-        picture = paste(rgba, room(rng, SIZE), rng)
         path = folder / f"{count}{'R' if right else 'L'}_{k}.jpg"
+        picture = draw_sample(count, right, k)
         done = cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
         assert done, path

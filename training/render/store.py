@@ -1,7 +1,7 @@
 """Rendered hands on disk: shards that a run fills one after the other, and takes up where it stopped.
 
-A shard is a .npz of up to 250 hands: their pictures as lossless WebP in one run of bytes, and one
-array for each part of their truth. Hand number i of a seed is always the same, so every shard holds
+A shard is a .npz of up to 250 hands: their pictures as WebP, lossless if not asked otherwise, in one run
+of bytes, and one array for each part of their truth. Hand number i of a seed is always the same, so every shard holds
 the same bytes however many workers drew it.
 """
 
@@ -9,6 +9,7 @@ import io
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import cv2
@@ -89,20 +90,20 @@ def load(folder: str | Path, limit: int | None = None) -> Hands:
     )
 
 
-def _encode(rgba: np.ndarray) -> np.ndarray:
-    """(H, W, 4) uint8 RGBA to the bytes of a lossless WebP."""
-    done, data = cv2.imencode(".webp", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, 101])
+def _encode(rgba: np.ndarray, quality: int) -> np.ndarray:
+    """(H, W, 4) uint8 RGBA to the bytes of a WebP: of quality 1 … 100, or 101, lossless."""
+    done, data = cv2.imencode(".webp", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, quality])
     assert done
     return data.ravel()
 
 
-def _draw(job: tuple[int, int]) -> tuple[np.ndarray, dict[str, object]]:
+def _draw(seed: int, index: int, quality: int) -> tuple[np.ndarray, dict[str, object]]:
     """One hand, in a worker: its compressed picture and its truth."""
     from training.render.draw import draw  # Mitsuba starts in the worker, not in the process that writes
 
-    hand, picture = draw(*job)
+    hand, picture = draw(seed, index)
     view = hand.view
-    return _encode(picture.rgba), {
+    return _encode(picture.rgba, quality), {
         "raised": hand.raised,
         "count": hand.count,
         "right": hand.right,
@@ -136,7 +137,9 @@ def _write(path: Path, hands: list[tuple[np.ndarray, dict[str, object]]]) -> Non
     partial.rename(path)
 
 
-def write(folder: Path, count: int, seed: int, workers: int, variant: str, shard: int = SHARD) -> None:
+def write(
+    folder: Path, count: int, seed: int, workers: int, variant: str, shard: int = SHARD, quality: int = 101
+) -> None:
     """Renders hands 0 … count of a seed into a folder, skipping the shards that are there.
 
     The last shard is filled too, past `count` if need be: a larger count later just adds shards.
@@ -157,7 +160,7 @@ def write(folder: Path, count: int, seed: int, workers: int, variant: str, shard
     ):
         for path, span in missing:
             hands = []
-            for hand in pool.map(_draw, [(seed, index) for index in span], chunksize=5):
+            for hand in pool.map(_draw, repeat(seed), span, repeat(quality), chunksize=5):
                 hands.append(hand)
                 bar.update()
             _write(path, hands)

@@ -1,0 +1,75 @@
+"""What TensorBoard and Weights & Biases are shown beside curves: the confusion matrix, and the worst mistakes."""
+
+import heapq
+from itertools import count
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import torch.nn.functional as F
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from model import CLASSES
+from training.augment import plain
+from training.data.frames import SIDELESS
+
+matplotlib.use("Agg")  # pictures, no windows
+
+
+class Pictures(Callback):
+    """After each validation, log both as pictures: of the hands whose side is known.
+
+    Args:
+        worst: how many mistakes to show, those first whose right class was thought least likely.
+    """
+
+    def __init__(self, worst: int = 24):
+        self.worst = worst
+        self.order = count()  # of two mistakes equally bad, the later one stays
+
+    def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.confusion = MulticlassConfusionMatrix(len(CLASSES))
+        self.mistakes: list[tuple[float, int, Tensor, str]] = []  # a heap: the mildest of the worst comes first
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        images, targets = batch
+        logits, known = outputs["logits"].float().cpu(), (targets < SIDELESS).cpu()
+        targets = targets.cpu()
+        self.confusion.update(logits[known], targets[known])
+        losses = F.cross_entropy(logits, targets.where(known, 0), reduction="none")
+        for i in (known & (logits.argmax(1) != targets)).nonzero()[:, 0].tolist():
+            told = logits[i].softmax(0)
+            title = f"{CLASSES[targets[i]]}, told {CLASSES[told.argmax()]} ({told.max():.0%})"
+            mistake = (losses[i].item(), next(self.order), images[i], title)
+            (heapq.heappush if len(self.mistakes) < self.worst else heapq.heappushpop)(self.mistakes, mistake)
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, (TensorBoardLogger, WandbLogger))]
+        if trainer.sanity_checking or not loggers:
+            return
+        matrix, _ = self.confusion.plot(labels=list(CLASSES))
+        for name, figure in (("val/confusion", matrix), ("val/worst", self.draw())):
+            for logger in loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure(name, figure, trainer.global_step, close=False)
+                else:
+                    logger.log_image(name, [figure], trainer.global_step)
+            plt.close(figure)
+
+    def draw(self) -> Figure:
+        """The mistakes side by side, the worst first."""
+        columns = 6
+        figure, axes = plt.subplots(-(-self.worst // columns), columns, figsize=(12, 2.2 * -(-self.worst // columns)))
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, (_, _, image, title) in zip(axes.flat, sorted(self.mistakes, reverse=True), strict=False):
+            picture = (plain(image[None].cpu(), 128)[0].permute(1, 2, 0) + 1) / 2
+            axis.imshow(picture.clamp(0, 1))
+            axis.set_title(title, fontsize=8)
+        return figure
