@@ -1,4 +1,4 @@
-"""The camera that is read in the visitor's own browser: nothing but what was read comes here."""
+"""The camera in the visitor's own browser: read there, so that only what was read comes here; or recorded."""
 
 import json
 from collections.abc import Callable
@@ -41,6 +41,29 @@ def camera(key: str, *, mirror: bool, gradcam: bool, sure: float, on_readings: C
         key=key,
         data=component_data(mirror=mirror, gradcam=gradcam, sure=sure),
         on_readings_change=on_readings,
+        on_state_change=lambda: None,
+    )
+    return told.state or {"running": False}
+
+
+def recorder(key: str, *, asked: str, words: str, shots: int, wait: int, on_burst: Callable[[], None]) -> dict:
+    """Show the camera, which counts down and takes pictures of what is asked for. Returns its state, as `camera` does.
+
+    A burst comes to `st.session_state[key]["burst"]`: {"asked": …, "pictures": JPEGs in base64}. `on_burst` is called
+    then, and says what to ask for next.
+
+    Args:
+        key: of the component.
+        asked: what is asked for; another one starts another burst, "" stops the camera.
+        words: the same, for the visitor.
+        shots: pictures a burst.
+        wait: seconds to count down.
+        on_burst: called when a burst has come.
+    """
+    told = component()(
+        key=key,
+        data={"asked": asked, "words": words, "shots": shots, "wait": wait, "mirror": True},
+        on_burst_change=on_burst,
         on_state_change=lambda: None,
     )
     return told.state or {"running": False}

@@ -17,7 +17,8 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from model import CLASSES, MODEL
+from model import CLASSES, MODEL, FingerCounter
+from training import restore
 from training.classifier import Classifier
 from training.data.frames import MARGIN
 from training.finder import CANDIDATE, MOST, SIZE, Finder, HandFinder, hands
@@ -137,14 +138,18 @@ def export(
     """Turn two checkpoints into the one ONNX file that the app runs.
 
     Args:
-        finder: what `python -m training finder fit` left.
+        finder: what `python -m training finder fit` left, or an ONNX file, whose finder is then kept.
         classifier: what `python -m training fit` left.
         output: where the ONNX file goes.
         folder: the data sets that they learned from: some frames tell how to quantize.
         quantized: in 8 bits; false keeps float32, to compare with.
         log: also hand the file to Weights & Biases, as an artifact.
     """
-    find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
+    if finder.suffix == ".onnx":
+        find, kept = restore.finder(finder), FingerCounter(finder).metadata
+        found_by = {"commit": kept["finder's training commit"], "data": kept["data"].split("; ")}
+    else:
+        find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
     classify, classified_by = load(classifier, Classifier, "fit --config training/handful.yaml")
     metadata = {
         "name": "Handful",
