@@ -7,13 +7,14 @@ import csv
 import io
 import zipfile
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from model import CLASSES, Box, Reading
 
 MAX_BYTES = 1_000_000  # of a picture; a camera's JPEG of 640×480 has a tenth of it
-README = """Pictures of one hand, as the camera saw them, not mirrored, in a folder for each class: 3L is three fingers of the
-left hand. hands.csv has the box where the model found the hand (x0,y0,x1,y1 in pixels; none where it found no hand), and
-the round in which the picture was taken.
+README = """Pictures of one hand, as the camera saw them, not mirrored, in a folder for each class: 3L is three
+fingers of the left hand. hands.csv has the box where the model found the hand (x0,y0,x1,y1 in pixels; none where it
+found no hand), and the round in which the picture was taken.
 
 To train with them, put this ZIP into data/own and go on as docs/own.md tells.
 """
@@ -27,32 +28,35 @@ class Shot:
     box: Box | None
 
 
-@dataclass(frozen=True, order=True)
-class Ask:
+class Ask(NamedTuple):
     """A class that is asked for, in a round: each round shows the hand anew."""
 
     round: int
     label: str
+
+    def __str__(self) -> str:
+        return f"{self.round} {self.label}"
 
 
 class Recording:
     """What was taken of each class in each round; nothing, where it was skipped.
 
     >>> recording = Recording()
-    >>> recording.next(["3L", "3R"], rounds=2)
-    Ask(round=1, label='3L')
-    >>> recording.bursts[Ask(1, "3L")] = []
-    >>> recording.next(["3L", "3R"], rounds=2)
-    Ask(round=1, label='3R')
+    >>> recording.bursts[Ask(1, "3L")] = [Shot(jpeg, box)]
+    >>> recording.left([Ask(1, "3L"), Ask(1, "3R")])
+    [Ask(round=1, label='3R')]
     """
 
     def __init__(self) -> None:
         self.bursts: dict[Ask, list[Shot]] = {}
 
-    def next(self, labels: list[str], rounds: int) -> Ask | None:
-        """What to ask for; None once every class was asked for in every round."""
-        asks = (Ask(when, label) for when in range(1, rounds + 1) for label in labels)
-        return next((ask for ask in asks if ask not in self.bursts), None)
+    def left(self, plan: list[Ask]) -> list[Ask]:
+        """What of a plan is still to be asked for."""
+        return [ask for ask in plan if ask not in self.bursts]
+
+    def take_back(self) -> None:
+        """Forget what was taken or skipped last."""
+        self.bursts.popitem()
 
     @property
     def shots(self) -> list[Shot]:
@@ -66,11 +70,12 @@ class Recording:
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as archive:
             for label in CLASSES:
-                taken = [(ask.round, shot) for ask, burst in sorted(self.bursts.items()) for shot in burst if ask.label == label]
+                bursts = sorted(ask for ask in self.bursts if ask.label == label)
+                taken = [(ask.round, shot) for ask in bursts for shot in self.bursts[ask]]
                 for number, (when, shot) in enumerate(taken, start=1):
                     name = f"{label}/{number:04}.jpg"
                     archive.writestr(name, shot.jpeg)
-                    rows.writerow([name, when, *(f"{x:.1f}" for x in shot.box or ())])
+                    rows.writerow([name, when, *([f"{x:.1f}" for x in shot.box] if shot.box else [""] * 4)])
             archive.writestr("hands.csv", table.getvalue())
             archive.writestr("README.txt", README)
         return file.getvalue()

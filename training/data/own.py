@@ -1,8 +1,8 @@
 """One's own hand, recorded on the app's Record page.
 
-    <folder>/<recording>.zip, or, unpacked:
-    <folder>/<recording>/<class>/<number>.jpg    as the camera sees it, not mirrored; a class is 3L, say
-    <folder>/<recording>/hands.csv               file,round,x0,y0,x1,y1; no box where no hand was found
+<folder>/<recording>.zip, or, unpacked:
+<folder>/<recording>/<class>/<number>.jpg    as the camera sees it, not mirrored; a class is 3L, say
+<folder>/<recording>/hands.csv               file,round,x0,y0,x1,y1; no box where no hand was found
 """
 
 import csv
@@ -113,12 +113,12 @@ def read_table(recording: Path) -> list[Shot]:
 
 def with_guesses(burst: list[Shot]) -> list[Shot]:
     """A burst whose pictures without a box have one where those before and after agree: the hand moves little."""
-    known = [i for i, shot in enumerate(burst) if shot.box is not None]
+    known = [(i, shot.box) for i, shot in enumerate(burst) if shot.box is not None]
     guessed = burst.copy()
     for i, shot in enumerate(burst):
-        before, after = [k for k in known if k < i], [k for k in known if k > i]
+        before, after = [box for k, box in known if k < i], [box for k, box in known if k > i]
         if shot.box is None and before and after:
-            pair = np.stack([burst[before[-1]].box, burst[after[0]].box])
+            pair = np.stack([before[-1], after[0]])
             if box_iou(*torch.from_numpy(pair)[:, None])[0, 0] > 0.5:
                 guessed[i] = replace(shot, box=pair.mean(0))
     return guessed
