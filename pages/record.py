@@ -1,7 +1,6 @@
 """Pictures of the visitor's own hand, to train with: asked for in turn, taken, and handed over as a ZIP."""
 
 import base64
-import binascii
 
 import streamlit as st
 
@@ -28,13 +27,19 @@ def take() -> None:
         return
     try:
         recording.bursts[asked] = [read(picture, asked.label) for picture in burst["pictures"][:shots]]
-    except (BadImage, binascii.Error):
-        st.toast("These pictures came in pieces. Press Stop, then Start.", icon=":material/error:")
+    except BadImage as error:
+        st.toast(f"{error} Press Stop, then Start.", icon=":material/error:")
 
 
 def read(picture: str, label: str) -> Shot:
-    """A picture as it came, a JPEG in base64, and where its hand is."""
-    jpeg = base64.b64decode(picture[: 2 * MAX_BYTES])
+    """A picture as it came, a JPEG in base64, and where its hand is.
+
+    Raises:
+        BadImage: it is too large for a visit's memory, or damaged.
+    """
+    jpeg = base64.b64decode(picture)
+    if len(jpeg) > MAX_BYTES:
+        raise BadImage(f"A picture has more than {MAX_BYTES // 1_000_000} MB. Choose a smaller camera.", 413)
     return Shot(jpeg, hand_of(metrics.read(decode(jpeg), "record"), label))
 
 

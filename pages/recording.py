@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from model import CLASSES, Box, Reading
 
-MAX_BYTES = 1_000_000  # of a picture; a camera's JPEG of 640×480 has a tenth of it
+MAX_BYTES = 2_000_000  # of a picture; one of 640×480, as the camera is asked for, has a twentieth of it
 README = """Pictures of one hand, as the camera saw them, not mirrored, in a folder for each class: 3L is three
 fingers of the left hand. hands.csv has the box where the model found the hand (x0,y0,x1,y1 in pixels; none where it
 found no hand), and the round in which the picture was taken.

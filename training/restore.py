@@ -6,6 +6,7 @@ largest.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,7 +28,8 @@ def finder(model: Path = MODEL) -> HandFinder:
     return _fill(HandFinder(), model, "finder.")
 
 
-def _fill(network, model: Path, prefix: str):
+def _fill(network: Any, model: Path, prefix: str) -> Any:
+    """`network`, folded, with the weights that `model` keeps under names that begin with `prefix`."""
     kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(model).graph.initializer}
     network = folded(network)
 
@@ -42,4 +44,4 @@ def _fill(network, model: Path, prefix: str):
     network.load_state_dict(
         {name: torch.from_numpy(weights(prefix + name).astype(np.float32)) for name in network.state_dict()}
     )
-    return network
+    return network.train()
