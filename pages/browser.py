@@ -1,4 +1,4 @@
-"""The camera that is read in the visitor's own browser: nothing but what was read comes here."""
+"""The camera in the visitor's own browser: read there, so that only what was read comes here; or recorded."""
 
 import json
 from collections.abc import Callable
@@ -15,6 +15,15 @@ ASSETS = Path(__file__).parent.parent / "assets/browser"
 RUNTIME = json.loads((ASSETS / "runtime.json").read_text(encoding="utf-8"))
 HOME = ASSETS / "onnxruntime"  # `make browser` puts it there; it is not part of the repository
 CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{RUNTIME['version']}/dist/"
+PROBLEMS = {
+    "missing": "No camera was found. Plug one in and press Start again, or read [pictures](pictures).",
+    "refused": "The browser may not use the camera. Allow it beside the address of this page, then press Start again.",
+    "busy": "Another program uses the camera. Close it, then press Start again.",
+    "insecure": "Browsers give the camera only to pages with https:// (or on localhost). Open this page by https.",
+    "lost": "The camera is gone. Plug it in again, then press Start.",
+    "runtime": "This browser cannot run the model. Let the server read, or take single pictures here.",
+    "unknown": "The camera could not be opened. Press Start again, or try another browser.",
+}
 NO_MAP = np.zeros((len(CLASSES), 1, 1), np.float32)  # Grad-CAM is drawn in the browser, and stays there
 
 
@@ -33,7 +42,7 @@ def component_data(**settings: bool | float) -> dict:
 
 
 def camera(key: str, *, mirror: bool, gradcam: bool, sure: float, on_readings: Callable[[], None]) -> dict:
-    """Show the camera. Returns its state: {"running": bool, "problem": one of `live.PROBLEMS`, where there is one}.
+    """Show the camera. Returns its state: {"running": bool, "problem": one of `PROBLEMS`, where there is one}.
 
     Readings come to `st.session_state[key]["readings"]`, several at once: `on_readings` is called then.
     """
@@ -41,6 +50,29 @@ def camera(key: str, *, mirror: bool, gradcam: bool, sure: float, on_readings: C
         key=key,
         data=component_data(mirror=mirror, gradcam=gradcam, sure=sure),
         on_readings_change=on_readings,
+        on_state_change=lambda: None,
+    )
+    return told.state or {"running": False}
+
+
+def recorder(key: str, *, asked: str, words: str, shots: int, wait: int, on_burst: Callable[[], None]) -> dict:
+    """Show the camera, which counts down and takes pictures of what is asked for. Returns its state, as `camera` does.
+
+    A burst comes to `st.session_state[key]["burst"]`: {"asked": …, "pictures": JPEGs in base64}. `on_burst` is called
+    then, and says what to ask for next.
+
+    Args:
+        key: of the component.
+        asked: what is asked for; another one starts another burst, "" stops the camera.
+        words: the same, for the visitor.
+        shots: pictures a burst.
+        wait: seconds to count down.
+        on_burst: called when a burst has come.
+    """
+    told = component()(
+        key=key,
+        data={"asked": asked, "words": words, "shots": shots, "wait": wait, "mirror": True},
+        on_burst_change=on_burst,
         on_state_change=lambda: None,
     )
     return told.state or {"running": False}

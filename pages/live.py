@@ -17,15 +17,6 @@ from pages.parts import show_probabilities, show_reading
 WAYS = ("server", "browser")
 MOST_STREAMS = 3 * (os.cpu_count() or 1)  # cameras that the server reads at once, see `python -m benchmarks load`
 PATIENCE = 8  # seconds to wait for a connection before offering the other way
-PROBLEMS = {
-    "missing": "No camera was found. Plug one in and press Start again, or read [pictures](pictures).",
-    "refused": "The browser may not use the camera. Allow it beside the address of this page, then press Start again.",
-    "busy": "Another program uses the camera. Close it, then press Start again.",
-    "insecure": "Browsers give the camera only to pages with https:// (or on localhost). Open this page by https.",
-    "lost": "The camera is gone. Plug it in again, then press Start.",
-    "runtime": "This browser cannot run the model. Let the server read, or take single pictures here.",
-    "unknown": "The camera could not be opened. Press Start again, or try another browser.",
-}
 
 
 def show_count(stream: Stream, running: bool) -> None:
@@ -176,7 +167,7 @@ def read_here() -> None:
         with camera:
             state = browser.camera("camera", mirror=mirror, gradcam=gradcam, sure=sure, on_readings=follow)
             if problem := state.get("problem"):
-                st.error(PROBLEMS.get(problem, PROBLEMS["unknown"]))
+                st.error(browser.PROBLEMS.get(problem, browser.PROBLEMS["unknown"]))
                 if problem == "runtime":
                     switch("Read by the server", "server")
                     take_pictures()

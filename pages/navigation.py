@@ -15,6 +15,7 @@ page = st.navigation(
         st.Page("pictures.py", title="Pictures", icon=":material/photo_library:"),
         st.Page("films.py", title="Films", icon=":material/movie:"),
         st.Page("samples.py", title="Samples", icon=":material/grid_view:"),
+        st.Page("record.py", title="Record", icon=":material/photo_camera:"),
         st.Page("evaluation.py", title="Evaluation", icon=":material/analytics:"),
     ],
     position="top",

@@ -21,6 +21,7 @@ from tests.drawn import write_fingers
 from tests.replay_dockerfile import free_port
 from tests.server import ROOT, Wire, camera_arguments, film, running
 from tests.test_films import film as film_of
+from training.data.own import OwnHand
 
 CHROMIUM = tests.browser.find()
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: python tests/browser.py")
@@ -432,7 +433,7 @@ def test_a_cell_of_the_confusion_matrix_tells_its_pictures(page):
     expect(page.locator("[class*=st-key-thumbnail-right]")).to_have_count(2, timeout=WAIT)
 
 
-PAGES = ["/", "/?read=browser", "/pictures", "/films", "/samples", "/evaluation"]
+PAGES = ["/", "/?read=browser", "/pictures", "/films", "/samples", "/record", "/evaluation"]
 
 
 @pytest.fixture(scope="module")
@@ -483,3 +484,36 @@ def test_nothing_is_wider_than_a_phone(browser, address, path):
     )
     assert widest <= 390
     page.close()
+
+
+@pytest.mark.slow
+def test_a_hand_is_recorded_and_taken_home(page, filmed, browser, address, tmp_path):
+    page.add_init_script("const wait = setTimeout; window.setTimeout = (f, ms, ...more) => wait(f, ms / 4, ...more)")
+    page.goto("/record")
+    for fingers in (0, 1, 4, 5):
+        page.get_by_role("button", name=str(fingers), exact=True).click()
+    page.get_by_role("button", name="right", exact=True).click()
+    page.get_by_role("radio", name="6", exact=True).click()
+    expect(page.get_by_text("Round 1 of 3, 6 to go")).to_be_visible(timeout=WAIT)
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("That is all")).to_be_visible(timeout=2 * WAIT)
+    # The camera is let go.
+    expect(page.get_by_role("button", name="Start")).to_be_visible()
+    expect(page.get_by_text("12 pictures, a hand in each.")).to_be_visible()
+    # Nobody else sees them.
+    other = browser.new_page(base_url=address)
+    other.goto("/record")
+    expect(other.get_by_text("Round 1 of 3, 36 to go")).to_be_visible(timeout=WAIT)
+    expect(other.get_by_role("button", name="Download")).to_have_count(0)
+    other.close()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download own-hand.zip").click()
+    download.value.save_as(tmp_path / download.value.suggested_filename)
+    hands = OwnHand(tmp_path)
+    assert [CLASSES[hands.frame(i).targets[0]] for i in range(len(hands))] == ["2L"] * 6 + ["3L"] * 6
+    assert hands.validation.reshape(2, 6).tolist() == [[False] * 4 + [True] * 2] * 2
+    # As the camera saw it, not as the mirror on the page showed it.
+    frame = hands.frame(0)
+    assert frame.image.shape == filmed[1].shape
+    assert np.abs(frame.image.astype(int) - filmed[1]).mean() < 5
+    assert frame.boxes[0] == pytest.approx(shared_counter()(filmed[1]).hands[0].box, abs=8)

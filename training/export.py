@@ -4,7 +4,6 @@ Everything between pixels and probabilities lies inside the graph, so that every
 the file reads the same: fitting the frame, finding hands, cutting them out, classifying them, Grad-CAM.
 """
 
-import copy
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,14 +15,14 @@ import torch.nn.functional as F
 import wandb
 from lightning import LightningModule
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import roi_align
 
-from model import CLASSES, MODEL
+from model import CLASSES, MODEL, FingerCounter
+from training import restore
 from training.classifier import Classifier
 from training.data.frames import MARGIN
 from training.finder import CANDIDATE, MOST, SIZE, Finder, HandFinder, hands
-from training.network import HandNet, scale
+from training.network import HandNet, folded, scale
 from training.quantize import calibration_frames, quantize
 
 OPSET = 20
@@ -74,16 +73,6 @@ class Reader(nn.Module):
         torch._check(told.shape[0] <= MOST)
         maps = self.classifier.gradcam(features[told])
         return boxes[told], squares[told], sure[told], probabilities[told], maps
-
-
-def folded(network: Any) -> Any:
-    """A network as it is kept in the file: its batch norms folded into its convolutions."""
-    network = copy.deepcopy(network).eval()
-    for part in list(network.modules()):
-        if isinstance(part, nn.Sequential) and isinstance(part[-1], nn.BatchNorm2d):
-            pair: Any = part
-            pair[0], pair[1] = fuse_conv_bn_eval(*pair), nn.Identity()
-    return network
 
 
 def doubles(boxes: Tensor) -> Tensor:
@@ -157,14 +146,18 @@ def export(
     """Turn two checkpoints into the one ONNX file that the app runs.
 
     Args:
-        finder: what `python -m training finder fit` left.
+        finder: what `python -m training finder fit` left, or an ONNX file, whose finder is then kept.
         classifier: what `python -m training fit` left.
         output: where the ONNX file goes.
         folder: the data sets that they learned from: some frames tell how to quantize.
         quantized: in 8 bits; false keeps float32, to compare with.
         log: also hand the file to Weights & Biases, as an artifact.
     """
-    find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
+    if finder.suffix == ".onnx":
+        find, kept = restore.finder(finder), FingerCounter(finder).metadata
+        found_by = {"commit": kept["finder's training commit"], "data": kept["data"].split("; ")}
+    else:
+        find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
     classify, classified_by = load(classifier, Classifier, "fit --config training/handful.yaml")
     metadata = {
         "name": "Handful",

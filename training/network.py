@@ -18,10 +18,13 @@ Shapes for a batch of N pictures, with the default widths (783 thousand weights)
     presence   N                    logit: is there a hand at all?
 """
 
+import copy
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -80,3 +83,13 @@ class HandNet(nn.Module):
 def scale(images: Tensor) -> Tensor:
     """uint8 (N, 3, H, W) RGB to float, -1 … 1: what the network takes."""
     return images.float() / 127.5 - 1
+
+
+def folded(network: Any) -> Any:
+    """A network as it is kept in the file: its batch norms folded into its convolutions."""
+    network = copy.deepcopy(network).eval()
+    for part in list(network.modules()):
+        if isinstance(part, nn.Sequential) and isinstance(part[-1], nn.BatchNorm2d):
+            pair: Any = part
+            pair[0], pair[1] = fuse_conv_bn_eval(*pair), nn.Identity()
+    return network

@@ -1,20 +1,25 @@
 // The camera, read in this browser: pictures stay here, readings go to the page a few times a second.
+// Or, for the Record page, which sets `shots`, recorded: nothing is read, and pictures of what is asked for go there.
 
 const EVERY = 200; // ms between reports to the page
+const APART = 500; // ms between two pictures of a burst: as much as a hand needs to move a little
 const COLORS = { left: "#0062b1", right: "#be4c00" }; // as model/overlay.py
 const INFERNO = [
   [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164],
 ];
 const MOMENT = 500; // ms until a canvas that only changes its settings is there again
 const PATIENCE = 20_000; // ms until one is there again whose page has lost its connection
-let camera;
+const cameras = {}; // of either kind, so that who goes from one to the other starts anew
 
 export default function (component) {
-  const { parentElement, data, setStateValue } = component;
-  camera ??= new Camera();
+  const { parentElement, data, setStateValue, setTriggerValue } = component;
+  const camera = (cameras[data.shots ? "recorder" : "reader"] ??= new Camera());
+  const another = camera.settings?.asked !== data.asked;
   camera.settings = data;
   camera.report = (name, value) => setStateValue(name, value);
+  camera.hand = (burst) => setTriggerValue("burst", burst);
   camera.appear(parentElement);
+  if (another) camera.record();
   const here = location.href;
   return () => {
     // A page that comes back from a lost connection is built anew, the canvas too: the camera goes on meanwhile.
@@ -41,7 +46,7 @@ class Camera {
     this.status = root.querySelector("[role=status]");
     this.button.onclick = () => (this.stream ? this.stop() : this.start());
     this.choice.onchange = () => this.start(this.choice.value);
-    if (!this.worker || !this.stream) return;
+    if (!(this.worker || this.settings.shots) || !this.stream) return;
     this.button.textContent = "Stop";
     this.report("state", { running: true });
     this.list();
@@ -59,8 +64,10 @@ class Camera {
       await this.video.play();
       this.stream.getVideoTracks()[0].onended = () => this.fail("lost");
       await this.list();
-      this.say("Loading the model, once …");
-      await this.load();
+      if (!this.settings.shots) {
+        this.say("Loading the model, once …");
+        await this.load();
+      }
     } catch (error) {
       this.fail(problem(error));
       return;
@@ -72,8 +79,52 @@ class Camera {
     this.report("state", { running: true });
     this.began = performance.now();
     this.paint();
+    if (this.settings.shots) {
+      this.record();
+      return;
+    }
     this.next();
     this.timer = setInterval(() => this.send(), EVERY);
+  }
+
+  // Counts down, takes some pictures of what is asked for, and hands them over. The page then asks for something else.
+  async record() {
+    const { stream, settings } = this;
+    const { asked, words, shots, wait } = settings;
+    if (!stream || !shots) return;
+    if (!asked) {
+      this.stop();
+      return;
+    }
+    const current = (this.burst = {}); // whoever stops, skips or starts anew ends this one
+    const over = () => this.burst !== current || this.stream !== stream;
+    this.say(words);
+    for (let left = wait; left > 0; left--) {
+      this.caption = [words, String(left)];
+      await sleep(1000);
+      if (over()) return;
+    }
+    const pictures = [];
+    while (pictures.length < shots) {
+      this.caption = [words, `${pictures.length + 1} of ${shots}: move it a little`];
+      await sleep(APART);
+      if (over()) return;
+      pictures.push(await this.shoot());
+    }
+    if (over()) return;
+    this.caption = ["Saving …", ""];
+    this.hand({ asked, pictures });
+  }
+
+  // What the camera sees now, not mirrored: a JPEG in base64.
+  async shoot() {
+    const { videoWidth: width, videoHeight: height } = this.video;
+    const canvas = new OffscreenCanvas(width, height);
+    canvas.getContext("2d").drawImage(this.video, 0, 0);
+    const reader = new FileReader();
+    reader.readAsDataURL(await canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 }));
+    await new Promise((resolve) => (reader.onload = resolve));
+    return reader.result.split(",")[1];
   }
 
   stop() {
@@ -83,6 +134,7 @@ class Camera {
     this.stream = undefined;
     this.hands = [];
     this.readings = [];
+    this.caption = undefined;
     this.button.textContent = "Start";
     this.say("");
     this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
@@ -164,6 +216,7 @@ class Camera {
     if (gradcam) for (const hand of hands) drawHeat(context, hand);
     context.resetTransform(); // text reads from left to right in a mirror too
     for (const hand of hands) drawBox(context, hand, mirror, width, height);
+    if (this.caption) drawCaption(context, this.caption, width, height);
     requestAnimationFrame(() => this.paint());
   }
 }
@@ -183,6 +236,10 @@ function problem({ name }) {
     NotSecure: "insecure",
     NoRuntime: "runtime",
   }[name] ?? "unknown";
+}
+
+function sleep(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 function round(value, digits) {
@@ -223,4 +280,19 @@ function drawBox(context, { box: [x0, y0, x1, y1], fingers, side }, mirror, widt
   context.fillStyle = "white";
   context.textBaseline = "middle";
   context.fillText(text, x + pad, y + pad + size / 2);
+}
+
+// Two lines below, large enough to be read from where a hand is shown.
+function drawCaption(context, lines, width, height) {
+  const size = Math.floor(Math.min(height, width) / 12);
+  context.fillStyle = "rgb(0 0 0 / 60%)";
+  context.fillRect(0, height - 3.2 * size, width, 3.2 * size);
+  context.fillStyle = "white";
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  lines.forEach((line, i) => {
+    context.font = `600 ${size}px system-ui, sans-serif`;
+    context.fillText(line, width / 2, height - (2.3 - 1.4 * i) * size, width);
+  });
+  context.textAlign = "start";
 }

@@ -18,6 +18,7 @@ from training.data.counting import FingerCounting
 from training.data.digits import SignLanguageDigits
 from training.data.fingers import Fingers
 from training.data.frames import MARGIN, NOTHING, BadData, Frames, crops
+from training.data.own import OwnHand
 from training.data.places import places
 from training.data.rendered import Rendered
 from training.data.webcam import HandsDataset
@@ -38,6 +39,9 @@ SOURCES = {
     "counting": Source(FingerCounting, "people/Human-Robot_Finger-Counting_Dataset", counting.fetch),
     "webcam": Source(HandsDataset, "people/HandsDataset", webcam.fetch),
     "rendered": Source(Rendered, "render/train"),
+    "own": Source(OwnHand, "own"),
+    # 300 small rendered hands, wherever the data folder is.
+    "bundled": Source(Rendered, str(Path(__file__).parent.parent / "tiny/data/render/train")),
 }
 SIZE = 192  # of a crop: what the classifier sees, and around it as much as turning and shifting can bring in
 

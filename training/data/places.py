@@ -8,10 +8,11 @@ import numpy as np
 
 from training.data import panoramas
 from training.data.counting import rooms
-from training.data.frames import read_rgb
+from training.data.frames import Frames, read_rgb
+from training.data.own import OwnHand
 from training.data.webcam import HandsDataset
 
-EVERY = 6  # webcam frames of a session are much alike: one in so many is enough
+EVERY = 6  # frames of a session are much alike: one in so many is enough
 
 
 def places(
@@ -29,8 +30,10 @@ def places(
     counting, webcam = folder / "people/Human-Robot_Finger-Counting_Dataset", folder / "people/HandsDataset"
     if "counting" in sources and counting.is_dir():
         found += [read_rgb(file) for i, file in enumerate(rooms(counting)) if (i % 4 == 0) == validation]
-    if "webcam" in sources and webcam.is_dir():
-        frames = HandsDataset(webcam)
+    people: list[Frames] = [HandsDataset(webcam)] if "webcam" in sources and webcam.is_dir() else []
+    if "own" in sources:
+        people.append(OwnHand(folder / "own"))
+    for frames in people:
         for i in np.flatnonzero(frames.validation == validation)[::EVERY]:
             frame = frames.frame(i)
             found.append(without_hands(frame.image, frame.boxes))

@@ -127,7 +127,7 @@ class Frames(LightningDataModule):
                     frames[i] = shrink(frame.image, frame.boxes)
                 real.append([frame for i, frame in frames.items() if not source.validation[i]])
                 held += [frame for i, frame in frames.items() if source.validation[i]]
-            if name != "webcam":
+            if name not in ("webcam", "own"):  # those without masks: nothing to cut out
                 pictures, _, boxes, validation = data.cut(source, self.folder)
                 cutouts.append(Cutouts(pictures, boxes, np.flatnonzero(~validation)))
         rooms = [shrink(image, np.empty((0, 4), np.float32))[0] for image in places(self.folder, sources=self.sources)]

@@ -1,0 +1,256 @@
+"""One's own hand: recorded on a page, read as a source, trained with from the model that comes with the repository."""
+
+import base64
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import streamlit as st
+import torch
+from streamlit.testing.v1 import AppTest
+
+from model import CLASSES, FingerCounter, shared_counter
+from model.images import decode
+from pages import browser
+from pages.recording import MAX_BYTES, Ask, Recording, Shot, hand_of
+from training import restore
+from training.__main__ import main
+from training.data import open_source
+from training.data.frames import BadData
+from training.data.own import OwnHand
+from training.data.places import places
+from training.export import Reader
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "assets/samples"
+
+
+def shot(label: str, number: int = 0) -> Shot:
+    """A bundled sample, recorded."""
+    image = decode(SAMPLES / f"{label}_{number}.jpg")
+    jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    return Shot(jpeg, hand_of(shared_counter()(image), label))
+
+
+def record(folder: Path, bursts: dict[Ask, list[Shot]], name: str = "own-hand.zip") -> Path:
+    """A recording, downloaded into the place of the source. Returns the data folder."""
+    recording = Recording()
+    recording.bursts |= bursts
+    (folder / "own").mkdir(exist_ok=True)
+    (folder / "own" / name).write_bytes(recording.archive())
+    return folder
+
+
+# The page
+
+
+class Camera:
+    """The component, without a browser: hands over what is given to it when the page runs next."""
+
+    def __init__(self) -> None:
+        self.burst: list[Shot] = []
+
+    def __call__(self, key, *, asked, words, shots, wait, on_burst):
+        self.asked, self.shots = asked, shots
+        if self.burst:
+            pictures = [base64.b64encode(shot.jpeg).decode() for shot in self.burst]
+            st.session_state[key] = {"burst": {"asked": asked, "pictures": pictures}}
+            self.burst = []
+            on_burst()
+            st.rerun()
+        return {"running": False}
+
+
+@pytest.fixture
+def camera(monkeypatch) -> Camera:
+    camera = Camera()
+    monkeypatch.setattr(browser, "recorder", camera)
+    return camera
+
+
+def open_page() -> AppTest:
+    page = AppTest.from_file(ROOT / "pages/record.py", default_timeout=60).run()
+    assert not page.exception
+    return page
+
+
+def press(page: AppTest, label: str) -> None:
+    next(button for button in page.button if button.label == label).click().run()
+    assert not page.exception
+
+
+def test_a_hand_is_asked_for_skipped_and_taken_back(camera):
+    page = open_page()
+    assert page.subheader[0].value == "Show 0 with your left hand"
+    press(page, "Skip")
+    assert page.subheader[0].value == "Show 0 with your right hand"
+    press(page, "Again")
+    assert page.subheader[0].value == "Show 0 with your left hand"
+    assert (camera.asked, camera.shots) == ("1 0L", 3)
+
+
+def test_what_was_chosen_is_asked_for_in_every_round_and_can_be_downloaded(camera, tmp_path):
+    page = open_page()
+    page.session_state["fingers asked"], page.session_state["each"] = [3], 6
+    page.run()
+    asked = []
+    while page.subheader[0].value != "That is all":
+        asked.append(camera.asked)
+        camera.burst = [shot(camera.asked[2:], number) for number in (0, 1)]
+        page.run()
+        assert not page.exception
+    assert asked == ["1 3L", "1 3R", "2 3L", "2 3R", "3 3L", "3 3R"]
+    assert "**12 pictures**, a hand in each." in [text.value for text in page.markdown]
+    (tmp_path / "own-hand.zip").write_bytes(page.session_state["recording"].archive())
+    assert len(OwnHand(tmp_path)) == 12
+    press(page, "Delete all")
+    assert not page.get("download_button")
+    assert page.subheader[0].value == "Show 3 with your left hand"
+
+
+def test_a_picture_in_which_no_hand_was_found_is_kept_and_told(camera):
+    page = open_page()
+    wall = cv2.imencode(".jpg", np.full((480, 640, 3), 150, np.uint8))[1].tobytes()
+    camera.burst = [shot("0L"), Shot(wall, None)]
+    page.run()
+    assert "In 1 of 2 pictures no hand was found" in page.warning[0].value
+    assert [kept.box is None for kept in page.session_state["recording"].shots] == [False, True]
+    assert page.session_state["recording"].shots[1].jpeg == wall
+
+
+def test_pictures_that_are_damaged_or_too_large_are_refused_and_asked_for_again(camera):
+    page = open_page()
+    for jpeg in (b"no picture", shot("0L").jpeg + bytes(MAX_BYTES)):
+        camera.burst = [Shot(jpeg, None)]
+        page.run()
+        assert not page.exception
+        assert not page.session_state["recording"].bursts
+
+
+# The source
+
+
+@pytest.fixture
+def recorded(tmp_path) -> Path:
+    """Two classes in three rounds of two pictures."""
+    rounds = {1: (0, 1), 2: (2, 3), 3: (4, 5)}
+    return record(
+        tmp_path, {Ask(n, label): [shot(label, k) for k in two] for n, two in rounds.items() for label in ("3L", "5R")}
+    )
+
+
+def test_a_recording_is_read_with_its_sides_boxes_and_pictures(recorded):
+    hands = open_source("own", recorded)
+    assert [CLASSES[hands.frame(i).targets[0]] for i in range(len(hands))] == ["3L"] * 6 + ["5R"] * 6
+    frame = hands.frame(0)
+    assert frame.image.shape == (256, 256, 3)
+    assert frame.boxes[0] == pytest.approx(shot("3L").box, abs=0.1)
+    assert frame.mask is None
+
+
+def test_the_last_burst_of_each_class_is_kept_whole_for_validation(recorded):
+    hands = OwnHand(recorded / "own")
+    assert hands.validation.tolist() == [False] * 4 + [True] * 2 + [False] * 4 + [True] * 2
+    split = {group for group, held in zip(hands.groups, hands.validation, strict=True) if held}
+    assert not split & {group for group, held in zip(hands.groups, hands.validation, strict=True) if not held}
+
+
+def test_it_may_be_unpacked_and_there_may_be_several(recorded):
+    with zipfile.ZipFile(recorded / "own/own-hand.zip") as archive:
+        archive.extractall(recorded / "own/yesterday")
+    hands = OwnHand(recorded / "own")
+    assert len(hands) == 24
+    assert np.array_equal(hands.frame(0).image, hands.frame(12).image)
+    assert len(set(hands.groups)) == 12
+
+
+def test_pictures_without_a_box_get_that_of_their_neighbours_or_are_left_out_and_counted(tmp_path):
+    left, right = (Shot(shot("3L").jpeg, box) for box in ((50, 50, 150, 150), (60, 50, 160, 150)))
+    far, none = Shot(left.jpeg, (150, 150, 250, 250)), Shot(left.jpeg, None)
+    record(
+        tmp_path, {Ask(1, "3L"): [left, none, right], Ask(2, "3L"): [left, none, far], Ask(3, "3L"): [none, left, none]}
+    )
+    with pytest.warns(UserWarning, match="3 of 9 pictures are left out"):
+        hands = OwnHand(tmp_path / "own")
+    assert len(hands) == 6
+    assert hands.frame(1).boxes.tolist() == [[55, 50, 155, 150]]
+
+
+@pytest.mark.filterwarnings("ignore:.*left out")
+@pytest.mark.parametrize(
+    ("bursts", "says"),
+    [
+        ({}, "no hand was found"),
+        ({Ask(1, "3L"): [Shot(b"", None)]}, "no hand was found"),
+        ({Ask(1, "3L"): [Shot(b"", (0, 0, 9, 9))]}, "two rounds"),
+    ],
+)
+def test_a_recording_that_nothing_can_be_learned_from_says_so(tmp_path, bursts, says):
+    with pytest.raises(BadData, match=says):
+        OwnHand(record(tmp_path, bursts) / "own")
+
+
+@pytest.mark.parametrize("content", [b"no archive", b""])
+def test_what_is_no_recording_is_told_by_name(tmp_path, content):
+    with pytest.raises(BadData, match=r"no recording here.*Record page"):
+        OwnHand(tmp_path)
+    (tmp_path / "broken.zip").write_bytes(content)
+    with pytest.raises(BadData, match=r"broken\.zip: not a recording"):
+        OwnHand(tmp_path)
+    with zipfile.ZipFile(tmp_path / "broken.zip", "w") as archive:
+        archive.writestr("hands.csv", "file,round,x0,y0,x1,y1\n9X/1.jpg,1,0,0,9,9\n")
+    with pytest.raises(BadData, match=r"broken\.zip: not a recording"):
+        OwnHand(tmp_path)
+
+
+def test_a_picture_that_is_gone_is_told_by_name(recorded):
+    with zipfile.ZipFile(recorded / "own/own-hand.zip") as archive:
+        archive.extractall(recorded / "own/unpacked")
+    (recorded / "own/own-hand.zip").unlink()
+    (recorded / "own/unpacked/3L/0001.jpg").unlink()
+    with pytest.raises(BadData, match=r"0001\.jpg.*hands\.csv"):
+        OwnHand(recorded / "own").frame(0)
+
+
+def test_its_rooms_without_the_hand_are_places(recorded):
+    kept, held = places(recorded, sources=["own"]), places(recorded, True, ["own"])
+    assert (len(kept), len(held)) == (2, 1)
+    assert all(place.shape == (256, 256, 3) for place in kept)
+    assert places(recorded) == []
+
+
+# Training
+
+
+def test_the_networks_of_the_shipped_model_are_restored_from_it():
+    reader = Reader(restore.finder(), restore.classifier(), 128).eval()
+    for label in CLASSES:
+        image = decode(SAMPLES / f"{label}_3.jpg")
+        hand = shared_counter()(image).hands[0]
+        with torch.inference_mode():
+            boxes, _, _, probabilities, _ = reader(torch.from_numpy(image))
+        assert boxes[0].numpy() == pytest.approx(hand.box, abs=6)
+        # The file reckons in 8 bits from layer to layer.
+        assert probabilities[0].numpy() == pytest.approx(hand.probabilities, abs=0.05)
+
+
+@pytest.mark.slow
+def test_from_a_recording_to_a_model_that_reads(recorded, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    run = tmp_path / "run"
+    command = ["fit", "--config", "training/own.yaml", "--data.folder", str(recorded), "--data.workers", "0"]
+    command += ["--data.sources", "{own: 48, bundled: 16}", "--data.empty", "8", "--data.batch_size", "24"]
+    command += ["--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run)]
+    command += ["--trainer.logger", "false", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+    main([*command, "--trainer.enable_progress_bar", "false"])
+    main(
+        ["export", "--finder", "model/handful.onnx", "--classifier", str(run / "best.ckpt")]
+        + ["--folder", str(recorded), "--output", str(tmp_path / "own.onnx")]
+    )
+    counter = FingerCounter(tmp_path / "own.onnx")
+    assert "own hand" in counter.metadata["data"]
+    assert shared_counter().metadata["data"] in counter.metadata["data"]
+    # A few steps at a low rate: what it could read, it still can.
+    assert [counter(decode(SAMPLES / f"{label}_6.jpg")).total for label in ("3L", "5R", "1L")] == [3, 5, 1]

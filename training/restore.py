@@ -1,0 +1,47 @@
+"""The networks inside an exported model, to train on: an ONNX file is all that comes with the repository.
+
+Batch norms are folded into the convolutions there, so the restored networks have none: at the low rates of
+fine-tuning they learn without. Weights come back from 8 bits to what they stood for, within a 127th of a channel's
+largest.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from model import MODEL
+from training.finder import HandFinder
+from training.network import HandNet, folded
+
+
+def classifier(model: Path = MODEL) -> HandNet:
+    """The classifier of an ONNX file written by `python -m training export`, in 8 bits or in float32."""
+    return _fill(HandNet(), model, "classifier.")
+
+
+def finder(model: Path = MODEL) -> HandFinder:
+    """The finder of an ONNX file written by `python -m training export`, in 8 bits or in float32."""
+    return _fill(HandFinder(), model, "finder.")
+
+
+def _fill(network: Any, model: Path, prefix: str) -> Any:
+    """`network`, folded, with the weights that `model` keeps under names that begin with `prefix`."""
+    kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(model).graph.initializer}
+    network = folded(network)
+
+    def weights(name: str) -> np.ndarray:
+        if name in kept:
+            return kept[name]
+        # onnxruntime's names: whole numbers, symmetric around 0, and what one step of each channel stands for.
+        numbers = kept[f"{name}_quantized"]
+        scale = kept[f"{name}_quantized_scale" if name.endswith("bias") else f"{name}_scale"]
+        return numbers * scale.reshape(-1, *[1] * (numbers.ndim - 1))
+
+    network.load_state_dict(
+        {name: torch.from_numpy(weights(prefix + name).astype(np.float32)) for name in network.state_dict()}
+    )
+    return network.train()
