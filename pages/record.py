@@ -12,6 +12,11 @@ from pages.recording import MAX_BYTES, Ask, Recording, Shot, hand_of
 
 ROUNDS = 3  # each shows a hand anew; training keeps the last one to measure with
 WAIT = 3  # seconds to put up the next hand
+# As docs/own.md tells at length.
+COMMANDS = """\
+python -m training fit --config training/own.yaml
+python -m training export --finder model/handful.onnx --classifier runs/own/best.ckpt --output own.onnx
+HANDFUL_MODEL=own.onnx python -m streamlit run app.py"""
 
 
 def sentence(label: str) -> str:
@@ -122,6 +127,9 @@ if taken := recording.shots:
             on_click="ignore",
         )
         st.button("Delete all", icon=":material/delete:", on_click=recording.bursts.clear)
+    with st.expander("Train with them"):
+        st.write("Put the ZIP into `data/own` of a copy of Handful, and run there:")
+        st.code(COMMANDS, language="sh")
     first = {ask.label: burst[0] for ask, burst in reversed(recording.bursts.items()) if burst}
     with st.grid(6, min_column_width=96, gap="xsmall"):
         for label in CLASSES:
