@@ -13,9 +13,11 @@ WORKDIR /app
 
 # The packages change less often than the app: a layer of their own. The wheels bring their libraries: no apt.
 COPY requirements.txt .
+# What a store needs that the model comes from: docker build --build-arg PACKAGES=gcsfs==2026.10.1
+ARG PACKAGES=
 # A fifth of what they bring is never used here: tests, headers, Jupyter's part of pydeck, Arrow's network services,
 # onnxruntime's tools and its library for C.
-RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -r requirements.txt \
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -r requirements.txt $PACKAGES \
     && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && find . -type d -name tests -prune -exec rm -rf {} + \
     && rm -rf pyarrow/include pyarrow/libarrow_flight* pyarrow/libarrow_s3* pydeck/nbextension ../../../share/jupyter \

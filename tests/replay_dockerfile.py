@@ -1,7 +1,7 @@
 """Does what the Dockerfile says without Docker: `python tests/replay_dockerfile.py` builds, starts, asks and stops.
 
 The image is a folder, its Python a fresh virtual environment, and its user one without an account, where this
-process may become another user. WORKDIR, COPY, ENV, RUN, USER, HEALTHCHECK and CMD are read from the Dockerfile.
+process may become another user. WORKDIR, COPY, ARG, ENV, RUN, USER, HEALTHCHECK and CMD are read from the Dockerfile.
 A stage on Node uses this machine's npm; where there is none, it is left out, and what it would give too.
 """
 
@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import socket
+import string
 import subprocess
 import sys
 import tempfile
@@ -76,10 +77,13 @@ print(json.dumps({name: [error.message for error in page.run().exception] for na
 class Image:
     """A Dockerfile, replayed into the folder `root` up to its CMD.
 
+    Without `install`, nothing is: RUN is left out, and this very Python takes the place of the base's.
     `stage` is the folder below `root` that the instructions are about: "image" at last.
     """
 
     root: Path
+    dockerfile: Path = ROOT / "Dockerfile"
+    install: bool = True
     stage: str = "image"
     uid: int = field(default_factory=os.geteuid)
     env: dict[str, str] = field(default_factory=dict)
@@ -94,7 +98,7 @@ class Image:
             NotImplementedError: the Dockerfile holds an instruction that is not replayed here.
         """
         left_out: set[str] = set()
-        for name, rest in instructions((ROOT / "Dockerfile").read_text()):
+        for name, rest in instructions(self.dockerfile.read_text()):
             if name != "FROM" and self.stage in left_out:
                 continue
             match name:
@@ -105,10 +109,15 @@ class Image:
                         self.env = {"PATH": os.environ["PATH"]}
                         if not shutil.which("npm"):
                             left_out.add(self.stage)
-                    else:
+                    elif self.install:
                         self._python(base)
+                    else:
+                        self.env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+                case "ARG":
+                    self.env |= dict([rest.split("=", 1)])
                 case "ENV":
-                    self.env |= dict(pair.split("=", 1) for pair in shlex.split(rest))
+                    pairs = shlex.split(string.Template(rest).safe_substitute(self.env))
+                    self.env |= dict(pair.split("=", 1) for pair in pairs)
                 case "WORKDIR":
                     self.workdir = self._inside(rest)
                     self.workdir.mkdir(parents=True, exist_ok=True)
@@ -120,6 +129,8 @@ class Image:
                             self._copy(source, target)
                         elif stage not in left_out:
                             shutil.copytree(self.root / stage / source.lstrip("/"), self.workdir / target)
+                case "RUN" if not self.install:
+                    pass
                 case "RUN":
                     # How this machine's pip reaches its packages is no business of the image's.
                     reach = {
@@ -186,7 +197,8 @@ class Image:
         return self.root / self.stage / (PurePosixPath("/") / path).relative_to("/")
 
     def _copy(self, source: str, target: str) -> None:
-        dockerignore = (ROOT / ".dockerignore").read_text()
+        own = self.dockerfile.with_name(f"{self.dockerfile.name}.dockerignore")
+        dockerignore = (own if own.exists() else ROOT / ".dockerignore").read_text()
         origin, copy = ROOT / source, self.workdir / target
         files = [origin] if origin.is_file() else [path for path in origin.rglob("*") if path.is_file()]
         files = [path for path in files if not ignored(path.relative_to(ROOT).as_posix(), dockerignore)]

@@ -282,7 +282,7 @@ def test_a_cache_that_cannot_be_written(other, monkeypatch, caplog, tmp_path):
     monkeypatch.setattr(store, "CACHE", tmp_path / "file/cache")
     with web(send(other)) as (address, _):
         assert use(f"{address}/new.onnx", monkeypatch).path == MODEL
-    assert "file/cache" in warned(caplog)
+    assert "Error: " in warned(caplog)
 
 
 # Secrets

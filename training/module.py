@@ -1,6 +1,7 @@
 """What both trainings share: the optimiser, and what a checkpoint says of itself."""
 
 import math
+import os
 import subprocess
 from typing import Any
 
@@ -44,7 +45,10 @@ def one_cycle(progress: float) -> float:
 
 
 def commit() -> str:
-    """The commit of the training code that runs, marked where it differs from that; "unknown" outside git."""
+    """The commit of the training code that runs, marked where it differs from that; "unknown" outside git.
+
+    HANDFUL_COMMIT tells it there, as in the image of training/Dockerfile.
+    """
     try:
         head, changes = (
             subprocess.run(["git", *what], capture_output=True, text=True, check=True).stdout.strip()
@@ -54,5 +58,5 @@ def commit() -> str:
             )
         )
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("HANDFUL_COMMIT") or "unknown"
     return f"{head}-dirty" if changes else head
