@@ -15,12 +15,14 @@ from model import CLASSES, FingerCounter, shared_counter
 from model.images import decode
 from pages import browser
 from pages.recording import MAX_BYTES, Ask, Recording, Shot, hand_of
+from tests.drawn import write_rendered
 from training import restore
 from training.__main__ import main
 from training.data import open_source
 from training.data.frames import BadData
 from training.data.own import OwnHand
 from training.data.places import places
+from training.data.scenes import Frames
 from training.export import Reader
 
 ROOT = Path(__file__).parent.parent
@@ -222,6 +224,18 @@ def test_its_rooms_without_the_hand_are_places(recorded):
 
 
 # Training
+
+
+def test_the_finder_takes_frames_of_it_and_hands_to_cut_out_from_elsewhere(recorded):
+    with pytest.raises(BadData, match="no hands to cut out"):
+        Frames(("own",), str(recorded)).setup("fit")
+    write_rendered(recorded / "render/train", 24)
+    scenes = Frames(("own", "rendered"), str(recorded), scenes=8)
+    scenes.setup("fit")
+    frames, boxes = scenes.train[0]
+    assert frames.shape == (3, 192, 192)
+    assert boxes.shape[1:] == (4,)
+    assert len(scenes.held) >= 4
 
 
 def test_the_networks_of_the_shipped_model_are_restored_from_it():

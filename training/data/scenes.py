@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from training import data
 from training.augment import camera, is_grey, light, place, relight, room, tone
+from training.data.frames import BadData
 from training.data.places import places
 from training.data.rendered import Rendered
 from training.finder import SIZE
@@ -119,7 +120,7 @@ class Frames(LightningDataModule):
         for name in self.sources:
             source = data.open_source(name, self.folder)
             self.credits.append(source.credit)
-            if name != "rendered":
+            if not isinstance(source, Rendered):  # those are no frames
                 every = 9 if name == "fingers" else 1  # Fingers' frames are all much alike
                 frames = {}
                 for i in range(0, len(source), every):
@@ -130,6 +131,10 @@ class Frames(LightningDataModule):
             if name not in ("webcam", "own"):  # those without masks: nothing to cut out
                 pictures, _, boxes, validation = data.cut(source, self.folder)
                 cutouts.append(Cutouts(pictures, boxes, np.flatnonzero(~validation)))
+        if not cutouts:
+            raise BadData(
+                f"{', '.join(self.sources)}: no hands to cut out. Name one with masks too: rendered, say."
+            )
         rooms = [shrink(image, np.empty((0, 4), np.float32))[0] for image in places(self.folder, sources=self.sources)]
         self.credits += data.panoramas.credits(self.folder / "panoramas")
         self.train = Scenes(real, rooms, cutouts, self.scenes)
