@@ -132,9 +132,7 @@ class Frames(LightningDataModule):
                 pictures, _, boxes, validation = data.cut(source, self.folder)
                 cutouts.append(Cutouts(pictures, boxes, np.flatnonzero(~validation)))
         if not cutouts:
-            raise BadData(
-                f"{', '.join(self.sources)}: no hands to cut out. Name one with masks too: rendered, say."
-            )
+            raise BadData(f"{', '.join(self.sources)}: no hands to cut out. Name one with masks too: rendered, say.")
         rooms = [shrink(image, np.empty((0, 4), np.float32))[0] for image in places(self.folder, sources=self.sources)]
         self.credits += data.panoramas.credits(self.folder / "panoramas")
         self.train = Scenes(real, rooms, cutouts, self.scenes)
