@@ -1,12 +1,17 @@
 """What holds for all tests, and for the processes that they start."""
 
 import os
+import signal
 import sys
 
 import pytest
 
 # Two threads that wait for each other on a busy machine take ten times as long as one, for networks as small as these.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# What a shell starts in the background ignores Ctrl-C, and so would the processes that tests start and stop by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
