@@ -38,7 +38,8 @@ QUEUE = 32  # pictures that may wait for one: a second's work, and some hundred 
 def health(request: Request) -> JSONResponse:
     """Tell that the app is up, and with which model."""
     counter = shared_counter()
-    model = {"file": counter.path.name, "sha256": counter.sha256, **counter.metadata, "classes": CLASSES}
+    about = {key: told for key, told in counter.metadata.items() if not key.endswith("config")}
+    model = {"file": counter.path.name, "sha256": counter.sha256, **about, "classes": CLASSES}
     return JSONResponse({"status": "ok", "model": model})
 
 

@@ -272,9 +272,14 @@ else:
     st.success("Not a single picture of this set is wrong.")
 
 with st.expander("The model, and how it was measured"):
-    about = measured["model"] | {
-        "sha256": measured["model"]["sha256"][:16] + " …",
+    model = measured["model"]
+    configs = {key: model[key] for key in ("config", "finder's config") if key in model}
+    about = {key: told for key, told in model.items() if key not in configs} | {
+        "sha256": model["sha256"][:16] + " …",
         "classes": " ".join(measured["classes"]),
         "measured by": measured["command"],
     }
     st.table(pd.Series(about, name="model"))
+    for title, told in zip(("The classifier's training", "The finder's training"), configs.values(), strict=False):
+        st.caption(title)
+        st.code(told, language="yaml")

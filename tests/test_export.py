@@ -285,4 +285,7 @@ def test_the_shipped_model_says_where_it_comes_from():
     assert len(about["training commit"]) == 40, "made from committed code"
     assert about["licence"] == "Apache-2.0"
     assert "Fingers" in about["data"]
+    assert "torch" in about["versions"]
+    assert "sources" in about["config"]
+    assert "scenes" in about["finder's config"]
     assert [(i.name, i.type, i.shape[2]) for i in session.get_inputs()] == [("image", "tensor(uint8)", 3)]

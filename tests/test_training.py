@@ -54,6 +54,13 @@ def test_a_training_tells_how_it_goes(folder, tmp_path, monkeypatch):
     told = metrics(tmp_path)
     assert told["val/accuracy"].dropna().between(0, 1).all()
     assert told["train/loss"].notna().sum() == 2 * 4, "two epochs of 288 pictures, 60 at a time"
+    about = torch.load(tmp_path / "best.ckpt", weights_only=False)["about"]
+    assert f"torch {torch.__version__.partition('+')[0]}" in about["versions"]
+    settings = yaml.safe_load(about["config"])
+    assert settings["data"]["sources"] == {"fingers": 288}
+    assert settings["data"]["augment"]["size"] == 48
+    assert settings["trainer"]["max_epochs"] == 2
+    assert str(folder) not in about["config"]
 
 
 @pytest.mark.slow
@@ -96,7 +103,10 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     assert measured["webcam"]["budget"] == {"epochs": 1, "crops": 288, "scenes": 64}
     assert measured["webcam"]["side_accuracy"] is None
     assert 0 <= measured["webcam"]["total_accuracy"] <= 1
-    assert "HandsDataset" not in FingerCounter(tmp_path / "runs/webcam/handful.onnx").metadata["data"]
+    about = FingerCounter(tmp_path / "runs/webcam/handful.onnx").metadata
+    assert "HandsDataset" not in about["data"]
+    assert yaml.safe_load(about["config"])["trainer"]["max_epochs"] == 1
+    assert yaml.safe_load(about["finder's config"])["data"]["sources"] == ["fingers"]
     capsys.readouterr()
     main(command)
     assert "webcam: measured before" in capsys.readouterr().out

@@ -155,17 +155,21 @@ def export(
     """
     if finder.suffix == ".onnx":
         find, kept = restore.finder(finder), FingerCounter(finder).metadata
-        found_by = {"commit": kept["finder's training commit"], "data": kept["data"].split("; ")}
+        found_by = {key: kept[f"finder's {key}"] for key in ("training commit", "config")}
+        found_by |= {"data": kept["data"].split("; ")}
     else:
         find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
     classify, classified_by = load(classifier, Classifier, "fit --config training/handful.yaml")
     metadata = {
         "name": "Handful",
-        "training commit": classified_by["commit"],
-        "finder's training commit": found_by["commit"],
+        "training commit": classified_by["training commit"],
+        "finder's training commit": found_by["training commit"],
         "data": "; ".join(dict.fromkeys(found_by["data"] + classified_by["data"])),
         "licence": "Apache-2.0",
         "exported": datetime.now(UTC).date().isoformat(),
+        "versions": classified_by["versions"],
+        "config": classified_by["config"],
+        "finder's config": found_by["config"],
     }
     model = to_onnx(Reader(find, classify, classified_by["size"]), metadata)
     if quantized:

@@ -2,14 +2,19 @@
 
 import math
 import os
+import platform
 import subprocess
+from importlib.metadata import version
 from typing import Any
 
 import torch
-from lightning import LightningModule
+import yaml
+from lightning import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.optim import Muon
 
+PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless")
 
 class Module(LightningModule):
     """Trains with Muon, its rate following `one_cycle`, and keeps in its checkpoints where they come from.
@@ -34,7 +39,13 @@ class Module(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        checkpoint["about"] = {"commit": self.commit, "data": data.credits, "sources": list(data.sources)}
+        checkpoint["about"] = {
+            "training commit": self.commit,
+            "data": data.credits,
+            "sources": list(data.sources),
+            "versions": f"python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in PACKAGES),
+            "config": settings(self.trainer),
+        }
 
 
 def one_cycle(progress: float) -> float:
@@ -42,6 +53,16 @@ def one_cycle(progress: float) -> float:
     if progress < 0.25:
         return 0.04 + 0.48 * (1 - math.cos(4 * math.pi * progress))
     return 0.0005 + 0.49975 * (1 + math.cos(math.pi * (progress - 0.25) / 0.75))
+
+
+def settings(trainer: Trainer) -> str:
+    """What was set for a training, as YAML: all that decides what is learned, not where it is written."""
+    (saved,) = (callback for callback in trainer.callbacks if isinstance(callback, SaveConfigCallback))  # type: ignore[attr-defined]
+    told = yaml.safe_load(saved.parser.dump(saved.config, skip_none=True))
+    kept = {key: told[key] for key in ("seed_everything", "model", "data", "ema")}
+    del kept["data"]["folder"]
+    trained = {"max_epochs": trainer.max_epochs, "precision": trainer.precision, "devices": trainer.world_size}
+    return yaml.safe_dump(kept | {"trainer": trained}, sort_keys=False, default_flow_style=None, width=100)
 
 
 def commit() -> str:
