@@ -29,8 +29,8 @@ class Augment:
     Args:
         size: width and height of the pictures that come out.
         tilt: largest turn in the picture's plane, degrees.
-        zoom: smallest and largest scale.
-        shift: largest shift, as a share of the picture.
+        zoom: smallest and largest scale: as wrong as the finder's boxes are on hands of a kind it has not seen.
+        shift: largest shift, as a share of the picture; as wide for the same reason.
         background: share of hands put before another background.
         colour: share of grey hands given a skin tone.
         edge: share of hands at the edge of the frame, black beyond.
@@ -39,8 +39,8 @@ class Augment:
 
     size: int = 128
     tilt: float = 40
-    zoom: tuple[float, float] = (0.8, 1.25)
-    shift: float = 0.08
+    zoom: tuple[float, float] = (0.68, 1.45)
+    shift: float = 0.12
     background: float = 0.75
     colour: float = 0.5
     edge: float = 0.2
