@@ -15,12 +15,13 @@ WORKDIR /app
 COPY requirements.txt .
 # What a store needs that the model comes from: docker build --build-arg PACKAGES=gcsfs==2026.10.1
 ARG PACKAGES=
-# A fifth of what they bring is never used here: tests, headers, Jupyter's part of pydeck, Arrow's network services,
-# onnxruntime's tools and its library for C.
+# A fifth of what they bring is never used here: tests, sources, type stubs, headers, Jupyter's part of pydeck, Arrow's
+# network services and its doubles of a library, NumPy's compiler of Fortran, onnxruntime's tools and its library for C.
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -r requirements.txt $PACKAGES \
     && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-    && find . -type d -name tests -prune -exec rm -rf {} + \
-    && rm -rf pyarrow/include pyarrow/libarrow_flight* pyarrow/libarrow_s3* pydeck/nbextension ../../../share/jupyter \
+    && find . \( -type d -name tests -o -name '*.p[xy][xdi]' \) -prune -exec rm -rf {} + \
+    && rm -rf pyarrow/include pyarrow/src pyarrow/*arrow_flight* pyarrow/_flight* pyarrow/libarrow_s3* \
+        pyarrow/libarrow_python*.so pyarrow/libarrow_python*.so.*.* pydeck/nbextension ../../../share/jupyter numpy/f2py \
         onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers
 
 COPY .streamlit .streamlit

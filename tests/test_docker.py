@@ -74,8 +74,8 @@ def test_image_holds_what_the_app_imports_and_no_torch(report):
 
 
 @pytest.mark.slow
-def test_image_adds_less_than_720_megabytes_to_its_base(report):
-    assert report["mb"] < 720
+def test_image_adds_less_than_700_megabytes_to_its_base(report):
+    assert report["mb"] < 700
     assert report["files"] == [".streamlit", "app.py", "assets", "model", "pages", "requirements.txt"]
 
 
