@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import streamlit as st
 import torch
+import wandb
 from streamlit.testing.v1 import AppTest
 
 from model import CLASSES, FingerCounter, shared_counter
@@ -259,10 +260,15 @@ def test_from_a_recording_to_a_model_that_reads(recorded, tmp_path, monkeypatch)
     command += ["--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run)]
     command += ["--trainer.logger", "false", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
     main([*command, "--trainer.enable_progress_bar", "false"])
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     main(
-        ["export", "--finder", "model/handful.onnx", "--classifier", str(run / "best.ckpt")]
+        ["export", "--finder", "model/handful.onnx", "--classifier", str(run / "best.ckpt"), "--log", "true"]
         + ["--folder", str(recorded), "--output", str(tmp_path / "own.onnx")]
     )
+    wandb.teardown()  # or the next run of this process would go where this one did
+    (logged,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert b"own.onnx" in logged.read_bytes()
     counter = FingerCounter(tmp_path / "own.onnx")
     assert "own hand" in counter.metadata["data"]
     assert shared_counter().metadata["data"] in counter.metadata["data"]

@@ -129,7 +129,7 @@ class Finder(Module):
         right = told = there = 0
         for one, truth in zip(output, boxes, strict=True):
             scores, found = hands(one)
-            found = found[scores > 0.4]
+            found = found[scores > CANDIDATE]
             told, there = told + len(found), there + len(truth)
             if len(found) and len(truth):
                 right += int((box_iou(found, truth).amax(0) > 0.5).sum())
