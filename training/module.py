@@ -16,6 +16,7 @@ from timm.optim import Muon
 
 PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless")
 
+
 class Module(LightningModule):
     """Trains with Muon, its rate following `one_cycle`, and keeps in its checkpoints where they come from.
 
