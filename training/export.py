@@ -155,8 +155,8 @@ def export(
     """
     if finder.suffix == ".onnx":
         find, kept = restore.finder(finder), FingerCounter(finder).metadata
-        found_by = {key: kept[f"finder's {key}"] for key in ("training commit", "config")}
-        found_by |= {"data": kept["data"].split("; ")}
+        found_by: dict[str, Any] = {key: kept[f"finder's {key}"] for key in ("training commit", "config")}
+        found_by["data"] = kept["data"].split("; ")
     else:
         find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
     classify, classified_by = load(classifier, Classifier, "fit --config training/handful.yaml")
