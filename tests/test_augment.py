@@ -55,6 +55,17 @@ def test_mirroring_moves_pixels_the_way_it_changes_the_label():
     assert np.allclose(straight, mirrored[::-1], atol=300)
 
 
+def test_hands_are_as_large_and_as_far_off_as_a_wrong_box_makes_them(rng):
+    hand = np.zeros((192, 192, 4), np.uint8)
+    hand[64:128, 64:128] = 255
+    seen = [np.argwhere(Augment().move(hand, False, rng)[..., 3] > 127) for _ in range(200)]
+    sizes = [np.sqrt(len(one)) / 64 for one in seen]
+    assert min(sizes) < 0.72
+    assert max(sizes) > 1.38
+    off = np.abs([one.mean(0) - 63.5 for one in seen]).max()
+    assert 0.1 * 128 < off < 0.13 * 128
+
+
 def test_a_crop_seen_straight_is_its_middle():
     still = Augment(tilt=0, zoom=(1, 1), shift=0)
     moved = np.stack([still.move(crop(), False, np.random.default_rng(seed)) for seed in range(60)])
