@@ -3,7 +3,6 @@
 Everything goes the way of a user's picture: a whole frame in, hands out.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +69,7 @@ def evaluate(
         counts: a CSV for `dvc plots`: of each hand found, how many fingers are up, and how many were told.
     """
     counter = FingerCounter(model)
-    about = {"file": model.name, "sha256": hashlib.sha256(model.read_bytes()).hexdigest(), **counter.metadata}
+    about = {"file": model.name, "sha256": counter.sha256, **counter.metadata}
     output.mkdir(parents=True, exist_ok=True)
     summary: dict[str, dict] = {}
     rows = ["truth,told"]

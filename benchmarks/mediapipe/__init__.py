@@ -11,7 +11,6 @@ many threads as it likes, where Handful uses one. Handful gets every picture as 
 without a hand counts as 0 fingers, for both: right where fists are shown.
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -201,7 +200,7 @@ def run(limit: int = 0) -> dict:
             "machine": machine(),
             "mediapipe": worker.versions,
             "model": {
-                "sha256": hashlib.sha256(MODEL.read_bytes()).hexdigest()[:12],
+                "sha256": counter.sha256[:12],
                 "exported": counter.metadata.get("exported", ""),
             },
             "sets": results,
