@@ -1,14 +1,17 @@
 """The hand finder: what it is asked to say, what its answers mean, and the scenes that it learns from."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.drawn import draw_hand
 from training.data import scenes as scenery
+from training.data.heads import head, with_head
 from training.data.places import without_hands
-from training.data.scenes import Cutouts, Scenes, arm, fit, move, paste
-from training.finder import SIZE, STRIDE, HandFinder, hands, targets
+from training.data.scenes import Cutouts, Scenes, arm, decoy, fit, move, paste
+from training.finder import SIZE, STRIDE, Finder, HandFinder, hands, targets
 
 CELLS = SIZE // STRIDE
 
@@ -53,8 +56,22 @@ def test_an_untrained_finder_sees_hardly_anything():
     assert output[:, 0].sigmoid().max() < 0.2
 
 
+@pytest.mark.parametrize(("epoch", "seen"), [(5, 128), (6, 192)])
+def test_frames_are_small_in_the_first_epochs_and_their_boxes_with_them(epoch, seen, monkeypatch):
+    finder = Finder(HandFinder())
+    finder._trainer = SimpleNamespace(max_epochs=10, current_epoch=epoch)
+    monkeypatch.setattr(finder, "log", lambda *_, **__: None)
+    given = []
+    monkeypatch.setattr(finder, "loss", lambda frames, boxes: given.append((frames, boxes)))
+    finder.training_step((torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8), [torch.tensor([[48.0, 96, 96, 192]])]))
+    ((frames, boxes),) = given
+    assert frames.shape == (1, 3, seen, seen)
+    assert (boxes[0] / seen).tolist() == [[0.25, 0.5, 0.5, 1.0]]
+
+
 # Scenes
 
+SKIN = np.full((SIZE, SIZE, 3), (210, 160, 130), np.uint8)
 WALL = np.full((240, 320, 3), (90, 120, 150), np.uint8)
 
 
@@ -98,6 +115,29 @@ def test_a_hand_without_a_wrist_grows_no_arm():
     cutout = np.zeros((SIZE, SIZE, 4), np.uint8)
     cutout[40:80, 60:100] = 255
     assert arm(cutout, cutout[..., 3], np.random.default_rng(0)) is cutout
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_drawn_head_has_features_within_its_mask(seed):
+    picture, mask = head(SKIN, np.array([96, 80]), 40, np.random.default_rng(seed))
+    assert 0.01 < (mask > 127).mean() < 0.9, "in view, and not all of it"
+    assert picture[mask > 127].std() > 10, "more than bare skin"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_head_stands_in_the_middle_of_a_place(seed):
+    place, crop = np.zeros((SIZE, SIZE, 3), np.uint8), np.dstack([SKIN, np.full((SIZE, SIZE), 255, np.uint8)])
+    seen = with_head(place, crop, np.random.default_rng(seed))
+    assert (seen[90:102, 90:102] > 0).any(2).mean() > 0.9, "there it is"
+    assert (seen[:5, :5] == 0).all(), "and around it the place"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_decoy_changes_the_scene_and_leaves_what_is_beyond_the_frame(seed):
+    scene, _ = fit(WALL)
+    changed = decoy(scene, cutouts(), np.random.default_rng(seed))
+    assert (changed != scene).any()
+    assert not changed[scene.max(2) == 0].any()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -89,16 +89,36 @@ def targets(boxes: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Finder(Module):
-    """Trains a `HandFinder` on frames (N, 3, 192, 192) uint8 RGB and their boxes (a list of (K, 4))."""
+    """Trains a `HandFinder` on frames (N, 3, 192, 192) uint8 RGB and their boxes (a list of (K, 4)).
 
-    def __init__(self, network: HandFinder, learning_rate: float = 0.02, weight_decay: float = 0.02):
+    Args:
+        network: what is trained.
+        learning_rate: highest rate of the cycle.
+        weight_decay: of each step, times the rate.
+        small: width and height of the frames in the first epochs; quicker.
+        small_epochs: share of the epochs with small frames.
+    """
+
+    def __init__(
+        self,
+        network: HandFinder,
+        learning_rate: float = 0.02,
+        weight_decay: float = 0.02,
+        small: int = 128,
+        small_epochs: float = 0.6,
+    ):
         super().__init__(learning_rate, weight_decay)
         self.save_hyperparameters()
         self.network = network.to(memory_format=torch.channels_last)
+        self.small, self.small_epochs = small, small_epochs
 
     def training_step(self, batch: tuple[Tensor, list[Tensor]]) -> Tensor:
         frames, boxes = batch
-        loss = self.loss(scale(frames), boxes)
+        pictures = scale(frames)
+        if self.current_epoch < self.small_epochs * (self.trainer.max_epochs or 1):
+            pictures = F.interpolate(pictures, (self.small, self.small), mode="bilinear", antialias=True)
+            boxes = [of_frame * (self.small / SIZE) for of_frame in boxes]
+        loss = self.loss(pictures, boxes)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

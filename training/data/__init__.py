@@ -18,6 +18,7 @@ from training.data.counting import FingerCounting
 from training.data.digits import SignLanguageDigits
 from training.data.fingers import Fingers
 from training.data.frames import MARGIN, NOTHING, BadData, Frames, crops
+from training.data.heads import with_head
 from training.data.own import OwnHand
 from training.data.places import places
 from training.data.rendered import Rendered
@@ -162,7 +163,11 @@ class Hands(LightningDataModule):
             if rooms is None:
                 raise BadData(f"{self.folder}: no places without hands here. Fetch some: python -m training data")
             weights.append(np.full(len(rooms), self.empty / len(rooms)))
-            train.append(nothing_in(rooms))
+            rng = np.random.default_rng(0)
+            crops_of = [train[k][0] for k in rng.integers(len(train), size=len(rooms))]
+            skins = [pictures[rng.integers(len(pictures))] for pictures in crops_of]
+            heads = [with_head(room, skin, rng) for room, skin in zip(rooms[::2], skins, strict=False)]
+            train.append(nothing_in(np.stack([*heads, *rooms[1::2]])))
             held = square_rooms(self.folder, self.sources, 200, validation=True)
             val += [] if held is None else [nothing_in(held)]
         self.train, self.val = Crops(train, self.augment, rooms), Crops(val)

@@ -19,12 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 from training import data
 from training.augment import camera, is_grey, light, place, relight, room, tone
 from training.data.frames import BadData
+from training.data.heads import head
 from training.data.places import places
 from training.data.rendered import Rendered
 from training.finder import SIZE
 
 # Longest side of a labelled frame in memory: scenes are smaller.
 KEPT = 320
+DECOYS = 0.3  # share of the frames still without a hand that are given a head or an arm
 MOST_RENDERED = 240  # rendered hands to validate with: as many as there are real frames
 
 Boxes = np.ndarray
@@ -72,7 +74,7 @@ class Scenes(Dataset):
             image, boxes = self.any_place(rng), np.empty((0, 4), np.float32)
             pasted = rng.choice(3, p=(0.15, 0.55, 0.3))
         scene, boxes = move(image, boxes, rng)
-        if not len(boxes) and rng.random() < 0.08:
+        if not len(boxes) and rng.random() < DECOYS:
             scene = decoy(scene, self.any_cutouts(rng), rng)
         for _ in range(pasted):
             scene, boxes = paste(scene, boxes, self.any_cutouts(rng), rng)
@@ -226,17 +228,19 @@ def paste(scene: np.ndarray, boxes: Boxes, cutouts: Cutouts, rng: np.random.Gene
     if rng.random() < 0.5:
         matrix = matrix @ np.array([[-1, 0, x0 + x1], [0, 1, 0], [0, 0, 1]])
     matrix[:, 2] += rng.uniform(size * 0.4, SIZE - size * 0.4, 2) - [(x0 + x1) / 2, (y0 + y1) / 2]
-    if zoom < 0.5:
-        cutout = cv2.blur(cutout, (round(0.5 / zoom),) * 2)
-    moved = cv2.warpAffine(cutout, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
     only = np.zeros(cutout.shape[:2], np.uint8)
     inside = np.s_[max(0, int(y0)) : int(np.ceil(y1)), max(0, int(x0)) : int(np.ceil(x1))]
     only[inside] = cutout[inside][..., 3]
-    hand = cv2.warpAffine(only, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR) > 100
-    hand &= filled(scene) > 0
+    alone = cv2.warpAffine(only, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+    hand = (alone > 100) & (filled(scene) > 0)
     if hand.sum() < 0.55 * (only > 100).sum() * zoom**2 or hand.sum() < 60:
         return scene, boxes  # too much of it lies outside
-    moved = arm(moved, cv2.warpAffine(only, matrix, (SIZE, SIZE)), rng) if rng.random() < 0.7 else moved
+    if zoom < 0.5:
+        k = round(0.5 / zoom)
+        cutout = cv2.resize(cutout, None, fx=1 / k, fy=1 / k, interpolation=cv2.INTER_AREA)
+        matrix = matrix @ [[k, 0, (k - 1) / 2], [0, k, (k - 1) / 2], [0, 0, 1]]
+    moved = cv2.warpAffine(cutout, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+    moved = arm(moved, alone, rng) if rng.random() < 0.7 else moved
     scene = lay(moved[..., :3], moved[..., 3], scene, rng)
     covered = moved[..., 3] > 100
     seen = [b for b in boxes if covered[int(b[1]) : int(b[3]), int(b[0]) : int(b[2])].mean() < 0.35]
@@ -254,40 +258,54 @@ def arm(cutout: np.ndarray, hand: np.ndarray, rng: np.random.Generator) -> np.nd
     area = found["m00"]
     if area < 0.02 * np.count_nonzero(hand):
         return cutout
-    start, hand_at = (np.array([m["m10"], m["m01"]]) / m["m00"] for m in (found, cv2.moments(hand, binaryImage=True)))
-    along = (start - hand_at) / (np.linalg.norm(start - hand_at) + 1e-6)
+    both = found, cv2.moments(hand, binaryImage=True)
+    wrist_at, hand_at = [np.array([of["m10"], of["m01"]]) / of["m00"] for of in both]
+    along = (wrist_at - hand_at) / (np.linalg.norm(wrist_at - hand_at) + 1e-6)
     across = np.array([-along[1], along[0]])
     # Second moments: how far the wrist reaches across the arm; an even strip of that spread is √12 times as wide.
     spread = np.array([[found["mu20"], found["mu11"]], [found["mu11"], found["mu02"]]]) / area
     half = np.sqrt(12 * max(1.0, across @ spread @ across)) / 2
-    turned = along + across * rng.normal(0, 0.2)
     near, far = half * rng.uniform(0.85, 1.3), half * rng.uniform(1, 2)
-    end = start + turned * 2 * SIZE
-    corners = np.array([start + across * near, end + across * far, end - across * far, start - across * near])
     strip = np.zeros((SIZE, SIZE), np.uint8)
-    cv2.fillConvexPoly(strip, (corners * 16).round().astype(np.int32), 255, cv2.LINE_AA, 4)
-    if rng.random() < 0.6 and not is_grey(np.ascontiguousarray(cutout[..., :3])):
+    # To the elbow, and from there at another angle until the frame ends.
+    start = wrist_at
+    angle = np.arctan2(along[1], along[0]) + rng.normal(0, 0.3)
+    for length, bend, first, last in (
+        (half * rng.uniform(4, 12), 0.0, near, far),
+        (2 * SIZE, rng.uniform(-1.1, 1.1), far, far),
+    ):
+        angle += bend
+        ahead = np.array([np.cos(angle), np.sin(angle)])
+        aside, end = np.array([-ahead[1], ahead[0]]), start + ahead * length
+        corners = np.array([start + aside * first, end + aside * last, end - aside * last, start - aside * first])
+        cv2.fillConvexPoly(strip, (corners * 16).round().astype(np.int32), 255, cv2.LINE_AA, 4)
+        cv2.circle(strip, (end * 16).round().astype(int).tolist(), round(last * 16), 255, -1, cv2.LINE_AA, 4)
+        start = end
+    if rng.random() < 0.5 and not is_grey(np.ascontiguousarray(cutout[..., :3])):
         cover = room(SIZE, rng)  # cloth with soft shapes
     else:
         cover = np.full((SIZE, SIZE, 3), cv2.mean(cutout, wrist)[:3], np.uint8)
     # The arm is round: darker at one side.
-    shade = 1 + rng.normal(0, 0.25) * ((np.indices((SIZE, SIZE))[::-1].T - start) @ across / half).T.clip(-1, 1)
+    shade = 1 + rng.normal(0, 0.25) * ((np.indices((SIZE, SIZE))[::-1].T - wrist_at) @ across / half).T.clip(-1, 1)
     cover = cv2.multiply(cover, cv2.merge([shade.astype(np.float32)] * 3), dtype=cv2.CV_8U)
     seen = place(np.ascontiguousarray(cutout[..., :3]), np.ascontiguousarray(cutout[..., 3]), cover)
     return np.dstack([seen, cv2.max(strip, cutout[..., 3])])
 
 
 def decoy(scene: np.ndarray, cutouts: Cutouts, rng: np.random.Generator) -> np.ndarray:
-    """Bare skin that is no hand, as a face or an arm is: an oval filled from the middle of a palm."""
+    """Bare skin that is no hand, taken from the middle of a palm: a drawn head, or an oval as an arm may be."""
     i = rng.choice(cutouts.index)
     corners = cutouts.boxes[i].reshape(2, 2)
     (left, top), (right, bottom) = (corners * 0.6 + corners.mean(0) * 0.4).astype(int)
-    palm = cutouts.pictures[i, top : bottom + 1, left : right + 1, :3]
+    skin = cv2.resize(cutouts.pictures[i, top : bottom + 1, left : right + 1, :3], (SIZE, SIZE))
+    if rng.random() < 0.7:
+        tall = SIZE * np.exp(rng.uniform(np.log(0.08), np.log(0.3)))
+        return lay(*head(skin, rng.uniform((0.1, 0.15), (0.9, 0.75)) * SIZE, tall, rng), scene, rng)
     long = SIZE * np.exp(rng.uniform(np.log(0.15), np.log(0.7)))
     middle, axes = rng.uniform(0, SIZE, 2), (long / 2, long * rng.uniform(0.25, 0.9) / 2)
     mask = np.zeros(scene.shape[:2], np.uint8)
     cv2.ellipse(mask, (tuple(middle), (2 * axes[0], 2 * axes[1]), rng.uniform(0, 180)), 255, -1)
-    return lay(cv2.resize(palm, (SIZE, SIZE)), cv2.GaussianBlur(mask, (0, 0), 1), scene, rng)
+    return lay(skin, cv2.GaussianBlur(mask, (0, 0), 1), scene, rng)
 
 
 def lay(skin: np.ndarray, mask: np.ndarray, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
