@@ -49,7 +49,7 @@ def test_a_mirrored_hand_without_a_side_still_has_none():
 def test_mirroring_moves_pixels_the_way_it_changes_the_label():
     mark = np.zeros((192, 192, 4), np.uint8)
     mark[90:102, 50:60] = 255
-    still = Augment(tilt=0, zoom=(1, 1), shift=0)
+    still = Augment(size=128, tilt=0, zoom=(1, 1), shift=0)
     straight, mirrored = (still.move(mark, side, np.random.default_rng(1))[..., 0].sum(0) for side in (False, True))
     assert 15 < straight.argmax() < 35
     assert np.allclose(straight, mirrored[::-1], atol=300)
@@ -58,7 +58,7 @@ def test_mirroring_moves_pixels_the_way_it_changes_the_label():
 def test_hands_are_as_large_and_as_far_off_as_a_wrong_box_makes_them(rng):
     hand = np.zeros((192, 192, 4), np.uint8)
     hand[64:128, 64:128] = 255
-    seen = [np.argwhere(Augment().move(hand, False, rng)[..., 3] > 127) for _ in range(200)]
+    seen = [np.argwhere(Augment(size=128).move(hand, False, rng)[..., 3] > 127) for _ in range(200)]
     sizes = [np.sqrt(len(one)) / 64 for one in seen]
     assert min(sizes) < 0.72
     assert max(sizes) > 1.38
@@ -67,7 +67,7 @@ def test_hands_are_as_large_and_as_far_off_as_a_wrong_box_makes_them(rng):
 
 
 def test_a_crop_seen_straight_is_its_middle():
-    still = Augment(tilt=0, zoom=(1, 1), shift=0)
+    still = Augment(size=128, tilt=0, zoom=(1, 1), shift=0)
     moved = np.stack([still.move(crop(), False, np.random.default_rng(seed)) for seed in range(60)])
     seen = plain(torch.from_numpy(crop())[None], 128)[0].permute(1, 2, 0).numpy() * 127.5 + 127.5
     assert np.allclose(seen, crop()[32:-32, 32:-32, :3], atol=1e-3)

@@ -23,7 +23,7 @@ from training.finder import CANDIDATE, HandFinder
 from training.network import HandNet, scale
 from training.quantize import calibration_frames, quantize
 
-SIZE = 128
+SIZE = 96
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_maps_equal_gradcam_by_autograd(reader, exported, pictures):
     highest = 0.0
     for picture in pictures[::6]:
         _, squares, _, _, maps = run(exported, picture)
-        assert maps.shape == (len(squares), 12, 8, 8)
+        assert maps.shape == (len(squares), 12, 6, 6)
         assert maps.dtype == np.float32
         assert maps.min() >= 0
         crops = scale(cut_out(pyramid(planes(picture)), torch.from_numpy(squares), SIZE))

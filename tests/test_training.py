@@ -35,7 +35,7 @@ def arguments(folder, run, *more):
     return [
         "fit", "--config", str(ROOT / "training" / "fingers.yaml"),
         "--data.folder", str(folder), "--data.batch_size", "60", "--data.sources", "{fingers: 288}",
-        "--model.small", "32", "--model.size", "48", "--data.augment.size", "48", "--data.workers", "0",
+        "--model.size", "48", "--data.augment.size", "48", "--data.workers", "0",
         "--model.network.init_args.widths", "[8,16,24,32]",
         "--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run),
         "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(run), "--trainer.logger.name", "logs",
@@ -218,8 +218,8 @@ def test_without_a_checkpoint_the_way_to_one_is_told(tmp_path):
 
 def test_the_shapes_are_those_that_the_network_states():
     network = HandNet().eval()
-    x = torch.zeros(2, 3, 128, 128)
+    x = torch.zeros(2, 3, 96, 96)
     shapes = [list((x := layer(x)).shape[1:]) for layer in network.features]
-    assert [shapes[1], shapes[4], shapes[7], shapes[10]] == [[16, 64, 64], [32, 32, 32], [64, 16, 16], [128, 8, 8]]
+    assert [shapes[1], shapes[4], shapes[7], shapes[10]] == [[16, 48, 48], [32, 24, 24], [64, 12, 12], [128, 6, 6]]
     assert [part.shape for part in network.classify(x)] == [(2, 12), (2,)]
     assert sum(p.numel() for p in network.parameters()) == 782_749

@@ -37,7 +37,7 @@ class Augment:
         erase: share of pictures that lose a rectangle.
     """
 
-    size: int = 128
+    size: int = 96
     tilt: float = 40
     zoom: tuple[float, float] = (0.68, 1.45)
     shift: float = 0.12

@@ -27,8 +27,8 @@ MEASURES = ("pictures", "total_accuracy", "fingers_accuracy", "side_accuracy", "
 def leave_out(
     folder: Path = Path("data"),
     sources: tuple[str, ...] = tuple(TITLES),
-    epochs: int = 4,
-    scenes: int = 10_000,
+    epochs: int = 6,
+    scenes: int = 16_000,
     finder: Path = Path("training/finder.yaml"),
     classifier: Path = Path("training/handful.yaml"),
     runs: Path = Path("runs/leave-out"),
@@ -42,7 +42,7 @@ def leave_out(
         folder: the data sets, as `python -m training data` leaves them.
         sources: which to leave out: webcam, digits, counting.
         epochs: of each training, fewer than of the real one.
-        scenes: of the finder's epochs, fewer too.
+        scenes: of the finder's epochs.
         finder: configuration of the finder's training.
         classifier: configuration of the classifier's training; it names all sources.
         runs: folder for checkpoints and models, a folder a source.

@@ -7,12 +7,12 @@ feature map makes Grad-CAM exact in closed form (see `HandNet.gradcam`).
 
 Shapes for a batch of N pictures, with the default widths (783 thousand weights):
 
-    image      N × 128 × 128 × 3    uint8 RGB
-    scaled     N ×   3 × 128 × 128  float, -1 … 1
-    stem       N ×  16 ×  64 ×  64
-    stage 1    N ×  32 ×  32 ×  32
-    stage 2    N ×  64 ×  16 ×  16
-    stage 3    N × 128 ×   8 ×   8  the feature map that Grad-CAM shows
+    image      N × 96 × 96 × 3      uint8 RGB
+    scaled     N ×   3 × 96 × 96    float, -1 … 1
+    stem       N ×  16 × 48 × 48
+    stage 1    N ×  32 × 24 × 24
+    stage 2    N ×  64 × 12 × 12
+    stage 3    N × 128 ×  6 ×  6    the feature map that Grad-CAM shows
     pooled     N × 128
     logits     N ×  12
     presence   N                    logit: is there a hand at all?

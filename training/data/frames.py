@@ -26,7 +26,7 @@ from tqdm import tqdm
 from model import CLASSES
 from model.images import BadImage, decode
 
-MARGIN = 1.3  # side of the square that the classifier sees, in longer sides of the hand's box
+MARGIN = 1.3  # side of the square that the classifier learns from, in longer sides of the hand's box
 
 
 class BadData(ValueError):
