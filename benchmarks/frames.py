@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 # Recordings of HandsDataset kept for validation: nothing is learned from them.
 SESSIONS = ("", "5_", "26_", "35_")
@@ -110,6 +111,19 @@ def finger_counting(folder: Path) -> Iterable[Frame]:
             yield Frame(path, digit, str(digit))
 
 
+def rendered(folder: Path, every: int = 5) -> Iterable[Frame]:
+    """One in so many of the frames that `python -m training evaluate` makes of rendered hands, written as PNGs."""
+    from training.evaluate import held_out  # torch, for those alone who have rendered some
+
+    frames, index = held_out("rendered", folder.parents[1])
+    written = folder.parents[1] / "cache/rendered-frames"
+    written.mkdir(parents=True, exist_ok=True)
+    for i in index[::every]:
+        frame, path = frames.frame(i), written / f"{i}.png"
+        Image.fromarray(frame.image).save(path)
+        yield Frame(path, int((frame.targets % 6).sum()), str(i))
+
+
 SETS = {
     "samples": FrameSet("Rendered samples", "bundled with Handful", "assets/samples", samples, favour="edges"),
     "fingers-test": FrameSet(
@@ -133,6 +147,7 @@ SETS = {
         partial(sign_language, first=120),
         favour="edges",
     ),
+    "rendered": FrameSet("Rendered hands", "rendered by training/render", "data/render/val", rendered),
     "webcam-all": FrameSet(
         "All webcam frames",
         "github.com/SubhiH/HandsDataset, Apache-2.0",

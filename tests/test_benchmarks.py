@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import benchmarks.__main__ as cli
 from benchmarks import ROOT, api, live, load, mediapipe, soak, speed, steady, summary, table
 from benchmarks.frames import SETS, Frame, digest
 from model import Hand, Reading
+from model.images import decode
 from tests.server import running
+from training.evaluate import held_out
 
 
 def picture(path, color=100) -> None:
@@ -83,6 +86,17 @@ def test_finger_counting_is_in_order_of_number(tmp_path):
         ("one_10.jpg", 1),
         ("three_1.jpg", 3),
     ]
+
+
+def test_rendered_hands_are_read_in_the_frames_that_evaluate_makes(tmp_path):
+    shutil.copytree(ROOT / "training/tiny/data/render/train", tmp_path / "data/render/val")
+    frames = SETS["rendered"].frames(tmp_path, 6)
+    source, index = held_out("rendered", tmp_path / "data")
+    for frame in frames:
+        own = source.frame(index[int(frame.path.stem)])
+        assert frame.total == own.targets[0] % 6
+        assert np.array_equal(decode(frame.path), own.image)
+    assert len({frame.total for frame in frames}) > 1
 
 
 def test_digest_names_the_frames(tmp_path):
@@ -245,7 +259,7 @@ def test_sets_that_are_missing_are_told(tmp_path, monkeypatch, capsys):
     assert results["sets"]["samples"]["frames"] == 1
     assert results["sets"]["webcam"]["frames"] == 0
     text = capsys.readouterr().out
-    assert "Not here, left out: Fingers test, Webcam frames, Sign language 1-5, All webcam frames, " in text
+    assert "Not here, left out: Fingers test, Webcam frames, Sign language 1-5, Rendered hands, All webcam " in text
     assert str(tmp_path) not in json.dumps(results)
 
 
