@@ -273,13 +273,14 @@ else:
 
 with st.expander("The model, and how it was measured"):
     model = measured["model"]
-    configs = {key: model[key] for key in ("config", "finder's config") if key in model}
-    about = {key: told for key, told in model.items() if key not in configs} | {
+    trainings = {"config": "The classifier's training", "finder's config": "The finder's training"}
+    about = {key: told for key, told in model.items() if key not in trainings} | {
         "sha256": model["sha256"][:16] + " …",
         "classes": " ".join(measured["classes"]),
         "measured by": measured["command"],
     }
     st.table(pd.Series(about, name="model"))
-    for title, told in zip(("The classifier's training", "The finder's training"), configs.values(), strict=False):
-        st.caption(title)
-        st.code(told, language="yaml")
+    for key, title in trainings.items():
+        if key in model:
+            st.caption(title)
+            st.code(model[key], language="yaml")
