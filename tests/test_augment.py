@@ -6,7 +6,22 @@ import torch
 
 from model import CLASSES
 from tests.drawn import draw_hand
-from training.augment import VIEW, Augment, camera, cut_off, erase, light, mirror, place, plain, relight, room, tone
+from training.augment import (
+    VIEW,
+    Augment,
+    camera,
+    cut_off,
+    erase,
+    light,
+    look,
+    mirror,
+    place,
+    plain,
+    relight,
+    room,
+    texture,
+    tone,
+)
 
 
 @pytest.fixture
@@ -103,6 +118,23 @@ def test_a_dark_hand_is_often_lit_anew(rng):
     means = [relight(dark, crop()[..., 3], rng)[crop()[..., 3] > 127].mean() for _ in range(40)]
     assert max(means) > 2 * min(means)
     assert np.median(means) > dark[crop()[..., 3] > 127].mean()
+
+
+def test_smooth_skin_gets_spots_and_keeps_its_tone(rng):
+    smooth = np.full((96, 96, 3), (190, 140, 110), np.uint8)
+    rough = [texture(smooth, rng) for _ in range(20)]
+    assert all(one.std((0, 1)).min() > 0.5 for one in rough)
+    assert max(one.std((0, 1)).max() for one in rough) > 8
+    assert np.allclose(np.mean(rough, (0, 1, 2)), (190, 140, 110), atol=4)
+
+
+def test_two_pictures_in_five_get_another_look(rng):
+    picture = rng.integers(60, 180, (96, 96, 3)).astype(np.uint8)
+    changed = [one for one in (look(picture, rng) for _ in range(300)) if (one != picture).any()]
+    assert 90 < len(changed) < 165
+    assert min(len(np.unique(one)) for one in changed) <= 16, "few levels"
+    assert max(one.astype(int).max() for one in changed) == 255, "sharpened, or evened out"
+    assert min(one.mean() for one in changed) < 0.8 * picture.mean(), "in a shadow"
 
 
 @pytest.mark.parametrize("change", [light, camera, cut_off, erase])

@@ -58,6 +58,7 @@ class Augment:
         if rng.random() < self.background:
             if not mask.all():
                 picture = relight(picture, mask, rng)
+                picture = texture(picture, rng) if rng.random() < 0.5 else picture
             picture = place(picture, mask, room(self.size, rng, rooms))
         picture = camera(light(picture, rng), rng)
         if rng.random() < self.edge:
@@ -98,6 +99,16 @@ def relight(picture: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> 
     return apply(RAMP * gain * np.exp(rng.normal(0, 0.06, 3)), picture)
 
 
+def texture(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lighter and darker spots, fine to coarse: veins, creases and hair, which rendered hands have less of."""
+    height, width = picture.shape[:2]
+    spots = np.ones((height, width), np.float32)
+    for field in spotted():
+        y, x = rng.integers(len(field) - height), rng.integers(len(field) - width)
+        spots += field[y : y + height, x : x + width] * np.float32(0.12 * rng.random() * rng.random())
+    return cv2.multiply(picture, cv2.merge([spots] * 3), dtype=cv2.CV_8U)
+
+
 def room(size: int, rng: np.random.Generator, rooms: np.ndarray | None = None) -> np.ndarray:
     """Something to stand before, (size, size, 3) uint8: a part of a photograph, or a wall with soft shapes."""
     if rooms is not None and rng.random() < 0.65:
@@ -121,7 +132,7 @@ def place(picture: np.ndarray, mask: np.ndarray, behind: np.ndarray) -> np.ndarr
 
 
 def light(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Exposure, contrast, gamma, white balance, a lamp from one side; some pictures lose their colour."""
+    """Exposure, contrast, gamma, white balance, a lamp from one side, a `look`; some pictures lose their colour."""
     contrast, middle = rng.uniform(0.7, 1.3), np.mean(cv2.mean(picture)[:3]) / 255
     levels = ((RAMP - middle) * contrast + middle).clip(1e-3, 1) ** math.exp(rng.uniform(-0.35, 0.35))
     white = np.exp(rng.normal(0, 0.08, 3))
@@ -131,6 +142,25 @@ def light(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         picture = cv2.multiply(picture, cv2.merge([lamp] * 3), dtype=cv2.CV_8U)
     if rng.random() < 0.15:
         picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return look(picture, rng)
+
+
+def look(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What rooms and cameras do besides, to two pictures in five: shadows, sharpening, other colours, few levels."""
+    way = rng.random()
+    if way < 0.12:
+        dark = rng.uniform(0.3, 1.3, (rng.integers(2, 5),) * 2).astype(np.float32)
+        shadows = cv2.resize(dark, picture.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        return cv2.multiply(picture, cv2.merge([shadows] * 3), dtype=cv2.CV_8U)
+    if way < 0.2:
+        return cv2.addWeighted(picture, 1.8, cv2.GaussianBlur(picture, (0, 0), 1.5), -0.8, 0)
+    if way < 0.28:
+        return cv2.transform(picture, np.eye(3) + rng.normal(0, 0.15, (3, 3)))
+    if way < 0.34:
+        return picture & np.uint8(256 - 2 ** rng.integers(3, 6))
+    if way < 0.42:
+        light, red, blue = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb))
+        return cv2.cvtColor(cv2.merge([cv2.equalizeHist(light), red, blue]), cv2.COLOR_YCrCb2RGB)
     return picture
 
 
@@ -188,6 +218,14 @@ def apply(levels: np.ndarray, picture: np.ndarray) -> np.ndarray:
 def grain() -> np.ndarray:
     """A million numbers of normal noise, to be cut from: drawing them anew would take longest of all."""
     return np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
+
+
+@cache
+def spotted() -> list[np.ndarray]:
+    """Noise of mean 0 and deviation 1, fine to coarse, to be cut from: four of (640, 640) float32."""
+    rng = np.random.default_rng(0)
+    fields = [cv2.GaussianBlur(rng.normal(size=(640, 640)), (0, 0), sigma) for sigma in (0.8, 1.5, 3, 6)]
+    return [(field / field.std()).astype(np.float32) for field in fields]
 
 
 def mirror(target: int) -> int:

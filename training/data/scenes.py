@@ -281,12 +281,18 @@ def arm(cutout: np.ndarray, hand: np.ndarray, rng: np.random.Generator) -> np.nd
         cv2.fillConvexPoly(strip, (corners * 16).round().astype(np.int32), 255, cv2.LINE_AA, 4)
         cv2.circle(strip, (end * 16).round().astype(int).tolist(), round(last * 16), 255, -1, cv2.LINE_AA, 4)
         start = end
-    if rng.random() < 0.5 and not is_grey(np.ascontiguousarray(cutout[..., :3])):
+    if rng.random() < 0.35 and not is_grey(np.ascontiguousarray(cutout[..., :3])):
         cover = room(SIZE, rng)  # cloth with soft shapes
     else:
+        blotches = cv2.resize(
+            rng.normal(1, 0.07, (8, 8)).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC
+        )
         cover = np.full((SIZE, SIZE, 3), cv2.mean(cutout, wrist)[:3], np.uint8)
-    # The arm is round: darker at one side.
-    shade = 1 + rng.normal(0, 0.25) * ((np.indices((SIZE, SIZE))[::-1].T - wrist_at) @ across / half).T.clip(-1, 1)
+        cover = cv2.multiply(cover, cv2.merge([blotches] * 3), dtype=cv2.CV_8U)
+    # The arm is round: darker towards its edges, and at one side.
+    rim = 1 - (cv2.distanceTransform(strip, cv2.DIST_L2, 3) / np.float32(half)).clip(0, 1)
+    aside = ((np.indices((SIZE, SIZE))[::-1].T - wrist_at) @ across / half).T.clip(-1, 1)
+    shade = (1 - rng.uniform(0, 0.5) * rim**2) * (1 + rng.normal(0, 0.25) * aside)
     cover = cv2.multiply(cover, cv2.merge([shade.astype(np.float32)] * 3), dtype=cv2.CV_8U)
     seen = place(np.ascontiguousarray(cutout[..., :3]), np.ascontiguousarray(cutout[..., 3]), cover)
     return np.dstack([seen, cv2.max(strip, cutout[..., 3])])

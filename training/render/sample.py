@@ -90,21 +90,22 @@ def sample_fingers(rng: np.random.Generator, up: Raised) -> np.ndarray:
     angles = np.zeros((4, 4))
     # Together or apart: the resting mesh already spreads its fingers by about 17°.
     spread = np.array([-1.0, -0.15, 0.45, 1.0]) * rng.uniform(-6, 9)
-    bent = rng.uniform(0, 9)
+    # Few people hold a finger quite straight, or press the others down: most let go a little.
+    bent = 24 * rng.random() ** 1.5
     tight = rng.uniform(0, 1)
     for k in range(4):
         if up[k + 1]:
             angles[k] = (
-                rng.normal(bent * 0.4, 2.5),
+                rng.normal(bent * 0.5, 3.5),
                 spread[k] + rng.normal(0, 1.5),
-                abs(rng.normal(bent, 3)),
-                abs(rng.normal(2, 2)),
+                abs(rng.normal(bent, 4)),
+                abs(rng.normal(bent * 0.3, 2)),
             )
             # Tendons are shared: next to a bent finger, ring and little finger cannot stand quite straight.
             if k >= 2 and not (up[k] and (k == 3 or up[k + 2])):
                 angles[k, 0] += rng.uniform(0, 8)
         else:
-            low = np.array([62, 92, 42]) + tight * np.array([14, 10, 20]) + rng.normal(0, 3, 3)
+            low = np.array([40, 86, 30]) + tight * np.array([36, 16, 32]) + rng.normal(0, 4, 3)
             angles[k] = low[0], 0.3 * spread[k] + rng.normal(0, 1), low[1], low[2]
     if up == raised(INDEX, MIDDLE) and rng.random() < 0.7:  # a V
         angles[0, 1] -= rng.uniform(4, 9)
