@@ -91,7 +91,15 @@ def planes(picture):
 
 
 def autograd_gradcam(network, square, target):
-    """Grad-CAM as published: weigh each feature map by its mean gradient, keep what is positive."""
+    """Grad-CAM as published, of a look and of one in a mirror: the mean of both."""
+    there, mirrored = (
+        one_look(network, look, label) for look, label in ((square, target), (square.flip(3), (target + 6) % 12))
+    )
+    return (there + mirrored[:, ::-1]) / 2
+
+
+def one_look(network, square, target):
+    """Weigh each feature map by its mean gradient, keep what is positive."""
     features = network.features(square)
     features.retain_grad()
     network.classify(features)[0][0, target].backward()
@@ -205,6 +213,36 @@ def test_a_box_inside_a_surer_one_is_a_double():
         [[0, 0, 100, 100], [40, 40, 110, 110], [10, 10, 40, 40], [200, 0, 300, 100], [90, 0, 190, 100]]
     )
     assert doubles(boxes.float()).tolist() == [False, True, True, False, False]
+
+
+def test_of_boxes_in_each_other_the_one_that_can_be_read_is_told():
+    """The finder is surer of hand and arm; the classifier can read the hand alone, here: what is all white."""
+
+    class Finds(torch.nn.Module):
+        def forward(self, frames):
+            output = torch.full((1, 5, 24, 24), -9.0)
+            for cell, score, reach in ((12, 2.2, 56), (15, 0.8, 24)):  # 44 … 156 pixels, and in it 100 … 148
+                output[0, :, cell, cell] = torch.tensor([score, *[np.log(reach / 8)] * 4])
+            return output
+
+    class Reads(HandNet):
+        def classify(self, features):
+            white = features.amin((1, 2, 3))
+            return torch.eye(12)[3] * 20 * white[:, None], white * 0
+
+        def features(self, crops):
+            return (crops[:, :, 30:66, 30:66] > 0).float()
+
+        def gradcam(self, features):
+            return torch.zeros(len(features), 12, 6, 6)
+
+    picture = torch.zeros(192, 192, 3, dtype=torch.uint8)
+    picture[98:150, 98:150] = 255
+    network = Reads()
+    del network._modules["features"]
+    boxes, _, _, probabilities, _ = Reader(Finds(), network, SIZE)(picture)
+    assert boxes.tolist() == [pytest.approx([100, 100, 148, 148])]
+    assert probabilities[0].view(2, 6).sum(0).argmax() == 3
 
 
 def test_a_hand_beside_a_surer_one_must_be_surer_itself(monkeypatch):

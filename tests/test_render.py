@@ -86,7 +86,7 @@ def test_raised_fingers_are_up_and_lowered_ones_are_down(rig, many):
             steps = np.diff(at[list(hands.CHAINS[finger][1:])], axis=0)
             reach = np.linalg.norm(tip - knuckle) / np.linalg.norm(steps, axis=1).sum()
             if hand.raised[finger]:
-                assert reach > 0.97, (hand.raised, finger)
+                assert reach > 0.93, (hand.raised, finger)
                 assert tip[1] > knuckle[1] + 40
             else:  # the most open is the index finger of the "OK" ring
                 assert reach < 0.85, (hand.raised, finger)
@@ -105,7 +105,7 @@ def test_a_lowered_thumb_neither_floats_nor_sinks_in(rig, many):
             at = heads(rig, hand)
             first, last = (at[[pair[side] for pair in bones]] for side in (0, 1))
             gaps = segments_apart(at[[end]], at[[hands.CHAINS[THUMB][3]]], first, last)[0] - room
-            assert -6 < gaps.min() < 12, hand.raised  # mm, of bones 8 mm thick
+            assert -8 < gaps.min() < 12, hand.raised  # mm, of bones 8 mm thick
 
 
 @pytest.mark.parametrize("right", [False, True])

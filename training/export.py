@@ -37,7 +37,7 @@ TEMPERATURE = 0.8
 
 
 class Reader(nn.Module):
-    """One frame (H, W, 3) uint8 RGB to its K hands, K ≤ 4, those first that the finder is surest of.
+    """One frame (H, W, 3) uint8 RGB to its K hands, K ≤ 4, the surest first.
 
     Returns boxes (K, 4) and the squares cut out (K, 4), x0, y0, x1, y1 in pixels of the frame; scores
     (K,); probabilities (K, 12); Grad-CAM maps (K, 12, h, w) over the squares.
@@ -57,7 +57,7 @@ class Reader(nn.Module):
         rows, columns = levels[-1].shape[2:]
         small = F.pad(levels[-1], (0, SIZE - columns, 0, SIZE - rows))
         scores, boxes = hands(self.finder(scale(small))[0])
-        kept = torch.nonzero((scores > CANDIDATE) & ~doubles(boxes))[:, 0]
+        kept = torch.nonzero(scores > CANDIDATE)[:, 0]
         # For tracing: nothing says how many there are. No hand at all goes the same way.
         torch._check(kept.shape[0] > 0)
         torch._check(kept.shape[0] <= MOST)
@@ -65,16 +65,35 @@ class Reader(nn.Module):
         limits = torch.tensor([width, height, width, height])
         boxes = torch.minimum(torch.relu(boxes[kept] * share), limits)
         squares = around(boxes)
-        features = self.classifier.features(scale(cut_out(levels, squares, self.size)))
-        logits, presence = self.classifier.classify(features)
+        logits, presence, maps = self.looks(scale(cut_out(levels, squares, self.size)))
         probabilities = (logits / TEMPERATURE).softmax(1)
         count = probabilities.view(-1, 2, 6).sum(1).amax(1)
         sure = (scores[kept] * presence.sigmoid() * count).sqrt()
-        told = torch.nonzero(enough(sure))[:, 0]
+        # The surest first: of boxes in each other, the one that the classifier can read is the hand.
+        order = sure.argsort(descending=True)
+        boxes, squares, sure, probabilities, maps = (
+            part[order] for part in (boxes, squares, sure, probabilities, maps)
+        )
+        told = torch.nonzero(enough(sure) & ~doubles(boxes))[:, 0]
         torch._check(told.shape[0] > 0)
         torch._check(told.shape[0] <= MOST)
-        maps = self.classifier.gradcam(features[told])
-        return boxes[told], squares[told], sure[told], probabilities[told], maps
+        return boxes[told], squares[told], sure[told], probabilities[told], maps[told]
+
+    def looks(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (K, 12), presence (K,) and Grad-CAM maps (K, 12, h, w) of crops (K, 3, s, s): means of two looks.
+
+        Each hand is also looked at in a mirror, where it is the other hand: what one look misses, the other may see.
+        """
+        features = self.classifier.features(torch.cat([crops, crops.flip(3)]))
+        logits, presence = self.classifier.classify(features)
+        maps = self.classifier.gradcam(features)
+        hands = crops.shape[0]
+        swapped = [*range(6, 12), *range(6)]
+        return (
+            (logits[:hands] + logits[hands:, swapped]) / 2,
+            (presence[:hands] + presence[hands:]) / 2,
+            (maps[:hands] + maps[hands:, swapped].flip(3)) / 2,
+        )
 
 
 def doubles(boxes: Tensor) -> Tensor:
