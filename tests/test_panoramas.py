@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import io
+import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -33,6 +35,16 @@ def folder(tmp_path):
     (tmp_path / "panoramas").mkdir()
     (tmp_path / "panoramas/a.exr.js").write_text(f"export default 'data:application/exr;base64,{code}'\n")
     return tmp_path
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not let a process choose its cores")
+def test_a_machine_with_one_core_reads_them_too(folder):
+    program = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); " + (
+        "from pathlib import Path; from training.data import panoramas; "
+        f"print(panoramas.read(Path({str(folder / 'panoramas/a.exr.js')!r})).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "(64, 128, 3)\n"
 
 
 def test_views_are_upright_and_the_same_every_time(folder):

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import cv2
+import drjit
 import mitsuba
 import numpy as np
 
@@ -62,6 +63,8 @@ def read(file: Path) -> np.ndarray:
     """One panorama: light, (256, 512, 3) float32 RGB, half of its pixels darker than 1."""
     code = file.read_text(encoding="ascii").partition(";base64,")[2]
     mitsuba.set_variant("scalar_rgb")
+    # With one thread, as on a machine with one core, the file's reader waits for another for ever.
+    drjit.set_thread_count(max(2, drjit.thread_count()))
     with tempfile.TemporaryDirectory() as beside:
         exr = Path(beside) / "panorama.exr"
         exr.write_bytes(base64.b64decode(code.partition("'")[0]))
