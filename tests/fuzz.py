@@ -184,7 +184,12 @@ def run(count: int, ways: tuple[str, ...], seed: int = 0) -> dict[str, dict]:
                     outcomes = list(everything[way]())
                     slowest = max(seconds for _, seconds in outcomes)
                     assert slowest < LIMIT, f"{way}: {slowest:.1f} s for one file"
-                    results[way] = {**Counter(kind for kind, _ in outcomes), "slowest_s": round(slowest, 2)}
+                    results[way] = {
+                        "read": 0,
+                        "refused": 0,
+                        **Counter(kind for kind, _ in outcomes),
+                        "slowest_s": round(slowest, 2),
+                    }
                     print(way, results[way], flush=True)
             assert "Traceback" not in Path(folder, "log").read_text(errors="replace"), "the server's log"
         finally:
