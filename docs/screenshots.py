@@ -1,6 +1,6 @@
 """Takes the README's screenshots from the running app: `python docs/screenshots.py`.
 
-The Samples page shows the data set, so `python -m training data` comes first.
+Run it where no data set lies: Samples then shows the bundled hands, and no one's pictures come into the repository.
 """
 
 import re
@@ -22,6 +22,8 @@ WAIT = 60_000
 
 
 def main() -> None:
+    if (ROOT / "data/fingers").exists():
+        sys.exit("The data set is here, and would be in the pictures: take them from a fresh clone.")
     OUTPUT.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
