@@ -164,8 +164,9 @@ class Hands(LightningDataModule):
                 raise BadData(f"{self.folder}: no places without hands here. Fetch some: python -m training data")
             weights.append(np.full(len(rooms), self.empty / len(rooms)))
             rng = np.random.default_rng(0)
-            crops_of = [train[k][0] for k in rng.integers(len(train), size=len(rooms))]
-            skins = [pictures[rng.integers(len(pictures))] for pictures in crops_of]
+            # Of those that are trained on: nobody who is kept for validation lends a head their skin.
+            parts = [train[k] for k in rng.integers(len(train), size=len(rooms))]
+            skins = [pictures[rng.choice(rows)] for pictures, _, rows in parts]
             heads = [with_head(room, skin, rng) for room, skin in zip(rooms[::2], skins, strict=False)]
             train.append(nothing_in(np.stack([*heads, *rooms[1::2]])))
             held = square_rooms(self.folder, self.sources, 200, validation=True)
