@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.drawn import write_fingers
-from training import npm
+from training import data, npm
 from training.augment import Augment
 from training.data import Hands, panoramas
 from training.data.frames import NOTHING
@@ -79,6 +79,20 @@ def test_a_classifier_also_sees_places_without_hands(folder):
     images, targets = next(iter(hands.train_dataloader()))
     assert images.shape == (64, 32, 32, 3)
     assert 16 < (targets == NOTHING).sum() < 48
+
+
+def test_nobody_kept_for_validation_lends_a_head_their_skin(folder, monkeypatch):
+    write_fingers(folder / "fingers", train=2, test=1)
+    lent = []
+    monkeypatch.setattr(data, "with_head", lambda room, crop, rng: lent.append(crop.tobytes()) or room)
+    hands = Hands({"fingers": 32}, Augment(size=32), str(folder), empty=32, workers=0)
+    hands.prepare_data()
+    pictures, targets, boxes, kept = data.cut(data.open_source("fingers", folder), folder)
+    kept = np.arange(len(kept)) % 2 == 0
+    monkeypatch.setattr(data, "cut", lambda *_: (pictures, targets, boxes, kept))
+    hands.setup("fit")
+    assert lent
+    assert not set(lent) & {pictures[i].tobytes() for i in np.flatnonzero(kept)}
 
 
 @pytest.fixture
