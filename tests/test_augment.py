@@ -1,5 +1,6 @@
 """Augmentation varies the picture, never the truth."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,6 +10,7 @@ from tests.drawn import draw_hand
 from training.augment import (
     VIEW,
     Augment,
+    arm,
     camera,
     cut_off,
     erase,
@@ -36,19 +38,31 @@ def crop(label="3L", seed=0):
     return np.pad(rgba, ((32, 32), (32, 32), (0, 0)))
 
 
+def box_of(mask):
+    x, y, width, height = cv2.boundingRect((mask > 127).astype(np.uint8))
+    return np.array([x, y, x + width, y + height], np.float32)
+
+
+BOX = box_of(crop()[..., 3])
+
+
+def moved(augment, picture, mirrored, rng):
+    return cv2.warpAffine(picture, augment.move(len(picture), mirrored, rng), (augment.size,) * 2)
+
+
 def test_pictures_come_out_as_the_network_takes_them(rng):
-    picture, _ = Augment(size=96)(crop(), 3, rng)
+    picture, _ = Augment(size=96)(crop(), 3, BOX, rng)
     assert picture.shape == (96, 96, 3)
     assert picture.dtype == np.uint8
 
 
 def test_the_count_stays_and_only_a_mirrored_hand_changes_side(rng):
-    targets = [Augment()(crop(), 3, rng)[1] for _ in range(40)]
+    targets = [Augment()(crop(), 3, BOX, rng)[1] for _ in range(40)]
     assert set(targets) == {3, 9}
 
 
 def test_the_same_seed_varies_alike_and_every_draw_differs():
-    first, second, other = (Augment()(crop(), 3, np.random.default_rng(seed))[0] for seed in (1, 1, 2))
+    first, second, other = (Augment()(crop(), 3, BOX, np.random.default_rng(seed))[0] for seed in (1, 1, 2))
     assert (first == second).all()
     assert (first != other).any()
 
@@ -65,7 +79,7 @@ def test_mirroring_moves_pixels_the_way_it_changes_the_label():
     mark = np.zeros((192, 192, 4), np.uint8)
     mark[90:102, 50:60] = 255
     still = Augment(size=128, tilt=0, zoom=(1, 1), shift=0)
-    straight, mirrored = (still.move(mark, side, np.random.default_rng(1))[..., 0].sum(0) for side in (False, True))
+    straight, mirrored = (moved(still, mark, side, np.random.default_rng(1))[..., 0].sum(0) for side in (False, True))
     assert 15 < straight.argmax() < 35
     assert np.allclose(straight, mirrored[::-1], atol=300)
 
@@ -73,7 +87,7 @@ def test_mirroring_moves_pixels_the_way_it_changes_the_label():
 def test_hands_are_as_large_and_as_far_off_as_a_wrong_box_makes_them(rng):
     hand = np.zeros((192, 192, 4), np.uint8)
     hand[64:128, 64:128] = 255
-    seen = [np.argwhere(Augment(size=128).move(hand, False, rng)[..., 3] > 127) for _ in range(200)]
+    seen = [np.argwhere(moved(Augment(size=128), hand, False, rng)[..., 3] > 127) for _ in range(200)]
     sizes = [np.sqrt(len(one)) / 64 for one in seen]
     assert min(sizes) < 0.72
     assert max(sizes) > 1.38
@@ -83,12 +97,49 @@ def test_hands_are_as_large_and_as_far_off_as_a_wrong_box_makes_them(rng):
 
 def test_a_crop_seen_straight_is_its_middle():
     still = Augment(size=128, tilt=0, zoom=(1, 1), shift=0)
-    moved = np.stack([still.move(crop(), False, np.random.default_rng(seed)) for seed in range(60)])
+    looks = np.stack([moved(still, crop(), False, np.random.default_rng(seed)) for seed in range(60)])
     seen = plain(torch.from_numpy(crop())[None], 128)[0].permute(1, 2, 0).numpy() * 127.5 + 127.5
     assert np.allclose(seen, crop()[32:-32, 32:-32, :3], atol=1e-3)
-    blurred = moved[..., 3].mean(0)
+    blurred = looks[..., 3].mean(0)
     assert np.corrcoef(blurred.ravel(), crop()[32:-32, 32:-32, 3].ravel())[0, 1] > 0.9
     assert VIEW * 128 == 192
+
+
+def white_square_with_a_wrist():
+    """A cut-out hand, a white square, with a green wrist below; and the mask of the hand alone."""
+    cutout = np.zeros((192, 192, 4), np.uint8)
+    cutout[40:80, 60:100] = 255
+    hand = cutout[..., 3].copy()
+    cutout[80:100, 72:88] = (0, 200, 0, 255)
+    return cutout, hand
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_arm_goes_on_until_the_picture_ends_and_the_hand_stays(seed):
+    cutout, hand = white_square_with_a_wrist()
+    grown = arm(cutout, hand, np.random.default_rng(seed))
+    assert (grown[40:70, 60:100] == cutout[40:70, 60:100]).all(), "but for the heel, where the arm begins"
+    added = (grown[..., 3] > 0) & (cutout[..., 3] == 0)
+    assert any(rim.any() for rim in (added[0], added[-1], added[:, 0], added[:, -1]))
+    assert not added[:40, 60:100].any(), "never from the fingers' side"
+    assert 400 < added.sum() < 9000
+
+
+def test_forearms_come_from_below_and_from_either_side(rng):
+    ways = []
+    for _ in range(40):
+        grown = arm(*white_square_with_a_wrist(), rng)
+        y, x = np.nonzero((grown[..., 3] > 0) & (cv2.circle(np.zeros((192, 192)), (80, 78), 60, 1, 2) > 0))
+        ways.append(np.degrees(np.arctan2(x.mean() - 80, y.mean() - 78)))  # 0 is straight down
+    assert min(ways) < -50
+    assert max(ways) > 50
+    assert np.mean(np.abs(ways) < 30) > 0.3
+
+
+def test_a_hand_without_a_wrist_grows_no_arm(rng):
+    cutout, hand = white_square_with_a_wrist()
+    cutout[..., 3] = hand
+    assert arm(cutout, hand, rng) is cutout
 
 
 def test_plain_scales_to_other_sizes():

@@ -10,7 +10,7 @@ from tests.drawn import draw_hand
 from training.data import scenes as scenery
 from training.data.heads import head, with_head
 from training.data.places import without_hands
-from training.data.scenes import Cutouts, Scenes, arm, decoy, fit, move, paste
+from training.data.scenes import Cutouts, Scenes, decoy, fit, move, paste
 from training.finder import SIZE, STRIDE, Finder, HandFinder, hands, targets
 
 CELLS = SIZE // STRIDE
@@ -95,26 +95,6 @@ def test_a_pasted_hand_lies_in_its_box_without_its_forearm(seed, monkeypatch):
         everywhere = scene[..., 0] > 115
         assert bright.sum() > 0.95 * everywhere.sum()
         assert bright.mean() > 0.3
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_an_arm_goes_on_until_the_frame_ends_and_the_hand_stays(seed):
-    cutout = np.zeros((SIZE, SIZE, 4), np.uint8)
-    cutout[40:80, 60:100] = 255
-    hand = cutout[..., 3].copy()
-    cutout[80:100, 72:88] = (0, 200, 0, 255)  # the wrist, below
-    grown = arm(cutout, hand, np.random.default_rng(seed))
-    assert (grown[cutout[..., 3] > 0] == cutout[cutout[..., 3] > 0]).all()
-    added = (grown[..., 3] > 0) & (cutout[..., 3] == 0)
-    assert added[-1].any() or added[:, 0].any() or added[:, -1].any(), "to the lower edge, or a side one"
-    assert not added[:60].any()
-    assert 10 < added[110].sum() < 50, "about as wide as the wrist"
-
-
-def test_a_hand_without_a_wrist_grows_no_arm():
-    cutout = np.zeros((SIZE, SIZE, 4), np.uint8)
-    cutout[40:80, 60:100] = 255
-    assert arm(cutout, cutout[..., 3], np.random.default_rng(0)) is cutout
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -188,8 +188,12 @@ def test_train_and_validation_share_no_picture(tmp_path):
 
 def test_a_batch_of_crops_comes_from_all_sources():
     pictures = [np.full((3, 8, 8, 4), value, np.uint8) for value in (1, 2)]
+    boxes = np.float32([[32, 32, 160, 160]] * 3)
     mixed = Crops(
-        [(pictures[0], np.array([0, 1, 2]), np.array([2, 0])), (pictures[1], np.array([13, 14, 15]), np.array([1]))]
+        [
+            (pictures[0], np.array([0, 1, 2]), boxes, np.array([2, 0])),
+            (pictures[1], np.array([13, 14, 15]), boxes, np.array([1])),
+        ]
     )
     images, targets = mixed.__getitems__([2, 0, 1])
     assert images[:, 0, 0, 0].tolist() == [2, 1, 1]

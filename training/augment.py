@@ -23,14 +23,16 @@ VIEW = 1.5  # side of a crop, in sides of what the classifier sees: it can be tu
 class Augment:
     """Vary a hand.
 
-    Takes a crop (S, S, 4) uint8 RGBA, alpha being the hand's mask (where it is not known: the picture), and
-    its target. Gives (size, size, 3) uint8 RGB, and the target: a mirrored hand is the other hand.
+    Takes a crop (S, S, 4) uint8 RGBA, alpha being the hand's mask (where it is not known: the picture), its
+    target, and the hand's box in it, x0, y0, x1, y1 in pixels. Gives (size, size, 3) uint8 RGB, and the target: a
+    mirrored hand is the other hand.
 
     Args:
         size: width and height of the pictures that come out.
         tilt: largest turn in the picture's plane, degrees.
         zoom: smallest and largest scale: as wrong as the finder's boxes are on hands of a kind it has not seen.
         shift: largest shift, as a share of the picture; as wide for the same reason.
+        arms: share of the hands with a mask whose arm is drawn anew.
         background: share of hands put before another background.
         colour: share of grey hands given a skin tone.
         edge: share of hands at the edge of the frame, black beyond.
@@ -41,18 +43,24 @@ class Augment:
     tilt: float = 40
     zoom: tuple[float, float] = (0.68, 1.45)
     shift: float = 0.12
+    arms: float = 0.7
     background: float = 0.75
     colour: float = 0.5
     edge: float = 0.2
     erase: float = 0.25
 
     def __call__(
-        self, crop: np.ndarray, target: int, rng: np.random.Generator, rooms: np.ndarray | None = None
+        self, crop: np.ndarray, target: int, box: np.ndarray, rng: np.random.Generator, rooms: np.ndarray | None = None
     ) -> tuple[np.ndarray, int]:
         """One way to see the hand. `rooms` (M, h, w, 3) uint8 RGB are photographs to put hands into."""
         mirrored = rng.random() < 0.5
-        moved = self.move(crop, mirrored, rng)
-        picture, mask = np.ascontiguousarray(moved[..., :3]), moved[..., 3]
+        matrix = self.move(len(crop), mirrored, rng)
+        moved = cv2.warpAffine(crop, matrix, (self.size, self.size))
+        if rng.random() < self.arms:
+            hand = alone(crop, box)
+            if hand is not None:
+                moved = arm(moved, cv2.warpAffine(hand, matrix, (self.size, self.size)), rng)
+        picture, mask = np.ascontiguousarray(moved[..., :3]), np.ascontiguousarray(moved[..., 3])
         if rng.random() < self.colour and is_grey(picture):
             picture = tone(picture, rng)
         if rng.random() < self.background:
@@ -67,16 +75,25 @@ class Augment:
             picture = erase(picture, rng)
         return picture, mirror(target) if mirrored else target
 
-    def move(self, crop: np.ndarray, mirrored: bool, rng: np.random.Generator) -> np.ndarray:
-        """Turn, scale, stretch, shear, shift and mirror; outside the crop is nothing (0)."""
+    def move(self, side: int, mirrored: bool, rng: np.random.Generator) -> np.ndarray:
+        """Turn, scale, stretch, shear, shift and mirror a crop of that side: the matrix (2, 3) that does."""
         angle = math.radians(rng.uniform(-self.tilt, self.tilt))
-        zoom = math.exp(rng.uniform(*np.log(self.zoom))) * VIEW * self.size / len(crop)
+        zoom = math.exp(rng.uniform(*np.log(self.zoom))) * VIEW * self.size / side
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         shear = np.array([[-1.0 if mirrored else 1.0, rng.uniform(-0.15, 0.15)], [0, rng.uniform(0.85, 1.18)]])
         linear = zoom * turn @ shear
         middle = (self.size - 1) / 2 + self.size * rng.uniform(-self.shift, self.shift, 2)
-        shift = middle - linear @ np.full(2, (len(crop) - 1) / 2)
-        return cv2.warpAffine(crop, np.column_stack([linear, shift]), (self.size, self.size))
+        return np.column_stack([linear, middle - linear @ np.full(2, (side - 1) / 2)])
+
+
+def alone(crop: np.ndarray, box: np.ndarray) -> np.ndarray | None:
+    """The hand's mask in a crop (S, S, 4) uint8 RGBA without its arm, (S, S) uint8; None where there is no mask."""
+    mask = np.zeros(crop.shape[:2], np.uint8)
+    (left, top), (right, bottom) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
+    inside = np.s_[max(0, top) : bottom, max(0, left) : right]
+    mask[inside] = crop[inside][..., 3]
+    # A box that is full from edge to edge is no hand's outline.
+    return mask if cv2.sumElems(mask)[0] < 250 * mask[inside].size else None
 
 
 def is_grey(picture: np.ndarray) -> bool:
@@ -129,6 +146,70 @@ def place(picture: np.ndarray, mask: np.ndarray, behind: np.ndarray) -> np.ndarr
     """What the mask shows of a picture, before another one of the same size."""
     alpha = cv2.merge([mask] * 3)
     return cv2.add(cv2.multiply(picture, alpha, scale=1 / 255), cv2.multiply(behind, 255 - alpha, scale=1 / 255))
+
+
+def arm(cutout: np.ndarray, hand: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A cut-out (S, S, 4) uint8 RGBA whose wrist goes on as a bare arm or a sleeve until the picture ends.
+
+    One arm in three goes on as it came; the others are drawn anew from the heel of the hand, bent there by up to 100°:
+    who shows a finger straight up to a camera often has the forearm across the picture.
+
+    `hand` (S, S) uint8 is the part of its mask without the wrist; a cut-out without a wrist stays as it is.
+    """
+    size = len(cutout)
+    wrist = cv2.subtract(cutout[..., 3], hand)
+    found = cv2.moments(wrist, binaryImage=True)
+    area = found["m00"]
+    if area < 0.02 * np.count_nonzero(hand):
+        return cutout
+    both = found, cv2.moments(hand, binaryImage=True)
+    wrist_at, hand_at = [np.array([of["m10"], of["m01"]]) / of["m00"] for of in both]
+    along = (wrist_at - hand_at) / (np.linalg.norm(wrist_at - hand_at) + 1e-6)
+    across = np.array([-along[1], along[0]])
+    # Second moments: how far the wrist reaches across the arm; an even strip of that spread is √12 times as wide.
+    spread = np.array([[found["mu20"], found["mu11"]], [found["mu11"], found["mu02"]]]) / area
+    half = np.sqrt(12 * max(1.0, across @ spread @ across)) / 2
+    near, far = half * rng.uniform(0.85, 1.3), half * rng.uniform(1, 2)
+    mask, start, angle = cutout[..., 3], wrist_at, np.arctan2(along[1], along[0])
+    if rng.random() < 0.35:
+        angle += rng.normal(0, 0.3)
+    else:
+        y, x = np.indices(hand.shape)
+        down = (x - hand_at[0]) * along[0] + (y - hand_at[1]) * along[1]
+        heel = np.percentile(down[hand > 127], 98) * rng.uniform(0.6, 0.95)
+        start = hand_at + along * heel
+        joint = cv2.circle(np.zeros_like(hand), start.round().astype(int).tolist(), round(near), 255, -1, cv2.LINE_AA)
+        mask = cv2.min(mask, cv2.max(np.where(down < heel, hand, np.uint8(0)), joint))
+        angle += rng.uniform(-1.7, 1.7)
+    strip = np.zeros_like(hand)
+    # To the elbow, and from there at another angle until the picture ends.
+    for length, bend, first, last in (
+        (half * rng.uniform(4, 12), 0.0, near, far),
+        (2 * size, rng.uniform(-1.1, 1.1), far, far),
+    ):
+        angle += bend
+        ahead = np.array([np.cos(angle), np.sin(angle)])
+        aside, end = np.array([-ahead[1], ahead[0]]), start + ahead * length
+        corners = np.array([start + aside * first, end + aside * last, end - aside * last, start - aside * first])
+        cv2.fillConvexPoly(strip, (corners * 16).round().astype(np.int32), 255, cv2.LINE_AA, 4)
+        cv2.circle(strip, (end * 16).round().astype(int).tolist(), round(last * 16), 255, -1, cv2.LINE_AA, 4)
+        start = end
+    if rng.random() < 0.35 and not is_grey(np.ascontiguousarray(cutout[..., :3])):
+        cover = room(size, rng)  # cloth with soft shapes
+    else:
+        blotches = cv2.resize(
+            rng.normal(1, 0.07, (8, 8)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
+        )
+        skin = cv2.mean(cutout, wrist if rng.random() < 0.4 else hand)  # that of the wrist may be a sleeve's
+        cover = np.full((size, size, 3), skin[:3], np.uint8)
+        cover = cv2.multiply(cover, cv2.merge([blotches] * 3), dtype=cv2.CV_8U)
+    # The arm is round: darker towards its edges, and at one side.
+    rim = 1 - (cv2.distanceTransform(strip, cv2.DIST_L2, 3) / np.float32(half)).clip(0, 1)
+    aside = ((np.indices((size, size))[::-1].T - wrist_at) @ across / half).T.clip(-1, 1)
+    shade = (1 - rng.uniform(0, 0.5) * rim**2) * (1 + rng.normal(0, 0.25) * aside)
+    cover = cv2.multiply(cover, cv2.merge([shade.astype(np.float32)] * 3), dtype=cv2.CV_8U)
+    mask = np.ascontiguousarray(mask)
+    return np.dstack([place(np.ascontiguousarray(cutout[..., :3]), mask, cover), cv2.max(strip, mask)])
 
 
 def light(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -81,21 +81,23 @@ class Crops(Dataset):
     """Hands cut out of several sources, one source after the other; a whole batch is read at once.
 
     Args:
-        parts: pictures (M, 192, 192, 4) uint8 RGBA, targets (M,) and which rows to use, of each source.
+        parts: of each source, pictures (M, 192, 192, 4) uint8 RGBA, targets (M,), boxes (M, 4) of the hands in the
+            pictures, and which rows to use.
         augment: how each picture is varied each time it is asked for; None leaves it as it is.
         rooms: photographs to put hands into, see `Augment`.
     """
 
     def __init__(
         self,
-        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
         augment: Augment | None = None,
         rooms: np.ndarray | None = None,
     ):
         self.augment, self.rooms = augment, rooms
-        self.pictures = [pictures for pictures, _, _ in parts]
-        self.targets = np.concatenate([targets[rows] for _, targets, rows in parts])
-        self.rows = [(part, row) for part, (_, _, rows) in enumerate(parts) for row in rows]
+        self.pictures = [pictures for pictures, *_ in parts]
+        self.targets = np.concatenate([targets[rows] for _, targets, _, rows in parts])
+        self.boxes = np.concatenate([boxes[rows] for _, _, boxes, rows in parts])
+        self.rows = [(part, row) for part, (*_, rows) in enumerate(parts) for row in rows]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -107,7 +109,8 @@ class Crops(Dataset):
         if self.augment:
             # Seeded by torch: every worker and every epoch another way.
             rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
-            varied = [self.augment(one, int(t), rng, self.rooms) for one, t in zip(pictures, targets, strict=True)]
+            hands = zip(pictures, targets.tolist(), self.boxes[indices], strict=True)
+            varied = [self.augment(*hand, rng, self.rooms) for hand in hands]
             pictures, targets = [picture for picture, _ in varied], np.array([target for _, target in varied])
         return torch.from_numpy(np.stack(pictures)), torch.from_numpy(targets)
 
@@ -150,10 +153,10 @@ class Hands(LightningDataModule):
         for name, share in self.sources.items():
             source = open_source(name, self.folder)
             self.credits.append(source.credit)
-            pictures, targets, _, kept = cut(source, self.folder)
+            pictures, targets, boxes, kept = cut(source, self.folder)
             learn = np.flatnonzero(~kept)
-            train.append((pictures, targets, learn))
-            val.append((pictures, targets, np.flatnonzero(kept)))
+            train.append((pictures, targets, boxes, learn))
+            val.append((pictures, targets, boxes, np.flatnonzero(kept)))
             # Every count of a source as often as every other.
             counts = np.bincount(targets[learn] % 6, minlength=6)
             weights.append(share / (counts > 0).sum() / counts[targets[learn] % 6])
@@ -166,9 +169,10 @@ class Hands(LightningDataModule):
             rng = np.random.default_rng(0)
             # Of those that are trained on: nobody who is kept for validation lends a head their skin.
             parts = [train[k] for k in rng.integers(len(train), size=len(rooms))]
-            skins = [pictures[rng.choice(rows)] for pictures, _, rows in parts]
+            skins = [pictures[rng.choice(rows)] for pictures, _, _, rows in parts]
             heads = [with_head(room, skin, rng) for room, skin in zip(rooms[::2], skins, strict=False)]
-            train.append(nothing_in(np.stack([*heads, *rooms[1::2]])))
+            rooms = np.stack([*heads, *rooms[1::2]])
+            train.append(nothing_in(rooms))
             held = square_rooms(self.folder, self.sources, 200, validation=True)
             val += [] if held is None else [nothing_in(held)]
         self.train, self.val = Crops(train, self.augment, rooms), Crops(val)
@@ -199,10 +203,11 @@ def cut(source: Frames | Fingers, folder: Path) -> tuple[np.ndarray, np.ndarray,
     return crops(source, SIZE, MARGIN * VIEW, folder / "cache")
 
 
-def nothing_in(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def nothing_in(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Squares without hands, (N, s, s, 3) uint8 RGB, as a part of `Crops`."""
     pictures = np.concatenate([squares, np.full_like(squares[..., :1], 255)], 3)
-    return pictures, np.full(len(squares), NOTHING), np.arange(len(squares))
+    whole = np.array([0, 0, *squares.shape[2:0:-1]], np.float32)  # there is no hand to tell the place of
+    return pictures, np.full(len(squares), NOTHING), np.tile(whole, (len(squares), 1)), np.arange(len(squares))
 
 
 def square_rooms(

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from training import data
-from training.augment import camera, is_grey, light, place, relight, room, tone
+from training.augment import arm, camera, is_grey, light, place, relight, room, tone
 from training.data.frames import BadData
 from training.data.heads import head
 from training.data.places import places
@@ -246,56 +246,6 @@ def paste(scene: np.ndarray, boxes: Boxes, cutouts: Cutouts, rng: np.random.Gene
     seen = [b for b in boxes if covered[int(b[1]) : int(b[3]), int(b[0]) : int(b[2])].mean() < 0.35]
     x, y, w, h = cv2.boundingRect(hand.astype(np.uint8))
     return scene, np.array([*seen, (x, y, x + w, y + h)], np.float32)
-
-
-def arm(cutout: np.ndarray, hand: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A cut-out (SIZE, SIZE, 4) RGBA whose wrist goes on as a bare arm or a sleeve until the frame ends.
-
-    `hand` (SIZE, SIZE) uint8 is the part of its mask without the wrist; a cut-out without a wrist stays as it is.
-    """
-    wrist = cv2.subtract(cutout[..., 3], hand)
-    found = cv2.moments(wrist, binaryImage=True)
-    area = found["m00"]
-    if area < 0.02 * np.count_nonzero(hand):
-        return cutout
-    both = found, cv2.moments(hand, binaryImage=True)
-    wrist_at, hand_at = [np.array([of["m10"], of["m01"]]) / of["m00"] for of in both]
-    along = (wrist_at - hand_at) / (np.linalg.norm(wrist_at - hand_at) + 1e-6)
-    across = np.array([-along[1], along[0]])
-    # Second moments: how far the wrist reaches across the arm; an even strip of that spread is √12 times as wide.
-    spread = np.array([[found["mu20"], found["mu11"]], [found["mu11"], found["mu02"]]]) / area
-    half = np.sqrt(12 * max(1.0, across @ spread @ across)) / 2
-    near, far = half * rng.uniform(0.85, 1.3), half * rng.uniform(1, 2)
-    strip = np.zeros((SIZE, SIZE), np.uint8)
-    # To the elbow, and from there at another angle until the frame ends.
-    start = wrist_at
-    angle = np.arctan2(along[1], along[0]) + rng.normal(0, 0.3)
-    for length, bend, first, last in (
-        (half * rng.uniform(4, 12), 0.0, near, far),
-        (2 * SIZE, rng.uniform(-1.1, 1.1), far, far),
-    ):
-        angle += bend
-        ahead = np.array([np.cos(angle), np.sin(angle)])
-        aside, end = np.array([-ahead[1], ahead[0]]), start + ahead * length
-        corners = np.array([start + aside * first, end + aside * last, end - aside * last, start - aside * first])
-        cv2.fillConvexPoly(strip, (corners * 16).round().astype(np.int32), 255, cv2.LINE_AA, 4)
-        cv2.circle(strip, (end * 16).round().astype(int).tolist(), round(last * 16), 255, -1, cv2.LINE_AA, 4)
-        start = end
-    if rng.random() < 0.35 and not is_grey(np.ascontiguousarray(cutout[..., :3])):
-        cover = room(SIZE, rng)  # cloth with soft shapes
-    else:
-        blotches = cv2.resize(
-            rng.normal(1, 0.07, (8, 8)).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC
-        )
-        cover = np.full((SIZE, SIZE, 3), cv2.mean(cutout, wrist)[:3], np.uint8)
-        cover = cv2.multiply(cover, cv2.merge([blotches] * 3), dtype=cv2.CV_8U)
-    # The arm is round: darker towards its edges, and at one side.
-    rim = 1 - (cv2.distanceTransform(strip, cv2.DIST_L2, 3) / np.float32(half)).clip(0, 1)
-    aside = ((np.indices((SIZE, SIZE))[::-1].T - wrist_at) @ across / half).T.clip(-1, 1)
-    shade = (1 - rng.uniform(0, 0.5) * rim**2) * (1 + rng.normal(0, 0.25) * aside)
-    cover = cv2.multiply(cover, cv2.merge([shade.astype(np.float32)] * 3), dtype=cv2.CV_8U)
-    seen = place(np.ascontiguousarray(cutout[..., :3]), np.ascontiguousarray(cutout[..., 3]), cover)
-    return np.dstack([seen, cv2.max(strip, cutout[..., 3])])
 
 
 def decoy(scene: np.ndarray, cutouts: Cutouts, rng: np.random.Generator) -> np.ndarray:
