@@ -220,6 +220,6 @@ def test_the_shapes_are_those_that_the_network_states():
     network = HandNet().eval()
     x = torch.zeros(2, 3, 96, 96)
     shapes = [list((x := layer(x)).shape[1:]) for layer in network.features]
-    assert [shapes[1], shapes[4], shapes[7], shapes[10]] == [[16, 48, 48], [32, 24, 24], [64, 12, 12], [128, 6, 6]]
+    assert [shapes[1], shapes[4], shapes[7], shapes[10]] == [[16, 48, 48], [32, 24, 24], [64, 12, 12], [160, 6, 6]]
     assert [part.shape for part in network.classify(x)] == [(2, 12), (2,)]
-    assert sum(p.numel() for p in network.parameters()) == 782_749
+    assert sum(p.numel() for p in network.parameters()) == 1_133_693

@@ -5,15 +5,15 @@ as many pictures a second as inverted residuals with as many weights, and onnxru
 fast as the processor multiplies. One fully connected layer over the global average of the last
 feature map makes Grad-CAM exact in closed form (see `HandNet.gradcam`).
 
-Shapes for a batch of N pictures, with the default widths (783 thousand weights):
+Shapes for a batch of N pictures, with the default widths (1.13 million weights):
 
     image      N × 96 × 96 × 3      uint8 RGB
     scaled     N ×   3 × 96 × 96    float, -1 … 1
     stem       N ×  16 × 48 × 48
     stage 1    N ×  32 × 24 × 24
     stage 2    N ×  64 × 12 × 12
-    stage 3    N × 128 ×  6 ×  6    the feature map that Grad-CAM shows
-    pooled     N × 128
+    stage 3    N × 160 ×  6 ×  6    the feature map that Grad-CAM shows
+    pooled     N × 160
     logits     N ×  12
     presence   N                    logit: is there a hand at all?
 """
@@ -51,7 +51,7 @@ class HandNet(nn.Module):
         dropout: share of pooled features left out in training.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 128), dropout: float = 0.1):
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 160), dropout: float = 0.1):
         super().__init__()
         layers: list[nn.Module] = [conv(3, widths[0], stride=2), nn.ReLU()]
         for before, width in pairwise(widths):
