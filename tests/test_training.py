@@ -91,8 +91,8 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
         config["trainer"] |= {"accelerator": "cpu", "enable_progress_bar": False}
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config))
     command = [
-        "leave-out", "--folder", str(data), "--sources", "[webcam]", "--epochs", "1", "--scenes",
-        "64", "--runs", str(tmp_path / "runs"),
+        "leave-out", "--folder", str(data), "--sources", "[webcam]", "--epochs", "1", "--finder_epochs", "1",
+        "--scenes", "64", "--runs", str(tmp_path / "runs"),
         "--finder", str(tmp_path / "finder.yaml"), "--classifier", str(tmp_path / "classifier.yaml"),
         "--output", str(tmp_path),
     ]  # fmt: skip
@@ -100,7 +100,7 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     measured = json.loads((tmp_path / "leave-one-out.json").read_text())["sources"]
     assert list(measured) == ["webcam"]
     assert measured["webcam"]["pictures"] == 7, "all of it, as nothing was trained on"
-    assert measured["webcam"]["budget"] == {"epochs": 1, "crops": 288, "scenes": 64}
+    assert measured["webcam"]["budget"] == {"epochs": 1, "finder_epochs": 1, "crops": 288, "scenes": 64}
     assert measured["webcam"]["side_accuracy"] is None
     assert 0 <= measured["webcam"]["total_accuracy"] <= 1
     about = FingerCounter(tmp_path / "runs/webcam/handful.onnx").metadata
@@ -110,6 +110,14 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     capsys.readouterr()
     main(command)
     assert "webcam: measured before" in capsys.readouterr().out
+
+    # Cut off after its trainings: they are not done again.
+    trained = tmp_path / "runs/webcam/classifier/best.ckpt"
+    before = trained.stat().st_mtime_ns
+    (tmp_path / "runs/webcam/measured.json").unlink()
+    main(command)
+    assert trained.stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "leave-one-out.json").read_text())["sources"] == measured
 
 
 def test_a_stopped_training_goes_on_from_its_last_epoch(folder, tmp_path, monkeypatch):

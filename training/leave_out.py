@@ -27,7 +27,8 @@ MEASURES = ("pictures", "total_accuracy", "fingers_accuracy", "side_accuracy", "
 def leave_out(
     folder: Path = Path("data"),
     sources: tuple[str, ...] = tuple(TITLES),
-    epochs: int = 6,
+    epochs: int = 10,
+    finder_epochs: int = 6,
     scenes: int = 16_000,
     finder: Path = Path("training/finder.yaml"),
     classifier: Path = Path("training/handful.yaml"),
@@ -36,26 +37,37 @@ def leave_out(
 ) -> None:
     """For each source, train both networks without its hands and places, and measure them on all of it.
 
-    A source that was measured is not trained for again: delete its folder in `runs` to do so.
+    A training that was cut off goes on; one that is done, or whose source was measured, is not done again: delete its
+    folder in `runs` to do so.
 
     Args:
         folder: the data sets, as `python -m training data` leaves them.
         sources: which to leave out: webcam, digits, counting.
-        epochs: of each training, fewer than of the real one.
+        epochs: of the classifier's training, fewer than of the real one.
+        finder_epochs: of the finder's.
         scenes: of the finder's epochs.
         finder: configuration of the finder's training.
         classifier: configuration of the classifier's training; it names all sources.
         runs: folder for checkpoints and models, a folder a source.
         output: folder for the measures.
     """
+    budget = {"epochs": epochs, "finder_epochs": finder_epochs}
     learned = yaml.safe_load(classifier.read_text(encoding="utf-8"))["data"]["sources"]
 
     def fit(
-        kind: type[LightningModule], data: type[LightningDataModule], config: Path, to: Path, rest: object, *more: str
+        kind: type[LightningModule],
+        data: type[LightningDataModule],
+        config: Path,
+        to: Path,
+        rest: object,
+        length: int,
+        *more: str,
     ) -> CLI:
         arguments = ["fit", "--config", str(config), "--data.folder", str(folder), "--data.sources", json.dumps(rest)]
         arguments += more
-        arguments += ["--trainer.max_epochs", str(epochs), "--checkpoint.dirpath", str(to)]
+        arguments += ["--trainer.max_epochs", str(length), "--checkpoint.dirpath", str(to)]
+        if (last := to / "last.ckpt").exists():
+            arguments += ["--ckpt_path", str(last)]
         return CLI(kind, data, [*arguments, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(to)])
 
     for name in sources:
@@ -64,8 +76,8 @@ def leave_out(
             print(f"{name}: measured before, in {run}")
             continue
         rest = {other: crops for other, crops in learned.items() if other != name}
-        find = fit(Finder, Frames, finder, run / "finder", list(rest), "--data.scenes", str(scenes))
-        fit(Classifier, Hands, classifier, run / "classifier", rest)
+        find = fit(Finder, Frames, finder, run / "finder", list(rest), finder_epochs, "--data.scenes", str(scenes))
+        fit(Classifier, Hands, classifier, run / "classifier", rest, epochs)
         export(run / "finder/best.ckpt", run / "classifier/best.ckpt", run / "handful.onnx", folder)
         source, counter = open_source(name, folder), FingerCounter(run / "handful.onnx")
         measured = measure(read(counter, source, np.arange(len(source)), folder))
@@ -73,7 +85,7 @@ def leave_out(
             run / "measured.json",
             {"title": TITLES[name]}
             | {key: measured[key] for key in MEASURES}
-            | {"budget": {"epochs": epochs, "crops": sum(rest.values()), "scenes": find.datamodule.scenes}}
+            | {"budget": budget | {"crops": sum(rest.values()), "scenes": find.datamodule.scenes}}
             | {"training commit": counter.metadata["training commit"]},
         )
     measures = {name: runs / name / "measured.json" for name in TITLES}
