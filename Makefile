@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY = .venv/bin/python
 PIP = $(PY) -m pip install -q --disable-pip-version-check
-N ?= 24000
+N ?= 6000
 
 .PHONY: run browser test lint data render train evaluate leave-out export bench screenshots tiny sweep
 

@@ -162,10 +162,12 @@ if empty := measures.get("empty"):
     )
 if left_out := measures.get("leave-one-out"):
     st.header("A source left out")
-    epochs = max(row["budget"]["epochs"] for row in left_out["sources"].values())
+    epochs, finder_epochs = (
+        max(row["budget"][key] for row in left_out["sources"].values()) for key in ("epochs", "finder_epochs")
+    )
     st.write(
         "How a model that knows nothing of a source, neither hands nor rooms, reads all of it. "
-        f"These trainings are short: {epochs} epochs each."
+        f"These trainings are short: {epochs} epochs of the classifier, {finder_epochs} of the finder."
     )
     show_scores([(row["title"], f"{name}-all", row) for name, row in left_out["sources"].items()])
 

@@ -3,6 +3,9 @@
 import asyncio
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -244,3 +247,33 @@ def test_schema_tells_what_is_answered(client):
     reading = predict(client, (Path(__file__).parent.parent / "assets/samples/5L_0.jpg").read_bytes()).json()
     assert list(reading) == list(schemas["Reading"]["properties"])
     assert list(reading["hands"][0]) == list(schemas["Hand"]["properties"])
+
+
+HEAPS = """
+import ctypes, re, sys
+from threading import Barrier, Thread
+from starlette.testclient import TestClient
+import app
+
+with TestClient(app.app):
+    met = Barrier(13)
+    def work():
+        held = bytearray(10_000)
+        met.wait()
+    for _ in range(12):
+        Thread(target=work).start()
+    libc = ctypes.CDLL(None)
+    libc.fopen.restype = ctypes.c_void_p
+    file = ctypes.c_void_p(libc.fopen(sys.argv[1].encode(), b"w"))
+    libc.malloc_info(0, file)
+    libc.fclose(file)
+    met.wait()
+print(len(re.findall("<heap nr", open(sys.argv[1]).read())))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "confstr") or "CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="glibc's heaps")
+def test_threads_come_and_go_without_a_heap_each(tmp_path):
+    heaps = subprocess.run([sys.executable, "-c", HEAPS, tmp_path / "heaps.xml"], capture_output=True, check=True)
+    # Two, and those that threads took before the app was there.
+    assert int(heaps.stdout) <= 6

@@ -272,7 +272,9 @@ def test_evaluation_opens_with_every_set_beside_mediapipe(measured, tmp_path):
         "webcam": measured | {"title": "Large", "total_accuracy": 0.4, "side_accuracy": None, "groups": groups},
         "empty": {"pictures": 50, "with_hands": 5},
         "mediapipe": {"sets": {"webcam": modes, "fingers-test": {"frames": 0}, "digits-all": modes}},
-        "leave-one-out": {"sources": {"digits": measured | {"title": "People left out", "budget": {"epochs": 3}}}},
+        "leave-one-out": {
+            "sources": {"digits": measured | {"title": "People left out", "budget": {"epochs": 3, "finder_epochs": 2}}}
+        },
     }
     for name, metrics in others.items():
         (tmp_path / f"metrics/{name}.json").write_text(json.dumps(metrics))
@@ -290,6 +292,7 @@ def test_evaluation_opens_with_every_set_beside_mediapipe(measured, tmp_path):
         ],
         [["People left out", "36", f"<b>{share}</b>", "60.0%", *hands]],
     ]
+    assert any("3 epochs of the classifier, 2 of the finder" in text.value for text in page.markdown)
     assert "5 of 50" in next(text.value for text in page.markdown if "False alarms" in text.value)
     assert page.selectbox[0].options == ["Large", "Small"]
     assert [head.value for head in page.subheader] == ["Skin tone", "The 32 ways to raise fingers, the hardest first"]

@@ -32,8 +32,5 @@ def report(folder: Path = METRICS) -> None:
     if empty := measured.get("empty"):
         print(f"\nIn {empty['pictures']} places without hands, a hand was seen in {empty['with_hands']}.")
     if left_out := measured.get("leave-one-out"):
-        rows = [
-            [f"{one['title']}, {one['budget']['epochs']} epochs", *shares(one, f"{name}-all")]
-            for name, one in left_out["sources"].items()
-        ]
+        rows = [[one["title"], *shares(one, f"{name}-all")] for name, one in left_out["sources"].items()]
         print("\n" + table(["Source left out", *COLUMNS, MEDIAPIPE], rows))
