@@ -8,7 +8,9 @@ import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO
 
 import streamlit as st
@@ -146,11 +148,18 @@ def share_heaps() -> None:
         libc.mallopt(-1, 128 * 1024)  # M_TRIM_THRESHOLD: left alone, it grows with the largest block ever freed
 
 
+def import_ahead() -> None:
+    """Import what Live takes a second to: while the first visitor's browser still fetches the page."""
+    for name in ("pages.camera", "pandas"):
+        import_module(name)
+
+
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncGenerator[None]:
     """Load the model before the first visitor comes."""
     start()
     share_heaps()
+    Thread(target=import_ahead, daemon=True).start()
     counter, kept = shared_counter(), summary.table() is not None
     about = {"model": counter.metadata.get("training commit"), "sha256": counter.sha256, "summary": kept}
     LOG.info("started", extra=about)

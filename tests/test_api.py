@@ -277,3 +277,19 @@ def test_threads_come_and_go_without_a_heap_each(tmp_path):
     heaps = subprocess.run([sys.executable, "-c", HEAPS, tmp_path / "heaps.xml"], capture_output=True, check=True)
     # Two, and those that threads took before the app was there.
     assert int(heaps.stdout) <= 6
+
+
+def test_what_live_needs_is_there_before_a_visitor_asks():
+    code = """
+import sys, time
+from starlette.testclient import TestClient
+import app
+
+assert "streamlit_webrtc" not in sys.modules
+with TestClient(app.app):
+    start = time.monotonic()
+    while not {"pages.camera", "pandas"} <= sys.modules.keys():
+        assert time.monotonic() - start < 30
+        time.sleep(0.05)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
