@@ -150,7 +150,7 @@ def share_heaps() -> None:
 
 def import_ahead() -> None:
     """Import what Live takes a second to: while the first visitor's browser still fetches the page."""
-    for name in ("pages.camera", "pandas"):
+    for name in ("aiortc", "pandas"):
         import_module(name)
 
 
