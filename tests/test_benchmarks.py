@@ -316,8 +316,10 @@ def test_what_a_process_holds_is_told():
         assert soak.held(os.getpid())["sockets"] == before["sockets"] + 1
     assert 10 < before["mb"] < 10_000
     assert before["threads"] >= 1
-    numbers = dict.fromkeys(("idle", "warm", "most", "end"), before) | {"visitors": 2, "minutes": 1, "cold_start_s": 2}
-    assert "2 visitors in 1 minutes" in soak.report({"machine": "m", **numbers})
+    numbers = dict.fromkeys(("idle", "warm", "most", "end"), before)
+    numbers |= {"visitors": 2, "lost": 1, "minutes": 1, "cold_start_s": 2}
+    told = soak.report({"machine": "m", **numbers})
+    assert "2 visitors in 1 minutes, 1 of them saw nothing within a minute" in told
 
 
 def test_all_are_the_default_and_mediapipe_may_be_missing(tmp_path, monkeypatch, capsys):
