@@ -94,10 +94,10 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
         "leave-out", "--folder", str(data), "--sources", "[webcam]", "--epochs", "1", "--finder_epochs", "1",
         "--scenes", "64", "--runs", str(tmp_path / "runs"),
         "--finder", str(tmp_path / "finder.yaml"), "--classifier", str(tmp_path / "classifier.yaml"),
-        "--output", str(tmp_path),
+        "--output", str(tmp_path / "metrics"),
     ]  # fmt: skip
     main(command)
-    measured = json.loads((tmp_path / "leave-one-out.json").read_text())["sources"]
+    measured = json.loads((tmp_path / "metrics/leave-one-out.json").read_text())["sources"]
     assert list(measured) == ["webcam"]
     assert measured["webcam"]["pictures"] == 7, "all of it, as nothing was trained on"
     assert measured["webcam"]["budget"] == {"epochs": 1, "finder_epochs": 1, "crops": 288, "scenes": 64}
@@ -117,7 +117,7 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     (tmp_path / "runs/webcam/measured.json").unlink()
     main(command)
     assert trained.stat().st_mtime_ns == before
-    assert json.loads((tmp_path / "leave-one-out.json").read_text())["sources"] == measured
+    assert json.loads((tmp_path / "metrics/leave-one-out.json").read_text())["sources"] == measured
 
 
 def test_a_stopped_training_goes_on_from_its_last_epoch(folder, tmp_path, monkeypatch):

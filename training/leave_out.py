@@ -51,6 +51,7 @@ def leave_out(
         runs: folder for checkpoints and models, a folder a source.
         output: folder for the measures.
     """
+    output.mkdir(parents=True, exist_ok=True)
     budget = {"epochs": epochs, "finder_epochs": finder_epochs}
     learned = yaml.safe_load(classifier.read_text(encoding="utf-8"))["data"]["sources"]
 
