@@ -97,7 +97,7 @@ def test_the_box_lies_around_the_hand_and_the_crop_is_a_square_around_the_box(co
     assert max(x1 - x0, y1 - y0) > 150
     left, top, right, bottom = hand.crop
     assert right - left == pytest.approx(bottom - top, rel=1e-4)
-    assert right - left == pytest.approx(1.2 * max(x1 - x0, y1 - y0), rel=1e-3)
+    assert right - left == pytest.approx(1.1 * max(x1 - x0, y1 - y0), rel=1e-3)
     assert (left + right) / 2 == pytest.approx((x0 + x1) / 2, abs=0.1)
 
 
