@@ -149,7 +149,7 @@ def share_heaps() -> None:
 
 
 def import_ahead() -> None:
-    """Import what Live takes a second to: while the first visitor's browser still fetches the page."""
+    """Import what Live waits for longest, while the first visitor's browser still fetches the page."""
     for name in ("aiortc", "pandas"):
         import_module(name)
 

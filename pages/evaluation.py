@@ -167,7 +167,7 @@ if left_out := measures.get("leave-one-out"):
     )
     st.write(
         "How a model that knows nothing of a source, neither hands nor rooms, reads all of it. "
-        f"These trainings are short: {epochs} epochs of the classifier, {finder_epochs} of the finder."
+        f"These trainings are short: at most {epochs} epochs of the classifier, {finder_epochs} of the finder."
     )
     show_scores([(row["title"], f"{name}-all", row) for name, row in left_out["sources"].items()])
 

@@ -292,7 +292,7 @@ def test_evaluation_opens_with_every_set_beside_mediapipe(measured, tmp_path):
         ],
         [["People left out", "36", f"<b>{share}</b>", "60.0%", *hands]],
     ]
-    assert any("3 epochs of the classifier, 2 of the finder" in text.value for text in page.markdown)
+    assert any("at most 3 epochs of the classifier, 2 of the finder" in text.value for text in page.markdown)
     assert "5 of 50" in next(text.value for text in page.markdown if "False alarms" in text.value)
     assert page.selectbox[0].options == ["Large", "Small"]
     assert [head.value for head in page.subheader] == ["Skin tone", "The 32 ways to raise fingers, the hardest first"]
