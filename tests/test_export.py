@@ -15,11 +15,24 @@ from torchvision.ops import box_iou
 import training.export
 from model import CLASSES, MODEL, FingerCounter
 from tests.drawn import draw_hand, write_fingers, write_rendered
+from training.classifier import Classifier
 from training.data.fingers import Fingers
 from training.data.rendered import Rendered
 from training.data.scenes import fit
-from training.export import ANOTHER, THRESHOLD, Reader, cut_out, doubles, enough, pyramid, to_onnx
-from training.finder import CANDIDATE, HandFinder
+from training.export import (
+    ANOTHER,
+    TEMPERATURE,
+    THRESHOLD,
+    Reader,
+    cut_out,
+    doubles,
+    enough,
+    load,
+    pyramid,
+    surety,
+    to_onnx,
+)
+from training.finder import CANDIDATE, Finder, HandFinder
 from training.network import HandNet, scale
 from training.quantize import calibration_frames, quantize
 
@@ -137,6 +150,35 @@ def test_maps_equal_gradcam_by_autograd(reader, exported, pictures):
     assert highest > 0.02
 
 
+def test_only_hands_that_a_first_look_is_not_sure_of_are_looked_at_in_a_mirror(
+    networks, pictures, tmp_path, monkeypatch
+):
+    def looks(squares):
+        crops = scale(cut_out(pyramid(planes(picture)), torch.from_numpy(squares), SIZE))
+        with torch.no_grad():
+            first, there = networks[1](crops)
+            second, _ = networks[1](crops.flip(3))
+        both = (first + second.roll(6, 1)) / 2  # in a mirror, left and right hands change places
+        return first, both, surety(first, there)
+
+    picture = pictures[3]
+    # A limit that some hands of this picture reach.
+    monkeypatch.setattr(training.export, "SURE", 0.0)
+    onnx.save(to_onnx(Reader(*networks, SIZE), {}), tmp_path / "once.onnx")
+    _, squares, _, told, _ = run(tmp_path / "once.onnx", picture)
+    first, _, sure = looks(squares)
+    np.testing.assert_allclose(told, (first / TEMPERATURE).softmax(1), atol=1e-4)
+    limit = float(sure.sort().values[1:3].mean())
+    monkeypatch.setattr(training.export, "SURE", limit)
+    onnx.save(to_onnx(Reader(*networks, SIZE), {}), tmp_path / "some_twice.onnx")
+    _, squares, _, told, _ = run(tmp_path / "some_twice.onnx", picture)
+    first, both, sure = looks(squares)
+    assert sorted((sure < limit).tolist()) == [False, False, True, True]
+    meant = torch.where((sure < limit)[:, None], both, first)
+    np.testing.assert_allclose(told, (meant / TEMPERATURE).softmax(1), atol=1e-4)
+    assert (first - both).abs().max() > 0.05, "looks that are all alike would prove nothing"
+
+
 def test_without_a_sure_hand_nothing_is_told(exported, tmp_path, pictures):
     model = onnx.load(exported)
     [bias] = [weights for weights in model.graph.initializer if weights.name == "finder.head.2.bias"]
@@ -181,9 +223,10 @@ def test_the_finder_is_given_the_mean_of_what_a_pixel_covers(photograph, shape):
     rows, columns = told.shape[:2]
     assert max(rows, columns) == 192
     way = cv2.INTER_AREA if max(shape) > 192 else cv2.INTER_LINEAR
-    assert np.abs(told - cv2.resize(picture, (columns, rows), interpolation=way)).mean() < 1.5
+    meant = cv2.resize(picture, (columns, rows), interpolation=way)
+    assert np.abs(told - meant).mean() < 2.5, "sampled in one step it would be 3.6 and more"
     trained_on = fit(picture)[0][:rows, :columns].astype(float)
-    assert np.abs(told - trained_on).mean() < 5
+    assert np.abs(told - trained_on).mean() < 6
 
 
 def test_a_square_is_cut_where_it_lies_and_is_black_beyond_the_edge(photograph):
@@ -314,6 +357,18 @@ def test_the_file_says_nothing_of_the_machine_that_made_it(exported):
 
 def test_what_the_file_says_of_itself_stays(quantized):
     assert FingerCounter(quantized).metadata["training commit"] == "abc"
+
+
+def test_what_was_exported_can_be_exported_anew_from_the_file_alone():
+    for kind, trained_with, prefix in ((Finder, "scenes", "finder's "), (Classifier, "augment", "")):
+        network, about = load(MODEL, kind, "")
+        assert trained_with in about["config"]
+        metadata = FingerCounter(MODEL).metadata
+        assert about["training commit"] == metadata[f"{prefix}training commit"]
+        assert "; ".join(about["data"]) == metadata["data"]
+        assert about["sources"] == ["fingers", "digits", "counting", "webcam", "rendered"]
+        assert len(network.state_dict()) > 20
+    assert about["size"] == SIZE
 
 
 def test_the_shipped_model_says_where_it_comes_from():

@@ -13,6 +13,7 @@ import onnx
 import torch
 import torch.nn.functional as F
 import wandb
+import yaml
 from lightning import LightningModule
 from torch import Tensor, nn
 from torchvision.ops import roi_align
@@ -31,6 +32,8 @@ MARGIN = 1.1
 # How sure the surest hand of a frame must be to be told, and any other: who looks at a finger counter shows it a hand,
 # and what else there is may be a pen tray. Chosen on the held-out sets and on sources left out of a training.
 THRESHOLD, ANOTHER = 0.54, 0.68
+# How sure the first look at a hand must be to be the only one; chosen where held-out sets lose nothing by it.
+SURE = 0.97
 # Logits are divided by it, so that confidence can be taken at its word (Guo et al., 2017, arXiv:1706.04599): label
 # smoothing and augmentation leave the network less sure than it should be. Chosen on the held-out sets.
 TEMPERATURE = 0.8
@@ -65,10 +68,18 @@ class Reader(nn.Module):
         limits = torch.tensor([width, height, width, height])
         boxes = torch.minimum(torch.relu(boxes[kept] * share), limits)
         squares = around(boxes)
-        logits, presence, maps = self.looks(scale(cut_out(levels, squares, self.size)))
+        crops = scale(cut_out(levels, squares, self.size))
+        logits, presence, maps = self.look(crops)
+        # What a first look is not sure of is also looked at in a mirror: what one look misses, the other may see.
+        unsure = torch.nonzero(surety(logits, presence) < SURE)[:, 0]
+        torch._check(unsure.shape[0] > 0)
+        torch._check(unsure.shape[0] <= MOST)
+        there, mirrored = (logits, presence, maps), self.look_in_mirror(crops[unsure])
+        logits, presence, maps = (
+            one.index_put((unsure,), (one[unsure] + two) / 2) for one, two in zip(there, mirrored, strict=True)
+        )
         probabilities = (logits / TEMPERATURE).softmax(1)
-        count = probabilities.view(-1, 2, 6).sum(1).amax(1)
-        sure = (scores[kept] * presence.sigmoid() * count).sqrt()
+        sure = (scores[kept] * surety(logits, presence)).sqrt()
         # The surest first: of boxes in each other, the one that the classifier can read is the hand.
         order = sure.argsort(descending=True)
         boxes, squares, sure, probabilities, maps = (
@@ -79,21 +90,22 @@ class Reader(nn.Module):
         torch._check(told.shape[0] <= MOST)
         return boxes[told], squares[told], sure[told], probabilities[told], maps[told]
 
-    def looks(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (K, 12), presence (K,) and Grad-CAM maps (K, 12, h, w) of crops (K, 3, s, s): means of two looks.
+    def look(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (K, 12), presence (K,) and Grad-CAM maps (K, 12, h, w) of crops (K, 3, s, s)."""
+        features = self.classifier.features(crops)
+        return *self.classifier.classify(features), self.classifier.gradcam(features)
 
-        Each hand is also looked at in a mirror, where it is the other hand: what one look misses, the other may see.
-        """
-        features = self.classifier.features(torch.cat([crops, crops.flip(3)]))
-        logits, presence = self.classifier.classify(features)
-        maps = self.classifier.gradcam(features)
-        hands = crops.shape[0]
+    def look_in_mirror(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same of the crops' mirror images, where each hand is the other hand, turned back."""
+        logits, presence, maps = self.look(crops.flip(3))
         swapped = [*range(6, 12), *range(6)]
-        return (
-            (logits[:hands] + logits[hands:, swapped]) / 2,
-            (presence[:hands] + presence[hands:]) / 2,
-            (maps[:hands] + maps[hands:, swapped].flip(3)) / 2,
-        )
+        return logits[:, swapped], presence, maps[:, swapped].flip(3)
+
+
+def surety(logits: Tensor, presence: Tensor) -> Tensor:
+    """How sure the classifier is that there is a hand, presence (K,), and of its count, logits (K, 12): 0 … 1."""
+    count = (logits / TEMPERATURE).softmax(1).view(-1, 2, 6).sum(1).amax(1)
+    return presence.sigmoid() * count
 
 
 def doubles(boxes: Tensor) -> Tensor:
@@ -114,7 +126,7 @@ def enough(sure: Tensor) -> Tensor:
 def pyramid(picture: Tensor) -> list[Tensor]:
     """A picture (1, 3, H, W) at ever smaller sizes, the last of them as large as the finder takes it.
 
-    Every size is half of the one before, but none below twice the last (Williams, 1983, calls it a
+    Every size is half of the one before, but none below the last (Williams, 1983, calls it a
     mipmap): thin fingers of a large picture do not fall between the samples. Linear sampling at half
     the size is the mean of 2 × 2 pixels. Pictures up to 6,144 pixels have as many sizes as they need.
     """
@@ -124,7 +136,7 @@ def pyramid(picture: Tensor) -> list[Tensor]:
     rows, columns = torch.sym_max(1, height * SIZE // longest), torch.sym_max(1, width * SIZE // longest)
     levels = [picture]
     for _ in range(4):
-        height, width = torch.sym_max(height // 2, 2 * rows), torch.sym_max(width // 2, 2 * columns)
+        height, width = torch.sym_max(height // 2, rows), torch.sym_max(width // 2, columns)
         levels.append(F.interpolate(levels[-1], (height, width), mode="bilinear"))
     return [*levels, F.interpolate(levels[-1], (rows, columns), mode="bilinear")]
 
@@ -168,18 +180,13 @@ def export(
 
     Args:
         finder: what `python -m training finder fit` left, or an ONNX file, whose finder is then kept.
-        classifier: what `python -m training fit` left.
+        classifier: what `python -m training fit` left, or an ONNX file too.
         output: where the ONNX file goes.
         folder: the data sets that they learned from: some frames tell how to quantize.
         quantized: in 8 bits; false keeps float32, to compare with.
         log: also hand the file to Weights & Biases, as an artifact.
     """
-    if finder.suffix == ".onnx":
-        find, kept = restore.finder(finder), FingerCounter(finder).metadata
-        found_by: dict[str, Any] = {key: kept[f"finder's {key}"] for key in ("training commit", "config")}
-        found_by["data"] = kept["data"].split("; ")
-    else:
-        find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
+    find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
     classify, classified_by = load(classifier, Classifier, "fit --config training/handful.yaml")
     metadata = {
         "name": "Handful",
@@ -203,12 +210,29 @@ def export(
             run.log_artifact(output, name="handful", type="model")
 
 
-def load(checkpoint: Path, kind: type[LightningModule], command: str) -> tuple[Any, dict]:
-    """The network in a checkpoint, and what it says of its training."""
-    if not checkpoint.is_file():
-        raise SystemExit(f"{checkpoint}: no such file. Train one: python -m training {command}")
-    about = torch.load(checkpoint, map_location="cpu", weights_only=False)["about"]
-    return kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=False).network, about
+def load(file: Path, kind: type[LightningModule], command: str) -> tuple[Any, dict]:
+    """The network of that kind in a checkpoint or an ONNX file, and what it says of its training."""
+    if not file.is_file():
+        raise SystemExit(f"{file}: no such file. Train one: python -m training {command}")
+    if file.suffix == ".onnx":
+        return kept(file, kind)
+    about = torch.load(file, map_location="cpu", weights_only=False)["about"]
+    return kind.load_from_checkpoint(file, map_location="cpu", weights_only=False).network, about
+
+
+def kept(file: Path, kind: type[LightningModule]) -> tuple[Any, dict]:
+    """The same of a model that was exported before."""
+    metadata = FingerCounter(file).metadata
+    network, whose = (restore.finder(file), "finder's ") if kind is Finder else (restore.classifier(file), "")
+    config = yaml.safe_load(metadata[f"{whose}config"])
+    return network, {
+        "training commit": metadata[f"{whose}training commit"],
+        "data": metadata["data"].split("; "),
+        "sources": list(config["data"]["sources"]),
+        "versions": metadata["versions"],
+        "config": metadata[f"{whose}config"],
+        "size": config["model"].get("size"),  # the finder's is always the same
+    }
 
 
 def to_onnx(reader: Reader, metadata: dict[str, str]) -> onnx.ModelProto:
