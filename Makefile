@@ -1,7 +1,9 @@
 # Each target is one Python line, which the README shows for machines without make.
 PYTHON ?= python3
 PY = .venv/bin/python
+# uv installs in a fifth of pip's time. Where it reaches no index (a mirror that only pip is told of), pip does.
 PIP = $(PY) -m pip install -q --disable-pip-version-check
+INSTALL = $(PIP) uv==0.13.9 && $(PY) -m uv pip install -q --compile-bytecode --python $(PY) -r $(1) || $(PIP) -r $(1)
 N ?= 6000
 
 .PHONY: run browser test lint data render train evaluate leave-out export bench screenshots tiny sweep
@@ -14,7 +16,7 @@ browser:
 	cd assets/browser && sh runtime.sh
 
 test: .venv/.test
-	$(PY) -m pytest --cov
+	$(PY) -m pytest --cov -n 2 --dist loadfile
 
 lint: .venv/.test
 	$(PY) -m ruff check
@@ -61,10 +63,10 @@ $(PY):
 	$(PYTHON) -m venv .venv
 
 .venv/.run: requirements.txt | $(PY)
-	$(PIP) -r requirements.txt
+	$(call INSTALL,requirements.txt)
 	touch $@
 
 .venv/.test: requirements.txt requirements-train.txt requirements-dev.txt | $(PY)
-	$(PIP) -r requirements-dev.txt
+	$(call INSTALL,requirements-dev.txt)
 	$(PY) tests/browser.py
 	touch .venv/.run $@
