@@ -422,6 +422,8 @@ def test_a_cell_of_the_confusion_matrix_tells_its_pictures(page):
     page.goto("/evaluation")
     expect(page.locator(".scores").first).to_contain_text("Kaggle Fingers", timeout=WAIT)
     expect(metric(page, "Pictures")).to_have_text(re.compile("[1-9]"), timeout=WAIT)
+    # What is still being built closes a list that was opened meanwhile.
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=WAIT)
     page.get_by_test_id("stSelectbox").locator("input").click()
     page.get_by_role("option", name="Kaggle Fingers").click()
     expect(metric(page, "Pictures")).to_have_text("3,600", timeout=WAIT)

@@ -150,32 +150,23 @@ def test_maps_equal_gradcam_by_autograd(reader, exported, pictures):
     assert highest > 0.02
 
 
-def test_only_hands_that_a_first_look_is_not_sure_of_are_looked_at_in_a_mirror(
-    networks, pictures, tmp_path, monkeypatch
-):
-    def looks(squares):
-        crops = scale(cut_out(pyramid(planes(picture)), torch.from_numpy(squares), SIZE))
+def test_only_hands_that_a_first_look_is_not_sure_of_are_looked_at_in_a_mirror(networks, reader, pictures, monkeypatch):
+    def read(limit):
+        monkeypatch.setattr(training.export, "SURE", limit)
         with torch.no_grad():
-            first, there = networks[1](crops)
-            second, _ = networks[1](crops.flip(3))
+            _, squares, _, told, _ = reader(torch.from_numpy(pictures[3]))
+            crops = scale(cut_out(pyramid(planes(pictures[3])), squares, SIZE))
+            (first, there), (second, _) = networks[1](crops), networks[1](crops.flip(3))
         both = (first + second.roll(6, 1)) / 2  # in a mirror, left and right hands change places
-        return first, both, surety(first, there)
+        return told, first, both, surety(first, there)
 
-    picture = pictures[3]
-    # A limit that some hands of this picture reach.
-    monkeypatch.setattr(training.export, "SURE", 0.0)
-    onnx.save(to_onnx(Reader(*networks, SIZE), {}), tmp_path / "once.onnx")
-    _, squares, _, told, _ = run(tmp_path / "once.onnx", picture)
-    first, _, sure = looks(squares)
-    np.testing.assert_allclose(told, (first / TEMPERATURE).softmax(1), atol=1e-4)
-    limit = float(sure.sort().values[1:3].mean())
-    monkeypatch.setattr(training.export, "SURE", limit)
-    onnx.save(to_onnx(Reader(*networks, SIZE), {}), tmp_path / "some_twice.onnx")
-    _, squares, _, told, _ = run(tmp_path / "some_twice.onnx", picture)
-    first, both, sure = looks(squares)
+    told, first, _, sure = read(0.0)
+    torch.testing.assert_close(told, (first / TEMPERATURE).softmax(1), atol=1e-4, rtol=0)
+    limit = float(sure.sort().values[1:3].mean())  # two hands are surer than that, two are not
+    told, first, both, sure = read(limit)
     assert sorted((sure < limit).tolist()) == [False, False, True, True]
     meant = torch.where((sure < limit)[:, None], both, first)
-    np.testing.assert_allclose(told, (meant / TEMPERATURE).softmax(1), atol=1e-4)
+    torch.testing.assert_close(told, (meant / TEMPERATURE).softmax(1), atol=1e-4, rtol=0)
     assert (first - both).abs().max() > 0.05, "looks that are all alike would prove nothing"
 
 

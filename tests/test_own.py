@@ -247,8 +247,8 @@ def test_the_networks_of_the_shipped_model_are_restored_from_it():
         with torch.inference_mode():
             boxes, _, _, probabilities, _ = reader(torch.from_numpy(image))
         assert boxes[0].numpy() == pytest.approx(hand.box, abs=6)
-        # The file reckons in 8 bits from layer to layer.
-        assert probabilities[0].numpy() == pytest.approx(hand.probabilities, abs=0.05)
+        # The file reckons in 8 bits from layer to layer, so that a look may be sure enough here and not there.
+        assert probabilities[0].numpy() == pytest.approx(hand.probabilities, abs=0.1)
 
 
 @pytest.mark.slow

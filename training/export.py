@@ -72,7 +72,6 @@ class Reader(nn.Module):
         logits, presence, maps = self.look(crops)
         # What a first look is not sure of is also looked at in a mirror: what one look misses, the other may see.
         unsure = torch.nonzero(surety(logits, presence) < SURE)[:, 0]
-        torch._check(unsure.shape[0] > 0)
         torch._check(unsure.shape[0] <= MOST)
         there, mirrored = (logits, presence, maps), self.look_in_mirror(crops[unsure])
         logits, presence, maps = (
