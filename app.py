@@ -3,7 +3,9 @@
 streamlit run app.py
 """
 
+import asyncio
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import AsyncGenerator
@@ -36,6 +38,7 @@ ROOT = Path(__file__).parent
 MAX_BODY = MAX_BYTES + 100_000
 # More threads than cores would only hold more decoded pictures in memory.
 readers = CapacityLimiter(os.cpu_count() or 1)
+TIDY = 60  # seconds
 QUEUE = 32  # pictures that may wait for one: a second's work, and some hundred megabytes
 
 
@@ -154,6 +157,17 @@ def import_ahead() -> None:
         import_module(name)
 
 
+async def tidy() -> None:
+    """While no camera streams, let go of what visitors left: their event loops hold sockets until Python collects them.
+
+    On a server that nobody visits, nothing else would ask for it.
+    """
+    while True:
+        await asyncio.sleep(TIDY)
+        if not metrics.streams():
+            gc.collect()
+
+
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncGenerator[None]:
     """Load the model before the first visitor comes."""
@@ -163,7 +177,9 @@ async def lifespan(app: st.App) -> AsyncGenerator[None]:
     counter, kept = shared_counter(), summary.table() is not None
     about = {"model": counter.metadata.get("training commit"), "sha256": counter.sha256, "summary": kept}
     LOG.info("started", extra=about)
+    tidying = asyncio.create_task(tidy())
     yield
+    tidying.cancel()
 
 
 # Four routes need no framework: FastAPI would add packages, and its docs page loads scripts from a CDN.

@@ -293,3 +293,25 @@ with TestClient(app.app):
         time.sleep(0.05)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("cameras", "kept"), [(0, False), (1, True)])
+def test_what_visitors_left_is_let_go_of_once_nobody_streams(cameras, kept):
+    code = f"""
+import asyncio, gc, socket, time, weakref
+from starlette.testclient import TestClient
+import app
+from pages import metrics
+
+app.TIDY = 0.1
+gc.disable()  # as on a server where nothing happens
+metrics.STREAMS.inc({cameras})
+loop = asyncio.new_event_loop()
+loop.itself = loop  # as a visit's, which is part of a circle
+left = weakref.ref(loop)
+del loop
+with TestClient(app.app):
+    time.sleep(2)
+    assert (left() is not None) == {kept}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
