@@ -32,7 +32,7 @@ MARGIN = 1.1
 # How sure the surest hand of a frame must be to be told, and any other: who looks at a finger counter shows it a hand,
 # and what else there is may be a pen tray. Chosen on the held-out sets and on sources left out of a training.
 THRESHOLD, ANOTHER = 0.54, 0.68
-# How sure the first look at a hand must be to be the only one; chosen where held-out sets lose nothing by it.
+# How sure the first look at a hand must be, of the hand and its class, to be the only one: held-out sets lose nothing.
 SURE = 0.97
 # Logits are divided by it, so that confidence can be taken at its word (Guo et al., 2017, arXiv:1706.04599): label
 # smoothing and augmentation leave the network less sure than it should be. Chosen on the held-out sets.
@@ -71,14 +71,16 @@ class Reader(nn.Module):
         crops = scale(cut_out(levels, squares, self.size))
         logits, presence, maps = self.look(crops)
         # What a first look is not sure of is also looked at in a mirror: what one look misses, the other may see.
-        unsure = torch.nonzero(surety(logits, presence) < SURE)[:, 0]
+        first = presence.sigmoid() * (logits / TEMPERATURE).softmax(1).amax(1)
+        unsure = torch.nonzero(first < SURE)[:, 0]
         torch._check(unsure.shape[0] <= MOST)
         there, mirrored = (logits, presence, maps), self.look_in_mirror(crops[unsure])
         logits, presence, maps = (
             one.index_put((unsure,), (one[unsure] + two) / 2) for one, two in zip(there, mirrored, strict=True)
         )
         probabilities = (logits / TEMPERATURE).softmax(1)
-        sure = (scores[kept] * surety(logits, presence)).sqrt()
+        count = probabilities.view(-1, 2, 6).sum(1).amax(1)
+        sure = (scores[kept] * presence.sigmoid() * count).sqrt()
         # The surest first: of boxes in each other, the one that the classifier can read is the hand.
         order = sure.argsort(descending=True)
         boxes, squares, sure, probabilities, maps = (
@@ -99,12 +101,6 @@ class Reader(nn.Module):
         logits, presence, maps = self.look(crops.flip(3))
         swapped = [*range(6, 12), *range(6)]
         return logits[:, swapped], presence, maps[:, swapped].flip(3)
-
-
-def surety(logits: Tensor, presence: Tensor) -> Tensor:
-    """How sure the classifier is that there is a hand, presence (K,), and of its count, logits (K, 12): 0 … 1."""
-    count = (logits / TEMPERATURE).softmax(1).view(-1, 2, 6).sum(1).amax(1)
-    return presence.sigmoid() * count
 
 
 def doubles(boxes: Tensor) -> Tensor:
