@@ -298,7 +298,7 @@ with TestClient(app.app):
 @pytest.mark.parametrize(("cameras", "kept"), [(0, False), (1, True)])
 def test_what_visitors_left_is_let_go_of_once_nobody_streams(cameras, kept):
     code = f"""
-import asyncio, gc, socket, time, weakref
+import asyncio, gc, time, weakref
 from starlette.testclient import TestClient
 import app
 from pages import metrics
