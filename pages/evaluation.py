@@ -34,10 +34,13 @@ def show_scores(rows: list[tuple[str, str, dict]]) -> None:
         other = theirs.get(name, {})
         best = max((other[mode]["accuracy"] for mode in ("static", "tracking") if mode in other), default=None)
         total = row["total_accuracy"]
-        # The better of two stands out.
         ours, them = percent(total), percent(best)
         if best is not None:
-            ours, them = (f"<b>{ours}</b>", them) if total >= best else (ours, f"<b>{them}</b>")
+            # The better of two stands out; both do where they read alike.
+            ours, them = (
+                told if round(mine, 3) < round(yours, 3) else f"<b>{told}</b>"
+                for told, mine, yours in ((ours, total, best), (them, best, total))
+            )
         rest = (row["fingers_accuracy"], row["side_accuracy"], row["recall"], row["precision"])
         cells = [f"{row['pictures']:,}", ours, them, *map(percent, rest)]
         html += f"<tr><th>{title}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

@@ -271,7 +271,8 @@ def test_evaluation_opens_with_every_set_beside_mediapipe(measured, tmp_path):
     others = {
         "webcam": measured | {"title": "Large", "total_accuracy": 0.4, "side_accuracy": None, "groups": groups},
         "empty": {"pictures": 50, "with_hands": 5},
-        "mediapipe": {"sets": {"webcam": modes, "fingers-test": {"frames": 0}, "digits-all": modes}},
+        "rendered": measured | {"title": "Middle", "total_accuracy": 0.60049, "side_accuracy": None},
+        "mediapipe": {"sets": {"webcam": modes, "rendered": modes, "fingers-test": {"frames": 0}, "digits-all": modes}},
         "leave-one-out": {
             "sources": {"digits": measured | {"title": "People left out", "budget": {"epochs": 3, "finder_epochs": 2}}}
         },
@@ -288,13 +289,14 @@ def test_evaluation_opens_with_every_set_beside_mediapipe(measured, tmp_path):
     assert tables == [
         [
             ["Webcam frames", "36", "40.0%", "<b>60.0%</b>", share, "–", "100.0%", "100.0%"],
+            ["Rendered hands", "36", "<b>60.0%</b>", "<b>60.0%</b>", share, "–", "100.0%", "100.0%"],
             ["Kaggle Fingers", "36", share, "–", *hands],
         ],
         [["People left out", "36", f"<b>{share}</b>", "60.0%", *hands]],
     ]
     assert any("at most 3 epochs of the classifier, 2 of the finder" in text.value for text in page.markdown)
     assert "5 of 50" in next(text.value for text in page.markdown if "False alarms" in text.value)
-    assert page.selectbox[0].options == ["Large", "Small"]
+    assert page.selectbox[0].options == ["Large", "Middle", "Small"]
     assert [head.value for head in page.subheader] == ["Skin tone", "The 32 ways to raise fingers, the hardest first"]
     for key in "found", "side":
         page.segmented_control[0].set_value(key).run()
