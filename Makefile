@@ -16,7 +16,7 @@ browser:
 	cd assets/browser && sh runtime.sh
 
 test: .venv/.test
-	$(PY) -m pytest --cov -n 2 --dist loadfile
+	$(PY) -m pytest --cov
 
 lint: .venv/.test
 	$(PY) -m ruff check

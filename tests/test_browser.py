@@ -70,6 +70,8 @@ def metric(page: Page, label: str):
 def test_live_counts_what_the_camera_shows(page, filmed):
     page.goto("/")
     expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
+    # A page that is still being built may lose the click.
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=WAIT)
     page.frame_locator("iframe").get_by_role("button", name="Start").click()
     told = shared_counter()(filmed[1])
     assert told.total == int(PICTURE.name[0])
