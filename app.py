@@ -38,8 +38,8 @@ ROOT = Path(__file__).parent
 MAX_BODY = MAX_BYTES + 100_000
 # More threads than cores would only hold more decoded pictures in memory.
 readers = CapacityLimiter(os.cpu_count() or 1)
-TIDY = 60  # seconds
 QUEUE = 32  # pictures that may wait for one: a second's work, and some hundred megabytes
+TIDY = 60  # seconds from one tidying to the next
 
 
 def health(request: Request) -> JSONResponse:
