@@ -33,7 +33,7 @@ MARGIN = 1.1
 # and what else there is may be a pen tray. Chosen on the held-out sets and on sources left out of a training.
 THRESHOLD, ANOTHER = 0.54, 0.68
 # How sure the first look at a hand must be, of the hand and its class, to be the only one: held-out totals stay the
-# same within a picture or two, from .9 to always looking twice. Asked of the count alone, three sides of Fingers are lost.
+# same within a picture or two, from .9 to always looking twice. Asked of the count alone, three sides of Fingers go.
 SURE = 0.97
 # Logits are divided by it, so that confidence can be taken at its word (Guo et al., 2017, arXiv:1706.04599): label
 # smoothing and augmentation leave the network less sure than it should be. Chosen on the held-out sets.
