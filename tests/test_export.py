@@ -32,6 +32,7 @@ from training.export import (
     to_onnx,
 )
 from training.finder import CANDIDATE, Finder, HandFinder
+from training.finder import SIZE as FITTED
 from training.network import HandNet, scale
 from training.quantize import calibration_frames, quantize
 
@@ -211,8 +212,8 @@ def test_the_finder_is_given_the_mean_of_what_a_pixel_covers(photograph, shape):
     picture = photograph(*shape)
     told = pyramid(planes(picture))[-1][0].permute(1, 2, 0).numpy()
     rows, columns = told.shape[:2]
-    assert max(rows, columns) == 192
-    way = cv2.INTER_AREA if max(shape) > 192 else cv2.INTER_LINEAR
+    assert max(rows, columns) == FITTED
+    way = cv2.INTER_AREA if max(shape) > FITTED else cv2.INTER_LINEAR
     meant = cv2.resize(picture, (columns, rows), interpolation=way)
     assert np.abs(told - meant).mean() < 2.5, "sampled in one step it would be 3.6 and more"
     trained_on = fit(picture)[0][:rows, :columns].astype(float)
@@ -253,7 +254,7 @@ def test_of_boxes_in_each_other_the_one_that_can_be_read_is_told():
 
     class Finds(torch.nn.Module):
         def forward(self, frames):
-            output = torch.full((1, 5, 24, 24), -9.0)
+            output = torch.full((1, 5, 20, 20), -9.0)
             for cell, score, reach in ((12, 2.2, 56), (15, 0.8, 24)):  # 44 … 156 pixels, and in it 100 … 148
                 output[0, :, cell, cell] = torch.tensor([score, *[np.log(reach / 8)] * 4])
             return output
@@ -269,7 +270,7 @@ def test_of_boxes_in_each_other_the_one_that_can_be_read_is_told():
         def gradcam(self, features):
             return torch.zeros(len(features), 12, 6, 6)
 
-    picture = torch.zeros(192, 192, 3, dtype=torch.uint8)
+    picture = torch.zeros(160, 160, 3, dtype=torch.uint8)
     picture[98:150, 98:150] = 255
     network = Reads()
     del network._modules["features"]
@@ -314,7 +315,7 @@ def test_in_8_bits_are_the_networks_and_nothing_else(quantized):
     graph = onnx.load(quantized).graph
     made_by = {name: node for node in graph.node for name in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert len(convolutions) > 25
+    assert len(convolutions) > 90
     exact = [node.name for node in convolutions if node.input[1] not in made_by]
     assert len(exact) == 1, "the one that tells scores and boxes"
     for node in graph.node:

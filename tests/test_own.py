@@ -234,7 +234,7 @@ def test_the_finder_takes_frames_of_it_and_hands_to_cut_out_from_elsewhere(recor
     scenes = Frames(("own", "rendered"), str(recorded), scenes=8)
     scenes.setup("fit")
     frames, boxes = scenes.train[0]
-    assert frames.shape == (3, 192, 192)
+    assert frames.shape == (3, 160, 160)
     assert boxes.shape[1:] == (4,)
     assert len(scenes.held) >= 4
 

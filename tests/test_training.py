@@ -36,7 +36,6 @@ def arguments(folder, run, *more):
         "fit", "--config", str(ROOT / "training" / "fingers.yaml"),
         "--data.folder", str(folder), "--data.batch_size", "60", "--data.sources", "{fingers: 288}",
         "--model.size", "48", "--data.augment.size", "48", "--data.workers", "0",
-        "--model.network.init_args.widths", "[8,16,24,32]",
         "--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run),
         "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(run), "--trainer.logger.name", "logs",
         "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false",
@@ -86,7 +85,6 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     )
     finder["data"] = {"scenes": 64, "batch_size": 32, "workers": 0}
     classifier["data"] |= {"sources": {"fingers": 288, "webcam": 60}, "batch_size": 60, "workers": 0}
-    classifier["model"]["network"]["init_args"] = {"widths": [8, 16, 24, 32]}
     for name, config in ("finder", finder), ("classifier", classifier):
         config["trainer"] |= {"accelerator": "cpu", "enable_progress_bar": False}
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config))
@@ -170,7 +168,7 @@ def test_tensorboard_is_shown_the_confusion_and_the_worst_mistakes(folder, tmp_p
     main(arguments(folder, tmp_path, "--trainer.max_epochs", "1", f"--trainer.logger+={board}"))
     events = EventAccumulator(str(tmp_path / "board/version_0"))
     events.Reload()
-    assert {"train/loss", "val/loss", "lr-Muon"} <= set(events.Tags()["scalars"])
+    assert {"train/loss", "val/loss", "lr-AdamW"} <= set(events.Tags()["scalars"])
     for name in ("val/confusion", "val/worst"):
         (picture,) = events.Images(name)
         pixels = cv2.imdecode(np.frombuffer(picture.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
@@ -184,7 +182,7 @@ def test_a_sweep_goes_on_where_it_was_and_gives_up_what_is_worse(folder, tmp_pat
     space["command"] = ["python", "-m", "training", "fit", *command, "${args}"]
     space["parameters"] = {
         "model.learning_rate": {"distribution": "log_uniform_values", "min": 0.01, "max": 0.02},
-        "model.network.init_args.widths": {"values": ["[4,8,8,16]"]},
+        "model.network.init_args.dropout": {"values": [0.2]},
     }
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
     sweep = ["sweep", "--space", str(tmp_path / "space.yaml"), "--runs", str(tmp_path / "sweep")]
@@ -228,6 +226,6 @@ def test_the_shapes_are_those_that_the_network_states():
     network = HandNet().eval()
     x = torch.zeros(2, 3, 96, 96)
     shapes = [list((x := layer(x)).shape[1:]) for layer in network.features]
-    assert [shapes[1], shapes[4], shapes[7], shapes[10]] == [[16, 48, 48], [32, 24, 24], [64, 12, 12], [160, 6, 6]]
+    assert shapes == [[32, 48, 48], [16, 48, 48], [24, 24, 24], [40, 12, 12], [80, 6, 6], [112, 6, 6]]
     assert [part.shape for part in network.classify(x)] == [(2, 12), (2,)]
-    assert sum(p.numel() for p in network.parameters()) == 1_133_693
+    assert sum(p.numel() for p in network.parameters()) == 702_237

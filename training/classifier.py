@@ -14,7 +14,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Classifier(Module):
-    """Trains a `HandNet`: Muon, one cycle of learning rate, label smoothing, small pictures first.
+    """Trains a `HandNet`: AdamW, one cycle of learning rate, label smoothing.
 
     Args:
         network: what is trained.
@@ -22,26 +22,21 @@ class Classifier(Module):
         weight_decay: of each step, times the rate.
         label_smoothing: share of the target spread over all classes.
         size: width and height of the pictures that the network is made for.
-        small: width and height of the pictures in the first epochs; quicker.
-        small_epochs: share of the epochs with small pictures.
     """
 
     def __init__(
         self,
         network: HandNet,
-        learning_rate: float = 0.02,
+        learning_rate: float = 0.002,
         weight_decay: float = 0.02,
         label_smoothing: float = 0.02,
         size: int = 96,
-        small: int = 64,
-        small_epochs: float = 0.5,
     ):
         super().__init__(learning_rate, weight_decay)
         # As given on the command line: a checkpoint can then build its own network again.
         self.save_hyperparameters()
         self.network = network.to(memory_format=torch.channels_last)
-        self.label_smoothing = label_smoothing
-        self.size, self.small, self.small_epochs = size, small, small_epochs
+        self.label_smoothing, self.size = label_smoothing, size
         self.accuracy = MulticlassAccuracy(12, average="micro")
         self.fingers_accuracy = MulticlassAccuracy(6, average="micro")
         self.presence_accuracy = BinaryAccuracy()
@@ -49,8 +44,6 @@ class Classifier(Module):
     def training_step(self, batch: Batch) -> Tensor:
         images, targets = batch
         pictures = scale(images.permute(0, 3, 1, 2))
-        if self.current_epoch < self.small_epochs * (self.trainer.max_epochs or 1):
-            pictures = F.interpolate(pictures, (self.small, self.small), mode="bilinear", antialias=True)
         logits, presence = self.network(pictures.contiguous(memory_format=torch.channels_last))
         loss = hand_loss(logits, presence, targets, self.label_smoothing)
         self.log("train/loss", loss, prog_bar=True)

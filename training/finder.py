@@ -1,45 +1,41 @@
 """The hand finder: where in a frame are hands? A small network without anchors, and how it is trained.
 
-The frame is fitted into a square of 192 pixels. Every cell of a 24 × 24 grid tells how sure it is that
+The frame is fitted into a square of 160 pixels. Every cell of a 20 × 20 grid tells how sure it is that
 the middle of a hand lies in it, and how far from its own middle the hand reaches to each side (FCOS,
 Tian et al., 2019, arXiv:1904.01355; the score is trained as in CenterNet, Zhou et al., 2019,
 arXiv:1904.07850). A cell that is surer than its eight neighbours is a hand: nothing else suppresses
 doubles.
 
-    frame      N ×   3 × 192 × 192  float, -1 … 1
-    stride  8  N ×  40 ×  24 ×  24  fine enough to tell two hands apart
-    stride 16  N ×  72 ×  12 ×  12
-    stride 32  N × 112 ×   6 ×   6  sees the whole frame; added back into the finer two
-    output     N ×   5 ×  24 ×  24  score logit; log of left, top, right, bottom in cells
+    frame      N ×   3 × 160 × 160  float, -1 … 1
+    stride  8  N ×  40 ×  20 ×  20  fine enough to tell two hands apart
+    stride 16  N × 112 ×  10 ×  10  sees most of the frame; added to the finer one
+    output     N ×   5 ×  20 ×  20  score logit; log of left, top, right, bottom in cells
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from training.module import Module
-from training.network import Residual, conv, scale
+from training.network import backbone, conv, scale
 
-SIZE = 192
+SIZE = 160
 STRIDE = 8
 MOST = 4  # hands told of a frame
 CANDIDATE = 0.2  # how sure the finder must be for the classifier to look
 
 
 class HandFinder(nn.Module):
-    """Scores and boxes of hands for every cell of a frame: (N, 3, 192, 192) to (N, 5, 24, 24)."""
+    """Scores and boxes of hands for every cell of a frame: (N, 3, 160, 160) to (N, 5, 20, 20)."""
 
-    def __init__(self, widths: tuple[int, ...] = (16, 24, 40, 72, 112)):
+    def __init__(self) -> None:
         super().__init__()
-        a, b, c, d, e = widths
-        self.stride8 = nn.Sequential(
-            conv(3, a, 2), nn.ReLU(), conv(a, b, 2), nn.ReLU(), Residual(b), conv(b, c, 2), nn.ReLU(), Residual(c)
-        )
-        self.stride16 = nn.Sequential(conv(c, d, 2), nn.ReLU(), Residual(d))
-        self.stride32 = nn.Sequential(conv(d, e, 2), nn.ReLU(), Residual(e))
-        self.down16, self.down8 = nn.Conv2d(e, d, 1), nn.Conv2d(d, c, 1)
-        self.head = nn.Sequential(conv(c, c), nn.ReLU(), nn.Conv2d(c, 5, 1))
+        stages = backbone()
+        self.stride8, self.stride16 = stages[:4], stages[4:]
+        self.down = nn.Conv2d(112, 40, 1)
+        self.head = nn.Sequential(conv(40, 64), nn.ReLU(), nn.Conv2d(64, 5, 1))
         last = self.head[-1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
@@ -48,11 +44,8 @@ class HandFinder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         fine = self.stride8(frames)
-        middle = self.stride16(fine)
-        coarse = self.stride32(middle)
-        middle = torch.relu(middle + F.interpolate(self.down16(coarse), scale_factor=2.0))
-        fine = torch.relu(fine + F.interpolate(self.down8(middle), scale_factor=2.0))
-        return self.head(fine)
+        coarse = self.down(self.stride16(fine))
+        return self.head(torch.relu(fine + F.interpolate(coarse, scale_factor=2.0)))
 
 
 def hands(output: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,65 +61,54 @@ def hands(output: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def targets(boxes: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What the finder should say of a frame with hands at `boxes` (K, 4), in pixels.
+    """What the finder should say of N frames with up to K hands each, at `boxes` (N, K, 4), in pixels.
 
-    Returns heat (h, w), 1 in the middle of a hand and falling off around it; which hand each cell
-    answers for (h, w), -1 for none; and the cells' middles (h, w, 2).
+    A box without a size is no hand. Returns heat (N, h, w), 1 in the middle of a hand and falling off around it;
+    which hand each cell answers for (N, h, w), -1 for none; and the cells' middles (h, w, 2).
     """
-    place = (torch.arange(cells) + 0.5) * STRIDE
+    place = (torch.arange(cells, device=boxes.device) + 0.5) * STRIDE
     middles = torch.stack(torch.meshgrid(place, place, indexing="xy"), 2)
-    heat, owner = torch.zeros(cells, cells), torch.full((cells, cells), -1)
-    for k, box in enumerate(boxes):
-        size, centre = box[2:] - box[:2], (box[:2] + box[2:]) / 2
-        # A tenth of the hand: a box around a cell this far from its middle still overlaps by half.
-        sigma = (size * 0.11).clamp_min(STRIDE * 0.4)
-        bell = torch.exp(-(((middles - centre) / sigma) ** 2).sum(2) / 2)
-        nearest = ((middles - centre) ** 2).sum(2).argmin()
-        bell.view(-1)[nearest] = 1
-        owner[(bell > 0.4) & (bell > heat)] = k
-        heat = torch.maximum(heat, bell)
-    return heat, owner, middles
+    size, centre = boxes[..., 2:] - boxes[..., :2], (boxes[..., 2:] + boxes[..., :2]) / 2
+    # A tenth of the hand: a box around a cell this far from its middle still overlaps by half.
+    sigma = (size * 0.11).clamp_min(STRIDE * 0.4)
+    away = middles - centre[:, :, None, None]
+    bells = torch.exp(-((away / sigma[:, :, None, None]) ** 2).sum(4) / 2)
+    nearest = (away**2).sum(4).flatten(2).argmin(2, keepdim=True)
+    bells = bells.flatten(2).scatter(2, nearest, 1.0).view_as(bells) * (size.amin(2) > 0)[:, :, None, None]
+    heat, owner = bells.max(1)
+    return heat, owner.where(heat > 0.4, -1), middles
 
 
 class Finder(Module):
-    """Trains a `HandFinder` on frames (N, 3, 192, 192) uint8 RGB and their boxes (a list of (K, 4)).
+    """Trains a `HandFinder` on frames (N, 3, 160, 160) uint8 RGB and their boxes (a list of (K, 4)).
 
     Args:
         network: what is trained.
         learning_rate: highest rate of the cycle.
         weight_decay: of each step, times the rate.
-        small: width and height of the frames in the first epochs; quicker.
-        small_epochs: share of the epochs with small frames.
     """
 
     def __init__(
         self,
         network: HandFinder,
-        learning_rate: float = 0.02,
+        learning_rate: float = 0.002,
         weight_decay: float = 0.02,
-        small: int = 128,
-        small_epochs: float = 0.6,
     ):
         super().__init__(learning_rate, weight_decay)
         self.save_hyperparameters()
         self.network = network.to(memory_format=torch.channels_last)
-        self.small, self.small_epochs = small, small_epochs
 
     def training_step(self, batch: tuple[Tensor, list[Tensor]]) -> Tensor:
         frames, boxes = batch
-        pictures = scale(frames)
-        if self.current_epoch < self.small_epochs * (self.trainer.max_epochs or 1):
-            pictures = F.interpolate(pictures, (self.small, self.small), mode="bilinear", antialias=True)
-            boxes = [of_frame * (self.small / SIZE) for of_frame in boxes]
-        loss = self.loss(pictures, boxes)
+        loss = self.loss(scale(frames), boxes)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def loss(self, frames: Tensor, boxes: list[Tensor]) -> Tensor:
         output = self.network(frames.contiguous(memory_format=torch.channels_last)).float()
-        heat, owner, middles = (
-            torch.stack(part) for part in zip(*(targets(b, output.shape[2]) for b in boxes), strict=True)
-        )
+        # At least one hand a frame, if one without a size.
+        padded = pad_sequence([F.pad(of_frame, (0, 0, 0, 1)) for of_frame in boxes], batch_first=True)
+        heat, owner, middles = targets(padded, output.shape[2])
         score = output[:, 0]
         # Focal loss of CenterNet: near a middle, a high score is no mistake.
         p = score.sigmoid()
@@ -136,10 +118,9 @@ class Finder(Module):
         if not len(frame):
             return -found
         reach = output[frame, 1:, row, column].exp() * STRIDE
-        middle = middles[frame, row, column]
+        middle = middles[row, column]
         told = torch.cat([middle - reach[:, :2], middle + reach[:, 2:]], 1)
-        hand = owner[frame, row, column]
-        truth = torch.stack([boxes[f][k] for f, k in zip(frame, hand, strict=True)])
+        truth = padded[frame, owner[frame, row, column]]
         return generalized_box_iou_loss(told, truth, reduction="mean") - found
 
     def validation_step(self, batch: tuple[Tensor, list[Tensor]]) -> None:

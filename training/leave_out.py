@@ -27,7 +27,7 @@ MEASURES = ("pictures", "total_accuracy", "fingers_accuracy", "side_accuracy", "
 def leave_out(
     folder: Path = Path("data"),
     sources: tuple[str, ...] = tuple(TITLES),
-    epochs: int = 10,
+    epochs: int = 16,
     finder_epochs: int = 6,
     scenes: int = 16_000,
     finder: Path = Path("training/finder.yaml"),
@@ -43,7 +43,7 @@ def leave_out(
     Args:
         folder: the data sets, as `python -m training data` leaves them.
         sources: which to leave out: webcam, digits, counting.
-        epochs: of the classifier's training, fewer than of the real one.
+        epochs: of the classifier's training.
         finder_epochs: of the finder's.
         scenes: of the finder's epochs.
         finder: configuration of the finder's training.

@@ -12,24 +12,19 @@ import yaml
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from timm.optim import Muon
 
-PACKAGES = ("torch", "lightning", "timm", "numpy", "opencv-python-headless")
+PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless")
 
 
 class Module(LightningModule):
-    """Trains with Muon, its rate following `one_cycle`, and keeps in its checkpoints where they come from.
-
-    Muon (Jordan et al., 2024, kellerjordan.github.io/posts/muon) makes each step of a weight matrix orthogonal, so
-    that rare features learn as fast as common ones; what is no matrix is left to AdamW.
-    """
+    """Trains with AdamW, its rate following `one_cycle`, and keeps in its checkpoints where they come from."""
 
     def __init__(self, learning_rate: float, weight_decay: float):
         super().__init__()
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = Muon(self.parameters(), self.learning_rate, weight_decay=self.weight_decay, nesterov=True)
+        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
         steps = self.trainer.estimated_stepping_batches
         # Not torch's OneCycleLR: that one restores its length too, and a training could not be prolonged.
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))

@@ -50,31 +50,26 @@ class Frames(CalibrationDataReader):
         return None if frame is None else {"image": frame}
 
 
+LAYERS = {"Conv", "Clip", "Relu", "Add", "Resize"}
+
+
 def networks(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes of both networks: convolutions, sums and enlarged maps on the way to others, and their ReLUs.
+    """Names of the nodes of both networks: convolutions, what limits them, sums and enlarged maps on the way to others.
 
     Not the picture's own sizes, nor what makes boxes and probabilities: there a 255th part counts.
     """
-    made_by = {name: node.op_type for node in graph.node for name in node.output}
-    readers: dict[str, list[str]] = {}
+    readers: dict[str, set[str]] = {}
     for node in graph.node:
         for name in node.input:
-            readers.setdefault(name, []).append(node.op_type)
-
-    def inside(node: onnx.NodeProto) -> bool:
-        before, after = made_by.get(node.input[0]), readers.get(node.output[0], [])
-        match node.op_type:
-            case "Conv":
-                return after[0] in ("Relu", "Add", "Resize")
-            case "Relu":
-                return before in ("Conv", "Add")
-            case "Resize":
-                return before == "Conv"
-            case "Add":
-                return after == ["Relu"]
-        return False
-
-    return [node.name for node in graph.node if inside(node)]
+            readers.setdefault(name, set()).add(node.op_type)
+    names, inside = [], set()
+    for node in graph.node:  # what makes a value comes before what reads it
+        output = node.output[0]
+        first = node.op_type == "Conv" and readers[output] <= LAYERS
+        if first or (node.op_type in LAYERS - {"Conv"} and node.input[0] in inside):
+            names.append(node.name)
+            inside.add(output)
+    return names
 
 
 def calibration_frames(folder: Path, sources: Iterable[str], each: int = 40) -> list[np.ndarray]:

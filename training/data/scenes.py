@@ -42,7 +42,7 @@ class Cutouts:
 
 
 class Scenes(Dataset):
-    """`length` scenes: ((3, 192, 192) uint8 RGB, boxes (K, 4) float32 in its pixels).
+    """`length` scenes: ((3, 160, 160) uint8 RGB, boxes (K, 4) float32 in its pixels).
 
     Args:
         frames: labelled frames of each source, (H, W, 3) uint8 RGB and boxes (K, 4); the last is taken most.
@@ -93,7 +93,7 @@ class Scenes(Dataset):
 
 
 class Frames(LightningDataModule):
-    """Scenes in batches of ((N, 3, 192, 192) uint8 RGB, a list of boxes (K, 4)).
+    """Scenes in batches of ((N, 3, 160, 160) uint8 RGB, a list of boxes (K, 4)).
 
     Args:
         sources: where hands come from; each gives its frames, where it has some, and its cut-outs.
@@ -173,7 +173,7 @@ def shrink(image: np.ndarray, boxes: Boxes) -> tuple[np.ndarray, Boxes]:
 
 
 def fit(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """A frame in the upper left of a (192, 192, 3) square, as the finder is given it, and its scale."""
+    """A frame in the upper left of a (160, 160, 3) square, as the finder is given it, and its scale."""
     height, width = image.shape[:2]
     share = SIZE / max(height, width)
     matrix = np.array([[share, 0, share / 2 - 0.5], [0, share, share / 2 - 0.5]])
