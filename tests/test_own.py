@@ -240,7 +240,7 @@ def test_the_finder_takes_frames_of_it_and_hands_to_cut_out_from_elsewhere(recor
 
 
 def test_the_networks_of_the_shipped_model_are_restored_from_it():
-    reader = Reader(restore.finder(), restore.classifier(), 96).eval()
+    reader = Reader(restore.finder(), restore.classifier(), 128).eval()
     for label in CLASSES:
         image = decode(SAMPLES / f"{label}_3.jpg")
         hand = shared_counter()(image).hands[0]

@@ -224,8 +224,8 @@ def test_without_a_checkpoint_the_way_to_one_is_told(tmp_path):
 
 def test_the_shapes_are_those_that_the_network_states():
     network = HandNet().eval()
-    x = torch.zeros(2, 3, 96, 96)
+    x = torch.zeros(2, 3, 128, 128)
     shapes = [list((x := layer(x)).shape[1:]) for layer in network.features]
-    assert shapes == [[32, 48, 48], [16, 48, 48], [24, 24, 24], [40, 12, 12], [80, 6, 6], [112, 6, 6]]
+    assert shapes == [[32, 64, 64], [16, 64, 64], [24, 32, 32], [40, 16, 16], [80, 8, 8], [112, 8, 8]]
     assert [part.shape for part in network.classify(x)] == [(2, 12), (2,)]
     assert sum(p.numel() for p in network.parameters()) == 702_237

@@ -39,7 +39,7 @@ class Augment:
         erase: share of pictures that lose a rectangle.
     """
 
-    size: int = 96
+    size: int = 128
     tilt: float = 40
     zoom: tuple[float, float] = (0.68, 1.45)
     shift: float = 0.12

@@ -30,7 +30,7 @@ class Classifier(Module):
         learning_rate: float = 0.002,
         weight_decay: float = 0.02,
         label_smoothing: float = 0.02,
-        size: int = 96,
+        size: int = 128,
     ):
         super().__init__(learning_rate, weight_decay)
         # As given on the command line: a checkpoint can then build its own network again.

@@ -27,8 +27,8 @@ MEASURES = ("pictures", "total_accuracy", "fingers_accuracy", "side_accuracy", "
 def leave_out(
     folder: Path = Path("data"),
     sources: tuple[str, ...] = tuple(TITLES),
-    epochs: int = 16,
-    finder_epochs: int = 6,
+    epochs: int = 10,
+    finder_epochs: int = 5,
     scenes: int = 16_000,
     finder: Path = Path("training/finder.yaml"),
     classifier: Path = Path("training/handful.yaml"),
@@ -43,8 +43,8 @@ def leave_out(
     Args:
         folder: the data sets, as `python -m training data` leaves them.
         sources: which to leave out: webcam, digits, counting.
-        epochs: of the classifier's training.
-        finder_epochs: of the finder's.
+        epochs: of the classifier's training, half of the real one.
+        finder_epochs: of the finder's, half too.
         scenes: of the finder's epochs.
         finder: configuration of the finder's training.
         classifier: configuration of the classifier's training; it names all sources.

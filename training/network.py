@@ -8,14 +8,14 @@ connected layer over the global average of the last feature map makes Grad-CAM e
 
 Shapes for a batch of N pictures (0.70 million weights):
 
-    image      N × 96 × 96 × 3      uint8 RGB
-    scaled     N ×   3 × 96 × 96    float, -1 … 1
-    stem       N ×  32 × 48 × 48
-    stage 1    N ×  16 × 48 × 48
-    stage 2    N ×  24 × 24 × 24
-    stage 3    N ×  40 × 12 × 12
-    stage 4    N ×  80 ×  6 ×  6
-    stage 5    N × 112 ×  6 ×  6    the feature map that Grad-CAM shows
+    image      N × 128 × 128 × 3    uint8 RGB
+    scaled     N ×   3 × 128 × 128  float, -1 … 1
+    stem       N ×  32 ×  64 ×  64
+    stage 1    N ×  16 ×  64 ×  64
+    stage 2    N ×  24 ×  32 ×  32
+    stage 3    N ×  40 ×  16 ×  16
+    stage 4    N ×  80 ×   8 ×   8
+    stage 5    N × 112 ×   8 ×   8  the feature map that Grad-CAM shows
     pooled     N × 112
     logits     N ×  12
     presence   N                    logit: is there a hand at all?
