@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,3 +19,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def _the_main_module_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streamlit's AppTest leaves a page behind as `__main__`, which spawned processes would then run as their own."""
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
+@pytest.fixture(scope="session")
+def quick_export() -> Iterator[None]:
+    """An export takes 20 seconds, and 40 where coverage watches PyTorch's every step: here it looks away."""
+    import torch
+
+    export = torch.onnx.export
+
+    def unwatched(*args, **kwargs):
+        watcher = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return export(*args, **kwargs)
+        finally:
+            sys.settrace(watcher)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", unwatched)
+        yield

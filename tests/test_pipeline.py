@@ -12,6 +12,7 @@ import yaml
 
 from model import FingerCounter
 from model.images import decode
+from tests.server import uncounted
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("finder@tiny", "train@tiny", "export@tiny", "evaluate@tiny")
@@ -19,8 +20,8 @@ STAGES = ("finder@tiny", "train@tiny", "export@tiny", "evaluate@tiny")
 
 def run(folder: Path, *command: str) -> str:
     """What a command says, run in a folder as a user with the project's Python does."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    env = uncounted(os.environ) | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
 
