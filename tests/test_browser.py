@@ -26,7 +26,10 @@ from tests.test_films import film as film_of
 from training.data.own import OwnHand
 
 CHROMIUM = tests.browser.find()
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: python tests/browser.py")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: python tests/browser.py"),
+    pytest.mark.usefixtures("quiet"),
+]
 CAMERA = ROOT / "assets/browser/camera.js"
 PICTURE = ROOT / "assets/samples/3L_0.jpg"
 TURNSERVER = shutil.which("turnserver")
