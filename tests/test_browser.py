@@ -467,18 +467,33 @@ def axe(tmp_path_factory) -> str:
         return package.extractfile("package/axe.min.js").read().decode()
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_everyone_can_use_it(browser, address, axe, path):
-    """Nothing serious: names for screen readers, contrast, roles; on a light page, and on a dark one."""
-    page = browser.new_page(base_url=address, viewport={"width": 1280, "height": 900}, color_scheme="light")
-    settled(page, path)
-    page.evaluate(axe)
-    nothing_serious(page)
-    light = page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
-    page.emulate_media(color_scheme="dark")
-    expect(page.get_by_test_id("stApp")).not_to_have_css("background-color", light, timeout=WAIT)
-    nothing_serious(page)
+@pytest.fixture(scope="module", params=PAGES)
+def phone(request, browser, address) -> Iterator[Page]:
+    """Each of the pages on a phone that likes it dark, once all of it is there."""
+    page = browser.new_page(base_url=address, viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page.goto(request.param)
+    page.get_by_test_id("stMainBlockContainer").get_by_test_id("stElementContainer").nth(3).wait_for(timeout=WAIT)
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=WAIT)
+    yield page
     page.close()
+
+
+def test_nothing_is_wider_than_a_phone(phone):
+    widest = phone.evaluate(
+        "Math.max(...['html', '[data-testid=stMain]'].map(q => document.querySelector(q).scrollWidth))"
+    )
+    assert widest <= 390
+
+
+def test_everyone_can_use_it(phone, axe):
+    """Nothing serious: names for screen readers, contrast, roles; on a dark page, and on a light one, and wide."""
+    phone.set_viewport_size({"width": 1280, "height": 900})
+    phone.evaluate(axe)
+    nothing_serious(phone)
+    dark = phone.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
+    phone.emulate_media(color_scheme="light")
+    expect(phone.get_by_test_id("stApp")).not_to_have_css("background-color", dark, timeout=WAIT)
+    nothing_serious(phone)
 
 
 def nothing_serious(page: Page) -> None:
@@ -486,24 +501,6 @@ def nothing_serious(page: Page) -> None:
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(told => told.violations)")
     serious = {one["id"]: one["nodes"][0]["html"] for one in found if one["impact"] in ("serious", "critical")}
     assert serious == {}
-
-
-def settled(page: Page, path: str) -> None:
-    """Open a page and wait until all of it is there."""
-    page.goto(path)
-    page.get_by_test_id("stMainBlockContainer").get_by_test_id("stElementContainer").nth(3).wait_for(timeout=WAIT)
-    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')", timeout=WAIT)
-
-
-@pytest.mark.parametrize("path", PAGES)
-def test_nothing_is_wider_than_a_phone(browser, address, path):
-    page = browser.new_page(base_url=address, viewport={"width": 390, "height": 844}, color_scheme="dark")
-    settled(page, path)
-    widest = page.evaluate(
-        "Math.max(...['html', '[data-testid=stMain]'].map(q => document.querySelector(q).scrollWidth))"
-    )
-    assert widest <= 390
-    page.close()
 
 
 @pytest.mark.slow
