@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 
@@ -18,3 +20,45 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def _the_main_module_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streamlit's AppTest leaves a page behind as `__main__`, which spawned processes would then run as their own."""
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future]]:
+    """The work of tests marked `ahead`, begun at once: it takes a minute of one core, and the tests use another."""
+    marked = {item.nodeid: mark for item in request.session.items if (mark := item.get_closest_marker("ahead"))}
+    with ThreadPoolExecutor(1) as pool:
+        yield {
+            name: pool.submit(mark.kwargs["work"], tmp_path_factory.mktemp("ahead")) for name, mark in marked.items()
+        }
+
+
+@pytest.fixture
+def ahead(request: pytest.FixtureRequest, begun: dict[str, Future]) -> object:
+    """What came of the work that was begun ahead of this test."""
+    return begun[request.node.nodeid].result()
+
+
+@pytest.fixture(scope="session")
+def quiet(begun: dict[str, Future]) -> None:
+    """Nothing else goes on any more: a camera would stutter."""
+    wait(begun.values())
+
+
+@pytest.fixture(scope="session")
+def quick_export() -> Iterator[None]:
+    """An export takes 20 seconds, and 40 where coverage watches PyTorch's every step: here it looks away."""
+    import torch
+
+    export = torch.onnx.export
+
+    def unwatched(*args, **kwargs):
+        watcher = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return export(*args, **kwargs)
+        finally:
+            sys.settrace(watcher)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", unwatched)
+        yield

@@ -81,7 +81,7 @@ def reader(networks):
 
 
 @pytest.fixture(scope="module")
-def exported(reader, tmp_path_factory):
+def exported(reader, quick_export, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "hand.onnx"
     onnx.save(to_onnx(reader, {"training commit": "abc", "licence": "Apache-2.0", "data": "drawn"}), path)
     return path

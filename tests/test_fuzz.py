@@ -1,10 +1,12 @@
 """A few of the damaged files that `python -m tests.fuzz` hands in by the thousand."""
 
 import numpy as np
+import pytest
 
 from tests.fuzz import damage, originals, run
 
 
+@pytest.mark.usefixtures("quiet")  # whose files would lie among those left behind
 def test_damaged_files_are_read_or_refused_in_words():
     results = run(200, ("decoder", "films", "cli", "api"), seed=1)
     assert list(results) == ["decoder", "films", "cli", "api"]

@@ -252,6 +252,7 @@ def test_the_networks_of_the_shipped_model_are_restored_from_it():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_export")
 def test_from_a_recording_to_a_model_that_reads(recorded, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     run = tmp_path / "run"

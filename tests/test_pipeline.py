@@ -12,15 +12,17 @@ import yaml
 
 from model import FingerCounter
 from model.images import decode
+from tests.server import uncounted
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("finder@tiny", "train@tiny", "export@tiny", "evaluate@tiny")
+# As it was before any test changed it; PATH leads to the project's Python first.
+ENV = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def run(folder: Path, *command: str) -> str:
-    """What a command says, run in a folder as a user with the project's Python does."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    """What a command says, run in a folder as a user does."""
+    done = subprocess.run(command, cwd=folder, env=uncounted(ENV), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
 
@@ -29,9 +31,9 @@ def dvc(folder: Path, *command: str) -> str:
     return run(folder, sys.executable, "-m", "dvc", *command)
 
 
-@pytest.mark.slow
-def test_what_one_made_another_need_not_make_again(tmp_path):
-    one, other = tmp_path / "one", tmp_path / "other"
+def make(folder: Path) -> Path:
+    """The project in a folder of its own, and in it a model, made from its pictures by the pipeline."""
+    one = folder / "one"
     one.mkdir()
     # As it lies here, not as it was last committed.
     files = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
@@ -47,8 +49,14 @@ def test_what_one_made_another_need_not_make_again(tmp_path):
         small["trainer"] |= {"max_epochs": 1, "log_every_n_steps": 1}
         settings.write_text(yaml.safe_dump(small))
     run(one, "git", "init", "-q", "-b", "main")
-
     dvc(one, "repro", "evaluate@tiny")
+    return one
+
+
+@pytest.mark.slow
+@pytest.mark.ahead(work=make)
+def test_what_one_made_another_need_not_make_again(ahead):
+    one, other = ahead, ahead.parent / "other"
     counter = FingerCounter(one / "runs/tiny/handful.onnx")
     assert "rendered by Handful" in counter.metadata["data"]
     assert counter(decode(ROOT / "assets/samples/3L_0.jpg")).width == 256
@@ -62,7 +70,7 @@ def test_what_one_made_another_need_not_make_again(tmp_path):
 
     run(one, "git", "add", "-A")
     run(one, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a model")
-    run(tmp_path, "git", "clone", "-q", str(one), str(other))
+    run(one.parent, "git", "clone", "-q", str(one), str(other))
     dvc(other, "pull", *STAGES)
     assert (other / "runs/tiny/handful/best.ckpt").is_file()
     told = dvc(other, "repro", "evaluate@tiny")
