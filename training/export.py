@@ -57,10 +57,7 @@ class Reader(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         height, width = image.shape[0], image.shape[1]
-        levels = pyramid(image.permute(2, 0, 1)[None].float())
-        rows, columns = levels[-1].shape[2:]
-        small = F.pad(levels[-1], (0, SIZE - columns, 0, SIZE - rows))
-        scores, boxes = hands(self.finder(scale(small))[0])
+        scores, boxes = hands(self.finder(scale(fitted(image)))[0])
         kept = torch.nonzero(scores > CANDIDATE)[:, 0]
         # For tracing: nothing says how many there are. No hand at all goes the same way.
         torch._check(kept.shape[0] > 0)
@@ -69,7 +66,7 @@ class Reader(nn.Module):
         limits = torch.tensor([width, height, width, height])
         boxes = torch.minimum(torch.relu(boxes[kept] * share), limits)
         squares = around(boxes)
-        crops = scale(cut_out(levels, squares, self.size))
+        crops = scale(cut_out(image, squares, self.size))
         logits, presence, maps = self.look(crops)
         # What a first look is not sure of is also looked at in a mirror: what one look misses, the other may see.
         first = presence.sigmoid() * (logits / TEMPERATURE).softmax(1).amax(1)
@@ -119,23 +116,45 @@ def enough(sure: Tensor) -> Tensor:
     return sure > torch.where(surest, THRESHOLD, ANOTHER)
 
 
-def pyramid(picture: Tensor) -> list[Tensor]:
-    """A picture (1, 3, H, W) at ever smaller sizes, the last of them as large as the finder takes it.
+def fitted(image: Tensor) -> Tensor:
+    """A frame (H, W, 3) uint8 as the finder takes it: (1, 3, SIZE, SIZE) float, in the upper left, black beyond.
 
-    Every size is half of the one before, but none below the last (Williams, 1983, calls it a
-    mipmap): thin fingers of a large picture do not fall between the samples. Linear sampling at half
-    the size is the mean of 2 × 2 pixels; the last step is by less than 2, and a little coarser. Pictures up
-    to 6,144 pixels have as many sizes as they need.
+    A large one is first thinned out to every second, third … pixel of every second, third … row, as far as it stays
+    twice as large: to turn all pixels of a frame to float would take a good part of the time that finding takes.
+    Linear sampling at half the size, or a little more, is the mean of 2 × 2 of those that are left.
     """
-    height: Any = picture.shape[2]
-    width: Any = picture.shape[3]
+    height: Any = image.shape[0]
+    width: Any = image.shape[1]
     longest = torch.sym_max(height, width)
+    step = torch.sym_max(1, longest // (2 * SIZE))
+    thinned = image.index_select(0, torch.arange(0, height, step)).index_select(1, torch.arange(0, width, step))
     rows, columns = torch.sym_max(1, height * SIZE // longest), torch.sym_max(1, width * SIZE // longest)
+    half = torch.sym_max(thinned.shape[0] // 2, rows), torch.sym_max(thinned.shape[1] // 2, columns)
+    small = F.interpolate(F.interpolate(planes(thinned), half, mode="bilinear"), (rows, columns), mode="bilinear")
+    return F.pad(small, (0, SIZE - columns, 0, SIZE - rows))
+
+
+def planes(image: Tensor) -> Tensor:
+    """(H, W, 3) uint8 as (1, 3, H, W) float."""
+    return image.permute(2, 0, 1)[None].float()
+
+
+LEAST = 16  # pixels of a picture to one of its smallest level
+
+
+def pyramid(picture: Tensor) -> list[Tensor]:
+    """A picture (1, 3, H, W) and itself at a half, a quarter … a sixteenth of the size (Williams, 1983: a mipmap).
+
+    Linear sampling at half the size is the mean of 2 × 2 pixels: thin fingers of a large picture do not fall between
+    the samples.
+    """
     levels = [picture]
     for _ in range(4):
-        height, width = torch.sym_max(height // 2, rows), torch.sym_max(width // 2, columns)
-        levels.append(F.interpolate(levels[-1], (height, width), mode="bilinear"))
-    return [*levels, F.interpolate(levels[-1], (rows, columns), mode="bilinear")]
+        height: Any = levels[-1].shape[2]
+        width: Any = levels[-1].shape[3]
+        half = torch.sym_max(1, height // 2), torch.sym_max(1, width // 2)
+        levels.append(F.interpolate(levels[-1], half, mode="bilinear"))
+    return levels
 
 
 def around(boxes: Tensor) -> Tensor:
@@ -145,18 +164,25 @@ def around(boxes: Tensor) -> Tensor:
     return torch.cat([middle - half, middle + half], 1)
 
 
-def cut_out(levels: list[Tensor], squares: Tensor, size: int) -> Tensor:
-    """Squares (K, 4) of a picture, given as its `pyramid`, as (K, 3, size, size); black beyond the edge.
+def cut_out(image: Tensor, squares: Tensor, size: int) -> Tensor:
+    """Squares (K, 4) of a picture (H, W, 3) uint8 as (K, 3, size, size) float; black beyond the edge.
 
-    Each is sampled once a pixel, from the smallest level that is not enlarged by it: that one is
-    shrunk by less than 2.
+    Each is sampled once a pixel, from the smallest level of the `pyramid` that is not enlarged by it: that one is
+    shrunk by less than 2. Only the part of the picture that squares lie in is made a pyramid of.
     """
+    end = torch.tensor([image.shape[1], image.shape[0]]).float()
+    # One pixel more, as linear sampling takes from both sides; one pixel at least, where there are no squares. In whole
+    # pixels of the smallest level: what else is cut out does not shift what pixels there are the mean of.
+    low = torch.cat([squares[:, :2] - 1, end[None] - 1]).amin(0).div(LEAST).floor().relu() * LEAST
+    high = torch.cat([squares[:, 2:] + 1, low[None] + 1]).amax(0).div(LEAST).ceil().mul(LEAST).minimum(end)
+    (left, top), (right, bottom) = low.long().tolist(), high.long().tolist()
+    levels = pyramid(planes(image[top:bottom, left:right]))
     sizes = torch.tensor([level.shape[:1:-1] for level in levels])
     shares = sizes / sizes[0]
-    # A picture smaller than what the finder takes has levels that are larger than itself: never those.
+    # Of one pixel there is no half.
     steps = (1 / shares[1:].amin(1)).clamp_min(2)
     level = ((squares[:, 2:3] - squares[:, 0:1]) / size >= steps).sum(1)
-    places = F.pad(squares * shares.repeat(1, 2)[:, None], (1, 0))
+    places = F.pad((squares - low.repeat(2)) * shares.repeat(1, 2)[:, None], (1, 0))
     those = [torch.nonzero(level == k)[:, 0] for k in range(len(levels))]
     crops = [
         roi_align(picture, places[k, those[k]], size, sampling_ratio=1, aligned=True)
