@@ -14,10 +14,8 @@ from torchvision.ops import box_iou
 
 import training.export
 from model import CLASSES, MODEL, FingerCounter
-from tests.drawn import draw_hand, write_fingers, write_rendered
+from tests.drawn import draw_hand
 from training.classifier import Classifier
-from training.data.fingers import Fingers
-from training.data.rendered import Rendered
 from training.data.scenes import fit
 from training.export import (
     ANOTHER,
@@ -34,7 +32,7 @@ from training.export import (
 from training.finder import CANDIDATE, Finder, HandFinder
 from training.finder import SIZE as FITTED
 from training.network import HandNet, scale
-from training.quantize import calibration_frames, quantize
+from training.quantize import quantize
 
 SIZE = 128
 
@@ -55,7 +53,7 @@ def networks():
     finder, network = HandFinder(), HandNet()
     finder.head[-1].bias.data[0] = 3.0
     finder.head[-1].weight.data[0] *= 3  # untrained, it would prefer no place to another
-    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     rng = np.random.default_rng(1)
     hands = np.stack([cv2.cvtColor(draw_hand(label, rng), cv2.COLOR_GRAY2RGB) for label in CLASSES])
     x, targets = scale(torch.from_numpy(hands).permute(0, 3, 1, 2)), torch.arange(12)
@@ -88,9 +86,11 @@ def exported(reader, quick_export, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def quantized(exported, pictures, tmp_path_factory):
+def quantized(exported, tmp_path_factory):
     path = tmp_path_factory.mktemp("small") / "hand.onnx"
-    quantize(onnx.load(exported), pictures[::2], path)
+    model = onnx.load(exported)
+    quantize(model)
+    onnx.save(model, path)
     return path
 
 
@@ -297,43 +297,36 @@ def test_the_file_explains_itself(exported):
 
 def test_in_8_bits_nearly_the_same_is_told(exported, quantized, pictures):
     same = 0
-    for picture in pictures[1:-1:2]:  # drawn hands that the ranges were not taken from
+    for picture in pictures:
         boxes, _, scores, probabilities, maps = run(exported, picture)
         told = run(quantized, picture)
         # Which places an untrained finder prefers is near to chance: only hands that both tell are compared.
         for a, b in zip(*np.nonzero(box_iou(torch.tensor(boxes), torch.tensor(told[0])).numpy() > 0.9), strict=True):
-            assert abs(told[2][b] - scores[a]) < 0.12
-            assert np.abs(told[3][b] - probabilities[a]).max() < 0.12
-            assert np.corrcoef(told[4][b].ravel(), maps[a].ravel())[0, 1] > 0.9
+            assert abs(told[2][b] - scores[a]) < 0.1
+            assert np.abs(told[3][b] - probabilities[a]).max() < 0.1
+            assert np.corrcoef(told[4][b].ravel(), maps[a].ravel())[0, 1] > 0.95
             same += 1
-    assert same > 3
+    assert same > 20
 
 
-def test_in_8_bits_are_the_networks_and_nothing_else(quantized):
-    graph = onnx.load(quantized).graph
-    made_by = {name: node for node in graph.node for name in node.output}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert len(convolutions) > 90
-    exact = [node.name for node in convolutions if node.input[1] not in made_by]
-    assert len(exact) == 1, "the one that tells scores and boxes"
-    for node in graph.node:
-        if node.op_type == "RoiAlign":
-            assert made_by[node.input[0]].op_type != "DequantizeLinear", "crops are cut from the picture itself"
-
-
-def test_ranges_are_taken_from_frames_that_were_learned_from(tmp_path):
-    write_fingers(tmp_path / "fingers", train=10, test=1)
-    write_rendered(tmp_path / "render/train", 12)
-    frames = calibration_frames(tmp_path, ["fingers", "rendered"], each=5)
-    pictures = Fingers(tmp_path / "fingers", "train")
-    rendered = Rendered(tmp_path / "render/train", [])  # before walls: on transparent ground they are no frames
-    learned = [s.frame(int(i)).image for s in (pictures, rendered) for i in np.flatnonzero(~s.validation)]
-    assert len(frames) == 10
-    assert all(any(np.array_equal(frame, one) for one in learned) for frame in frames)
+def test_in_8_bits_are_the_weights_of_convolutions_and_nothing_else(exported, quantized):
+    graph, before = onnx.load(quantized).graph, onnx.load(exported).graph
+    kept = {tensor.name: tensor for tensor in graph.initializer}
+    for tensor in before.initializer:
+        weights = onnx.numpy_helper.to_array(tensor)
+        if weights.ndim == 4 and tensor.name.endswith("weight"):
+            numbers, steps = (onnx.numpy_helper.to_array(kept[f"{tensor.name}.{part}"]) for part in ("int8", "step"))
+            assert numbers.dtype == np.int8
+            assert np.isin(np.abs(numbers).max((1, 2, 3)), (0, 127)).all(), (
+                "each channel that is not empty uses all of them"
+            )
+            assert (np.abs(numbers * steps - weights) <= steps * 0.501).all()
+        else:
+            assert kept[tensor.name] == tensor
 
 
 def test_the_files_are_clean_and_small(exported, quantized):
-    for path, size in ((exported, 7_000_000), (quantized, 2_100_000), (MODEL, 2_100_000)):
+    for path, size in ((exported, 7_000_000), (quantized, 1_700_000), (MODEL, 1_700_000)):
         onnx.checker.check_model(onnx.load(path), full_check=True)
         assert os.path.getsize(path) < size
 

@@ -265,7 +265,7 @@ def test_from_a_recording_to_a_model_that_reads(recorded, tmp_path, monkeypatch)
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     main(
         ["export", "--finder", "model/handful.onnx", "--classifier", str(run / "best.ckpt"), "--log", "true"]
-        + ["--folder", str(recorded), "--output", str(tmp_path / "own.onnx")]
+        + ["--output", str(tmp_path / "own.onnx")]
     )
     wandb.teardown()  # or the next run of this process would go where this one did
     (logged,) = tmp_path.glob("wandb/offline-run-*/*.wandb")

@@ -23,7 +23,7 @@ from training import restore
 from training.classifier import Classifier
 from training.finder import CANDIDATE, MOST, SIZE, Finder, HandFinder, hands
 from training.network import HandNet, folded, scale
-from training.quantize import calibration_frames, quantize
+from training.quantize import quantize
 
 OPSET = 20
 # Side of the square that the classifier reads, in longer sides of a hand's box. Less than in training (1.3): what is
@@ -195,7 +195,6 @@ def export(
     finder: Path = Path("runs/finder/best.ckpt"),
     classifier: Path = Path("runs/handful/best.ckpt"),
     output: Path = MODEL,
-    folder: Path = Path("data"),
     quantized: bool = True,
     log: bool = False,
 ) -> None:
@@ -205,8 +204,7 @@ def export(
         finder: what `python -m training finder fit` left, or an ONNX file, whose finder is then kept.
         classifier: what `python -m training fit` left, or an ONNX file too.
         output: where the ONNX file goes.
-        folder: the data sets that they learned from: some frames tell how to quantize.
-        quantized: in 8 bits; false keeps float32, to compare with.
+        quantized: weights in 8 bits; false keeps float32, to compare with.
         log: also hand the file to Weights & Biases, as an artifact.
     """
     find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
@@ -224,9 +222,9 @@ def export(
     }
     model = to_onnx(Reader(find, classify, classified_by["size"]), metadata)
     if quantized:
-        quantize(model, calibration_frames(folder, classified_by["sources"]), output)
-    else:
-        onnx.save(model, output)
+        quantize(model)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, output)
     print(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
     if log:
         with wandb.init(project="handful", job_type="export", config=metadata) as run:

@@ -79,7 +79,7 @@ def leave_out(
         rest = {other: crops for other, crops in learned.items() if other != name}
         find = fit(Finder, Frames, finder, run / "finder", list(rest), finder_epochs, "--data.scenes", str(scenes))
         fit(Classifier, Hands, classifier, run / "classifier", rest, epochs)
-        export(run / "finder/best.ckpt", run / "classifier/best.ckpt", run / "handful.onnx", folder)
+        export(run / "finder/best.ckpt", run / "classifier/best.ckpt", run / "handful.onnx")
         source, counter = open_source(name, folder), FingerCounter(run / "handful.onnx")
         measured = measure(read(counter, source, np.arange(len(source)), folder))
         write(

@@ -34,12 +34,7 @@ def _fill(network: Any, model: Path, prefix: str) -> Any:
     network = folded(network)
 
     def weights(name: str) -> np.ndarray:
-        if name in kept:
-            return kept[name]
-        # onnxruntime's names: whole numbers, symmetric around 0, and what one step of each channel stands for.
-        numbers = kept[f"{name}_quantized"]
-        scale = kept[f"{name}_quantized_scale" if name.endswith("bias") else f"{name}_scale"]
-        return numbers * scale.reshape(-1, *[1] * (numbers.ndim - 1))
+        return kept[name] if name in kept else kept[f"{name}.int8"] * kept[f"{name}.step"]
 
     network.load_state_dict(
         {name: torch.from_numpy(weights(prefix + name).astype(np.float32)) for name in network.state_dict()}
