@@ -225,20 +225,16 @@ def test_a_browser_reads_as_python_does(page, runtime):
     page.get_by_role("button", name="Start").wait_for()
     readings = page.evaluate(READ, [sent(image) for image in frames])
     assert len(shared_counter()(two).hands) == 2
-    differences: list[float] = []
     for image, one in zip(frames, readings, strict=True):
         here, there = shared_counter()(image), to_reading(one)
         assert [hand.label for hand in there.hands] == [hand.label for hand in here.hands]
         assert one["light"] == pytest.approx(image[..., 1].mean())
         for mine, theirs, drawn in zip(here.hands, there.hands, one["hands"], strict=True):
-            # 8 bits: where two runtimes differ in the last bit of a float, a number may round to the next step.
-            assert theirs.probabilities == pytest.approx(mine.probabilities, abs=0.02)
-            differences.append(np.abs(theirs.probabilities - mine.probabilities).max())
-            assert theirs.box == pytest.approx(mine.box, abs=0.5)
+            assert theirs.probabilities == pytest.approx(mine.probabilities, abs=1e-3)
+            assert theirs.box == pytest.approx(mine.box, abs=0.05)
             assert (drawn["fingers"], drawn["side"]) == (mine.fingers, mine.side)
             heat = np.reshape(drawn["heat"]["values"], (drawn["heat"]["height"], drawn["heat"]["width"]))
-            assert heat == pytest.approx(mine.gradcam(), abs=0.06)
-    assert np.median(differences) < 1e-3
+            assert heat == pytest.approx(mine.gradcam(), abs=5e-3)
 
 
 @pytest.mark.parametrize("answer", ["nothing", "other bytes"])

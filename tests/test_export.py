@@ -303,7 +303,7 @@ def test_in_8_bits_nearly_the_same_is_told(exported, quantized, pictures):
         # Which places an untrained finder prefers is near to chance: only hands that both tell are compared.
         for a, b in zip(*np.nonzero(box_iou(torch.tensor(boxes), torch.tensor(told[0])).numpy() > 0.9), strict=True):
             assert abs(told[2][b] - scores[a]) < 0.1
-            assert np.abs(told[3][b] - probabilities[a]).max() < 0.1
+            assert np.abs(told[3][b] - probabilities[a]).max() < 0.15
             assert np.corrcoef(told[4][b].ravel(), maps[a].ravel())[0, 1] > 0.95
             same += 1
     assert same > 20
