@@ -21,7 +21,7 @@ from tests.drawn import draw_hand, write_fingers
 from tests.server import uncounted
 from training.__main__ import main
 from training.data.places import places
-from training.network import HandNet
+from training.network import HandNet, backbone
 
 ROOT = Path(__file__).parent.parent
 
@@ -223,6 +223,13 @@ def test_without_data_the_way_to_it_is_told(tmp_path, monkeypatch):
 def test_without_a_checkpoint_the_way_to_one_is_told(tmp_path):
     with pytest.raises(SystemExit, match="training finder fit"):
         main(["export", "--finder", str(tmp_path / "none.ckpt")])
+
+
+def test_networks_start_from_what_was_learned_before():
+    """The same weights each time, whatever chance says; batch norms have seen pictures."""
+    one, other = backbone().state_dict(), backbone().state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not any((value == 1).all() for name, value in one.items() if name.endswith("running_var"))
 
 
 def test_the_shapes_are_those_that_the_network_states():

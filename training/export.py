@@ -26,6 +26,7 @@ from training.network import HandNet, folded, scale
 from training.quantize import quantize
 
 OPSET = 20
+HALVINGS = 4  # of a picture, so that hands of any size can be cut out of it
 # Side of the square that the classifier reads, in longer sides of a hand's box. Less than in training (1.3): what is
 # varied in size there looks larger than it is (Touvron et al., 2019, arXiv:1906.06423). Chosen like those below.
 MARGIN = 1.1
@@ -139,9 +140,6 @@ def planes(image: Tensor) -> Tensor:
     return image.permute(2, 0, 1)[None].float()
 
 
-LEAST = 16  # pixels of a picture to one of its smallest level
-
-
 def pyramid(picture: Tensor) -> list[Tensor]:
     """A picture (1, 3, H, W) and itself at a half, a quarter … a sixteenth of the size (Williams, 1983: a mipmap).
 
@@ -149,7 +147,7 @@ def pyramid(picture: Tensor) -> list[Tensor]:
     the samples.
     """
     levels = [picture]
-    for _ in range(4):
+    for _ in range(HALVINGS):
         height: Any = levels[-1].shape[2]
         width: Any = levels[-1].shape[3]
         half = torch.sym_max(1, height // 2), torch.sym_max(1, width // 2)
@@ -170,11 +168,12 @@ def cut_out(image: Tensor, squares: Tensor, size: int) -> Tensor:
     Each is sampled once a pixel, from the smallest level of the `pyramid` that is not enlarged by it: that one is
     shrunk by less than 2. Only the part of the picture that squares lie in is made a pyramid of.
     """
+    least = 2**HALVINGS
     end = torch.tensor([image.shape[1], image.shape[0]]).float()
     # One pixel more, as linear sampling takes from both sides; one pixel at least, where there are no squares. In whole
     # pixels of the smallest level: what else is cut out does not shift what pixels there are the mean of.
-    low = torch.cat([squares[:, :2] - 1, end[None] - 1]).amin(0).div(LEAST).floor().relu() * LEAST
-    high = torch.cat([squares[:, 2:] + 1, low[None] + 1]).amax(0).div(LEAST).ceil().mul(LEAST).minimum(end)
+    low = torch.cat([squares[:, :2] - 1, end[None] - 1]).amin(0).div(least).floor().relu() * least
+    high = torch.cat([squares[:, 2:] + 1, low[None] + 1]).amax(0).div(least).ceil().mul(least).minimum(end)
     (left, top), (right, bottom) = low.long().tolist(), high.long().tolist()
     levels = pyramid(planes(image[top:bottom, left:right]))
     sizes = torch.tensor([level.shape[:1:-1] for level in levels])
