@@ -3,6 +3,7 @@
 python -m training data                                     fetch and check the pictures
 python -m training finder fit --config training/finder.yaml train the hand finder
 python -m training fit --config training/handful.yaml       train the classifier (also: validate)
+python -m training slim                                     make both narrow: quicker
 python -m training export                                   both checkpoints to one ONNX file
 python -m training evaluate                                 measure the ONNX file
 python -m training leave-out                                measure models that never saw a source
@@ -28,10 +29,12 @@ from training.finder import Finder
 from training.leave_out import leave_out
 from training.npm import NoPackage
 from training.report import report
+from training.slim import slim
 from training.sweep import sweep
 
 COMMANDS = {
     "data": prepare,
+    "slim": slim,
     "export": export,
     "evaluate": evaluate,
     "leave-out": leave_out,

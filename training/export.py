@@ -16,12 +16,11 @@ import wandb
 import yaml
 from lightning import LightningModule
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from model import CLASSES, MODEL, FingerCounter
 from training import restore
 from training.classifier import Classifier
-from training.finder import CANDIDATE, MOST, SIZE, Finder, HandFinder, hands
+from training.finder import CANDIDATE, COARSE, MOST, SIZE, Finder, HandFinder, hands
 from training.network import HandNet, folded, scale
 from training.quantize import quantize
 
@@ -35,7 +34,7 @@ MARGIN = 1.1
 THRESHOLD, ANOTHER = 0.54, 0.68
 # How sure the first look at a hand must be, of the hand and its class, to be the only one: held-out totals stay the
 # same within a picture or two, from .9 to always looking twice. Asked of the count alone, three sides of Fingers go.
-SURE = 0.97
+SURE = 0.9
 # Logits are divided by it, so that confidence can be taken at its word (Guo et al., 2017, arXiv:1706.04599): label
 # smoothing and augmentation leave the network less sure than it should be. Chosen on the held-out sets.
 TEMPERATURE = 0.8
@@ -118,41 +117,25 @@ def enough(sure: Tensor) -> Tensor:
 
 
 def fitted(image: Tensor) -> Tensor:
-    """A frame (H, W, 3) uint8 as the finder takes it: (1, 3, SIZE, SIZE) float, in the upper left, black beyond.
+    """A frame (H, W, 3) uint8 as the finder takes it: (1, 3, h, w) float, the longer side SIZE, black below or beside.
 
-    A large one is first thinned out to every second, third … pixel of every second, third … row, as far as it stays
-    twice as large: to turn all pixels of a frame to float would take a good part of the time that finding takes.
-    Linear sampling at half the size, or a little more, is the mean of 2 × 2 of those that are left.
+    Only as much black as makes both sides multiples of the coarsest stride: a wide frame takes less time than a square.
+    A large one is first thinned out to every second, third … row, as far as it stays twice as high: to turn all
+    pixels of a frame to float would take a good part of the time that finding takes.
     """
     height: Any = image.shape[0]
     width: Any = image.shape[1]
     longest = torch.sym_max(height, width)
     step = torch.sym_max(1, longest // (2 * SIZE))
-    thinned = image.index_select(0, torch.arange(0, height, step)).index_select(1, torch.arange(0, width, step))
     rows, columns = torch.sym_max(1, height * SIZE // longest), torch.sym_max(1, width * SIZE // longest)
-    half = torch.sym_max(thinned.shape[0] // 2, rows), torch.sym_max(thinned.shape[1] // 2, columns)
-    small = F.interpolate(F.interpolate(planes(thinned), half, mode="bilinear"), (rows, columns), mode="bilinear")
-    return F.pad(small, (0, SIZE - columns, 0, SIZE - rows))
+    thinned = image.index_select(0, torch.arange(0, height, step))
+    small = F.interpolate(planes(thinned), (rows, columns), mode="bilinear")
+    return F.pad(small, (0, -columns % COARSE, 0, -rows % COARSE))
 
 
 def planes(image: Tensor) -> Tensor:
     """(H, W, 3) uint8 as (1, 3, H, W) float."""
     return image.permute(2, 0, 1)[None].float()
-
-
-def pyramid(picture: Tensor) -> list[Tensor]:
-    """A picture (1, 3, H, W) and itself at a half, a quarter … a sixteenth of the size (Williams, 1983: a mipmap).
-
-    Linear sampling at half the size is the mean of 2 × 2 pixels: thin fingers of a large picture do not fall between
-    the samples.
-    """
-    levels = [picture]
-    for _ in range(HALVINGS):
-        height: Any = levels[-1].shape[2]
-        width: Any = levels[-1].shape[3]
-        half = torch.sym_max(1, height // 2), torch.sym_max(1, width // 2)
-        levels.append(F.interpolate(levels[-1], half, mode="bilinear"))
-    return levels
 
 
 def around(boxes: Tensor) -> Tensor:
@@ -165,8 +148,8 @@ def around(boxes: Tensor) -> Tensor:
 def cut_out(image: Tensor, squares: Tensor, size: int) -> Tensor:
     """Squares (K, 4) of a picture (H, W, 3) uint8 as (K, 3, size, size) float; black beyond the edge.
 
-    Each is sampled once a pixel, from the smallest level of the `pyramid` that is not enlarged by it: that one is
-    shrunk by less than 2. Only the part of the picture that squares lie in is made a pyramid of.
+    Only the part of the picture that squares lie in is turned to float. It is halved as long as the smallest of them
+    need not be enlarged; then each is sampled once a pixel.
     """
     least = 2**HALVINGS
     end = torch.tensor([image.shape[1], image.shape[0]]).float()
@@ -175,24 +158,28 @@ def cut_out(image: Tensor, squares: Tensor, size: int) -> Tensor:
     low = torch.cat([squares[:, :2] - 1, end[None] - 1]).amin(0).div(least).floor().relu() * least
     high = torch.cat([squares[:, 2:] + 1, low[None] + 1]).amax(0).div(least).ceil().mul(least).minimum(end)
     (left, top), (right, bottom) = low.long().tolist(), high.long().tolist()
-    levels = pyramid(planes(image[top:bottom, left:right]))
-    sizes = torch.tensor([level.shape[:1:-1] for level in levels])
-    shares = sizes / sizes[0]
-    # Of one pixel there is no half.
-    steps = (1 / shares[1:].amin(1)).clamp_min(2)
-    level = ((squares[:, 2:3] - squares[:, 0:1]) / size >= steps).sum(1)
-    places = F.pad((squares - low.repeat(2)) * shares.repeat(1, 2)[:, None], (1, 0))
-    those = [torch.nonzero(level == k)[:, 0] for k in range(len(levels))]
-    crops = [
-        roi_align(picture, places[k, those[k]], size, sampling_ratio=1, aligned=True)
-        for k, picture in enumerate(levels)
-    ]
-    return torch.cat(crops)[torch.cat(those).argsort()]
+    part = planes(image[top:bottom, left:right])
+    sides = squares[:, 2:] - squares[:, :2]
+    smallest = torch.cat([sides[:, 0], torch.tensor([float(size * least)])]).amin(0)
+    times = torch.tensor([2.0**n for n in range(HALVINGS + 1)])
+    shrunk: Any = (times * (times * size <= smallest)).amax(0).clamp_min(1).long().item()
+    torch._check(shrunk >= 1)
+    torch._check(shrunk <= least)
+    # Linear sampling at half the size is the mean of 2 × 2 pixels: thin fingers do not fall between the samples.
+    for by in (torch.sym_min(shrunk, 2), shrunk):
+        height, width = torch.sym_max(1, (bottom - top) // by), torch.sym_max(1, (right - left) // by)
+        part = F.interpolate(part, (height, width), mode="bilinear")
+    middles = (torch.arange(size) + 0.5) / size
+    places = (squares[:, :2, None] + sides[:, :, None] * middles - low[:, None]) / (high - low)[:, None] * 2 - 1
+    grid = torch.stack([places[:, 0, None, :].expand(-1, size, -1), places[:, 1, :, None].expand(-1, -1, size)], 3)
+    # All squares below each other: the picture need not be there once for each.
+    crops = F.grid_sample(part, grid.view(1, -1, size, 2), align_corners=False)
+    return crops.view(3, -1, size, size).transpose(0, 1)
 
 
 def export(
-    finder: Path = Path("runs/finder/best.ckpt"),
-    classifier: Path = Path("runs/handful/best.ckpt"),
+    finder: Path = Path("runs/slim/finder.ckpt"),
+    classifier: Path = Path("runs/slim/classifier.ckpt"),
     output: Path = MODEL,
     quantized: bool = True,
     log: bool = False,
@@ -200,8 +187,8 @@ def export(
     """Turn two checkpoints into the one ONNX file that the app runs.
 
     Args:
-        finder: what `python -m training finder fit` left, or an ONNX file, whose finder is then kept.
-        classifier: what `python -m training fit` left, or an ONNX file too.
+        finder: what `python -m training slim` or `finder fit` left, or an ONNX file, whose finder is then kept.
+        classifier: what `python -m training slim` or `fit` left, or an ONNX file too.
         output: where the ONNX file goes.
         quantized: weights in 8 bits; false keeps float32, to compare with.
         log: also hand the file to Weights & Biases, as an artifact.

@@ -23,8 +23,11 @@ from training.network import backbone, conv, scale
 
 SIZE = 160
 STRIDE = 8
+COARSE = 16  # the stride of what sees most of the frame: both sides are multiples of it
 MOST = 4  # hands told of a frame
-CANDIDATE = 0.2  # how sure the finder must be for the classifier to look
+CANDIDATE = (
+    0.29  # how sure the finder must be for the classifier to look: whoever is less sure is never told, see export
+)
 
 
 class HandFinder(nn.Module):
@@ -43,9 +46,16 @@ class HandFinder(nn.Module):
         last.bias.data[0] = -4.0  # hands are rare: start by seeing none
 
     def forward(self, frames: Tensor) -> Tensor:
+        return self.tell(*self.features(frames))
+
+    def features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature maps (N, 40, h, w) and (N, 112, h / 2, w / 2) of frames."""
         fine = self.stride8(frames)
-        coarse = self.down(self.stride16(fine))
-        return self.head(torch.relu(fine + F.interpolate(coarse, scale_factor=2.0)))
+        return fine, self.stride16(fine)
+
+    def tell(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Scores and boxes (N, 5, h, w) of feature maps."""
+        return self.head(torch.relu(fine + F.interpolate(self.down(coarse), scale_factor=2.0)))
 
 
 def hands(output: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,8 +64,8 @@ def hands(output: Tensor) -> tuple[Tensor, Tensor]:
     # Only peaks: the neighbours of a sure cell see the same hand.
     peaks = score * (F.max_pool2d(score[None], 3, 1, 1)[0] == score)
     scores, cells = peaks.flatten().topk(MOST)
-    width = output.shape[2]
-    x, y = (cells % width + 0.5) * STRIDE, (cells // width + 0.5) * STRIDE
+    row = cells // output.shape[2]
+    x, y = (cells - row * output.shape[2] + 0.5) * STRIDE, (row + 0.5) * STRIDE
     left, top, right, bottom = output[1:].flatten(1)[:, cells].exp() * STRIDE
     return scores, torch.stack([x - left, y - top, x + right, y + bottom], 1)
 

@@ -108,6 +108,16 @@ def scale(images: Tensor) -> Tensor:
     return images.float() / 127.5 - 1
 
 
+def fill(layer: nn.Conv2d, weights: Tensor, biases: Tensor) -> None:
+    """Give a convolution other weights (outputs, inputs, k, k) and biases (outputs,), of any width."""
+    layer.weight, layer.bias = nn.Parameter(weights.detach().clone()), nn.Parameter(biases.detach().clone())
+    layer.out_channels = len(weights)
+    if layer.groups > 1:  # each channel has a filter of its own
+        layer.groups = layer.in_channels = len(weights)
+    else:
+        layer.in_channels = weights.shape[1]
+
+
 def folded(network: Any) -> Any:
     """A network as it is kept in the file: its batch norms folded into its convolutions."""
     network = copy.deepcopy(network).eval()

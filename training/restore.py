@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from torch import nn
 
 from model import MODEL
 from training.finder import HandFinder
-from training.network import HandNet, folded
+from training.network import HandNet, fill, folded
 
 
 def classifier(model: Path = MODEL) -> HandNet:
@@ -36,7 +37,11 @@ def _fill(network: Any, model: Path, prefix: str) -> Any:
     def weights(name: str) -> np.ndarray:
         return kept[name] if name in kept else kept[f"{name}.int8"] * kept[f"{name}.step"]
 
-    network.load_state_dict(
-        {name: torch.from_numpy(weights(prefix + name).astype(np.float32)) for name in network.state_dict()}
-    )
+    def tensor(name: str) -> torch.Tensor:
+        return torch.from_numpy(weights(prefix + name).astype(np.float32))
+
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d):  # maybe narrow, see training.slim
+            fill(layer, tensor(f"{name}.weight"), tensor(f"{name}.bias"))
+    network.load_state_dict({name: tensor(name) for name in network.state_dict()})
     return network.train()
