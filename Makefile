@@ -32,6 +32,7 @@ render: .venv/.test
 train: .venv/.test
 	$(PY) -m training finder fit --config training/finder.yaml
 	$(PY) -m training fit --config training/handful.yaml
+	$(PY) -m training slim
 
 evaluate: .venv/.test
 	$(PY) -m training evaluate

@@ -158,12 +158,12 @@ for arguments in json.loads(sys.argv[1]):
 def test_training_image_can_run_every_command_of_the_job(image, job):
     told = [arguments[2:] for arguments in commands(job) if arguments[:2] == ["-m", "training"]]
     assert [next(word for word in arguments if word != "finder") for arguments in told] == [
-        *("fit", "fit", "export", "evaluate")
+        *("fit", "fit", "slim", "export", "evaluate")
     ]
     # Every setting is read, and no data are asked for.
     tried = [arguments + ["--print_config" if "fit" in arguments else "--help"] for arguments in told]
     command = ["python", "-c", TRY, json.dumps([*tried, image.cmd[3:]])]
     done = subprocess.run(command, cwd=image.workdir, env=image.env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("ended with 0") == 5
+    assert done.stdout.count("ended with 0") == 6
     assert done.stdout.count("workers: 7") == 2

@@ -29,7 +29,7 @@ from training.export import (
     load,
     to_onnx,
 )
-from training.finder import CANDIDATE, Finder, HandFinder
+from training.finder import CANDIDATE, COARSE, Finder, HandFinder
 from training.finder import SIZE as FITTED
 from training.network import HandNet, scale
 from training.quantize import quantize
@@ -70,6 +70,7 @@ def easily_told():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.export, "THRESHOLD", 0.1)
         patch.setattr(training.export, "ANOTHER", 0.1)
+        patch.setattr(training.export, "SURE", 1.1)  # all are looked at twice
         yield
 
 
@@ -129,15 +130,24 @@ def test_every_output_equals_that_of_pytorch(reader, exported, pictures):
     assert probabilities.max() > 0.2, "a network that knows nothing would prove nothing"
 
 
-def test_maps_equal_gradcam_by_autograd(reader, exported, pictures):
-    highest = 0.0
+def test_maps_equal_gradcam_by_autograd(reader, exported, pictures, monkeypatch):
+    highest, cuts = 0.0, []
+
+    def keep(image, squares, size):
+        cuts.append((squares.numpy(), cut_out(image, squares, size)))
+        return cuts[-1][1]
+
+    monkeypatch.setattr(training.export, "cut_out", keep)
     for picture in pictures[::6]:
         _, squares, _, _, maps = run(exported, picture)
         assert maps.shape == (len(squares), 12, 8, 8)
         assert maps.dtype == np.float32
         assert maps.min() >= 0
-        crops = scale(cut_out(torch.from_numpy(picture), torch.from_numpy(squares), SIZE))
-        for crop, told in zip(crops, maps, strict=True):
+        with torch.no_grad():
+            reader(torch.from_numpy(picture))
+        all_squares, crops = cuts[-1]
+        for square, told in zip(squares, maps, strict=True):
+            crop = scale(crops[np.abs(all_squares - square).max(1).argmin()])
             for target in range(0, 12, 5):
                 expected = autograd_gradcam(reader.classifier, crop[None], target)
                 assert np.abs(told[target] - expected).max() < 1e-3
@@ -179,7 +189,7 @@ def test_what_the_classifier_takes_for_no_hand_is_none(exported, tmp_path, pictu
     [bias] = [weights for weights in model.graph.initializer if weights.name == "classifier.presence.bias"]
     bias.CopyFrom(onnx.numpy_helper.from_array(np.float32([-9]), bias.name))
     onnx.save(model, tmp_path / "nothing.onnx")
-    assert len(run(exported, pictures[0])[0]) == 4
+    assert len(run(exported, pictures[0])[0]) > 0
     assert [len(part) for part in run(tmp_path / "nothing.onnx", pictures[0])] == [0] * 5
 
 
@@ -207,7 +217,7 @@ def test_the_finder_is_given_the_mean_of_what_a_pixel_covers(photograph, shape):
     picture = photograph(*shape)
     rows, columns = (max(1, length * FITTED // max(shape)) for length in shape)
     whole = fitted(torch.from_numpy(picture))[0].permute(1, 2, 0).numpy()
-    assert whole.shape == (FITTED, FITTED, 3)
+    assert whole.shape == (rows + -rows % COARSE, columns + -columns % COARSE, 3), "no more black than need be"
     assert not whole[rows:].any()
     assert not whole[:, columns:].any()
     told = whole[:rows, :columns]
@@ -221,9 +231,10 @@ def test_the_finder_is_given_the_mean_of_what_a_pixel_covers(photograph, shape):
 def test_a_square_is_cut_where_it_lies_and_is_black_beyond_the_edge(photograph):
     picture = photograph(900, 1200)
     squares = np.array([(50, 20, 178, 148), (300, 200, 1100, 1000), (-64, 500, 436, 1000), (-500, -600, 1700, 1600)])
-    cuts = cut_out(torch.from_numpy(picture), torch.from_numpy(squares).float(), SIZE).permute(0, 2, 3, 1).numpy()
+    cuts = [cut_out(torch.from_numpy(picture), one[None], SIZE)[0] for one in torch.from_numpy(squares).float()]
     beyond = cv2.copyMakeBorder(picture, 1000, 1000, 1000, 1000, cv2.BORDER_CONSTANT)
-    for (x0, y0, x1, y1), cut in zip(squares + 1000, cuts, strict=True):
+    for (x0, y0, x1, y1), planes in zip(squares + 1000, cuts, strict=True):
+        cut = planes.permute(1, 2, 0).numpy()
         expected = cv2.resize(beyond[y0:y1, x0:x1], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
         assert np.abs(cut - expected).mean() < 3
         inner = cv2.erode((expected == 0).all(2).astype(np.uint8), np.ones((5, 5))) > 0
@@ -237,7 +248,9 @@ def test_hands_of_different_sizes_stay_in_their_order(photograph, count):
     together = cut_out(picture, squares, SIZE)
     assert together.shape == (count, 3, SIZE, SIZE)
     for square, cut in zip(squares, together, strict=True):
-        torch.testing.assert_close(cut_out(picture, square[None], SIZE)[0], cut)
+        alone = cut_out(picture, square[None], SIZE)[0]
+        assert (alone - cut).abs().mean() < 7, "a large one beside a small one is sampled more coarsely, not elsewhere"
+        assert (alone - cut.flip(2)).abs().mean() > 8
 
 
 def test_a_box_inside_a_surer_one_is_a_double():
@@ -293,6 +306,7 @@ def test_the_file_explains_itself(exported):
     assert "uint8 H×W×3 RGB" in about["input"]
     assert about["training commit"] == "abc"
     assert 0 < CANDIDATE < THRESHOLD < ANOTHER < 1
+    assert CANDIDATE <= THRESHOLD**2, "what the classifier does not look at could not be told if it were sure of it"
 
 
 def test_in_8_bits_nearly_the_same_is_told(exported, quantized, pictures):

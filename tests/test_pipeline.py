@@ -15,7 +15,7 @@ from model.images import decode
 from tests.server import uncounted
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("finder@tiny", "train@tiny", "export@tiny", "evaluate@tiny")
+STAGES = ("finder@tiny", "train@tiny", "slim@tiny", "export@tiny", "evaluate@tiny")
 # As it was before any test changed it; PATH leads to the project's Python first.
 ENV = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -48,6 +48,9 @@ def make(folder: Path) -> Path:
         small["data"] |= less | {"batch_size": 32, "workers": 0}
         small["trainer"] |= {"max_epochs": 1, "log_every_n_steps": 1}
         settings.write_text(yaml.safe_dump(small))
+    profiles = yaml.safe_load((one / "params.yaml").read_text())
+    profiles["profiles"]["tiny"]["slim"] = "--scenes 64 --crops 64 --seen 64 --workers 0"
+    (one / "params.yaml").write_text(yaml.safe_dump(profiles))
     run(one, "git", "init", "-q", "-b", "main")
     dvc(one, "repro", "evaluate@tiny")
     return one

@@ -15,6 +15,7 @@ from training.data.scenes import Frames
 from training.evaluate import METRICS, measure, read, write
 from training.export import export
 from training.finder import Finder
+from training.slim import slim
 
 TITLES = {
     "webcam": "Webcam frames (HandsDataset)",
@@ -30,12 +31,14 @@ def leave_out(
     epochs: int = 10,
     finder_epochs: int = 5,
     scenes: int = 16_000,
+    slim_scenes: int = 8_000,
+    slim_crops: int = 20_000,
     finder: Path = Path("training/finder.yaml"),
     classifier: Path = Path("training/handful.yaml"),
     runs: Path = Path("runs/leave-out"),
     output: Path = METRICS,
 ) -> None:
-    """For each source, train both networks without its hands and places, and measure them on all of it.
+    """For each source, train both networks without its hands and places, and measure them, made narrow, on all of it.
 
     A training that was cut off goes on; one that is done, or whose source was measured, is not done again: delete its
     folder in `runs` to do so.
@@ -46,6 +49,8 @@ def leave_out(
         epochs: of the classifier's training, half of the real one.
         finder_epochs: of the finder's, half too.
         scenes: of the finder's epochs.
+        slim_scenes: that the finder sees while it is made narrow.
+        slim_crops: that the classifier sees then.
         finder: configuration of the finder's training.
         classifier: configuration of the classifier's training; it names all sources.
         runs: folder for checkpoints and models, a folder a source.
@@ -53,6 +58,7 @@ def leave_out(
     """
     output.mkdir(parents=True, exist_ok=True)
     budget = {"epochs": epochs, "finder_epochs": finder_epochs}
+    budget |= {"slim_scenes": slim_scenes, "slim_crops": slim_crops}
     learned = yaml.safe_load(classifier.read_text(encoding="utf-8"))["data"]["sources"]
 
     def fit(
@@ -79,7 +85,9 @@ def leave_out(
         rest = {other: crops for other, crops in learned.items() if other != name}
         find = fit(Finder, Frames, finder, run / "finder", list(rest), finder_epochs, "--data.scenes", str(scenes))
         fit(Classifier, Hands, classifier, run / "classifier", rest, epochs)
-        export(run / "finder/best.ckpt", run / "classifier/best.ckpt", run / "handful.onnx")
+        trained = run / "finder/best.ckpt", run / "classifier/best.ckpt"
+        slim(*trained, folder, run / "slim", scenes=slim_scenes, crops=slim_crops)
+        export(run / "slim/finder.ckpt", run / "slim/classifier.ckpt", run / "handful.onnx")
         source, counter = open_source(name, folder), FingerCounter(run / "handful.onnx")
         measured = measure(read(counter, source, np.arange(len(source)), folder))
         write(

@@ -29,7 +29,7 @@ from training.module import commit, one_cycle
 from training.network import Block, fill, folded, scale
 
 UNIT = 16  # channels that are left out together: processors compute so many at once
-SEEN, PLACES = 512, 32  # pictures by which channels are chosen, and places of each
+PLACES = 32  # of a picture, by which channels are chosen
 # What a channel costs in a place, in multiplications: to be written and read, and for each one of its own filter, which
 # takes longer than one that mixes channels. Measured with onnxruntime, roughly.
 MEMORY, FILTERING = 16, 4
@@ -42,8 +42,9 @@ def slim(
     folder: Path = Path("data"),
     output: Path = Path("runs/slim"),
     share: float = 0.6,
-    scenes: int = 40_000,
-    crops: int = 80_000,
+    scenes: int = 24_000,
+    crops: int = 64_000,
+    seen: int = 512,
     workers: int = 1,
 ) -> None:
     """Make both trained networks narrow: `output`/finder.ckpt and `output`/classifier.ckpt.
@@ -58,6 +59,7 @@ def slim(
         share: of the time, as estimated, that their blocks may still take.
         scenes: scenes that the finder learns from again.
         crops: crops that the classifier learns from again.
+        seen: pictures that channels are chosen by.
         workers: processes that vary pictures.
     """
     output.mkdir(parents=True, exist_ok=True)
@@ -77,7 +79,7 @@ def slim(
         else:
             data = Hands(**settings | {"augment": Augment(**settings["augment"])})
         wide = kind.load_from_checkpoint(file, map_location="cpu", weights_only=False).network
-        narrow = narrowed(wide, data, share, pictures)
+        narrow = narrowed(wide, data, share, pictures, seen)
         del checkpoint["averaging_state"]
         checkpoint["hyper_parameters"]["network"] = narrow
         checkpoint["state_dict"] = {f"network.{name}": value for name, value in narrow.state_dict().items()}
@@ -86,15 +88,14 @@ def slim(
         torch.save(checkpoint, narrow_file)
 
 
-def narrowed(wide: Any, data: Frames | Hands, share: float, pictures: int) -> Any:
+def narrowed(wide: Any, data: Frames | Hands, share: float, pictures: int, seen: int) -> Any:
     """A narrow network, without batch norms, that says nearly the same as a wide one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data.prepare_data()
     data.setup("fit")
     wide = folded(wide).to(device, memory_format=torch.channels_last)
     batches = prepared(chain.from_iterable(data.train_dataloader() for _ in repeat(None)), device)
-    seen = torch.cat([next(batches) for _ in range(-(-SEEN // BATCH))])
-    narrow = pruned(wide, seen, share)
+    narrow = pruned(wide, torch.cat([next(batches) for _ in range(seen // BATCH)]), share)
     imitate(narrow, wide, batches, pictures // BATCH)
     return narrow.cpu()
 
@@ -213,7 +214,7 @@ def budget(there: list[int], prices: list[float], losses: list[np.ndarray], shar
         out = there[block] - kept[block]
         return (losses[block][out + UNIT] - losses[block][out]) / prices[block]
 
-    while np.dot(kept, prices) > share * np.dot(there, prices):
+    while np.dot(kept, prices) > share * np.dot(there, prices) and max(kept) > UNIT:
         kept[min((block for block in range(len(kept)) if kept[block] > UNIT), key=loss)] -= UNIT
     return kept
 
