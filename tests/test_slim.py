@@ -10,7 +10,19 @@ from torch import nn
 import training.slim
 from training.finder import HandFinder
 from training.network import Block, HandNet, folded
-from training.slim import BATCH, UNIT, blocks, budget, convolutions, imitate, leave, moments, outputs, pruned, surgery
+from training.slim import (
+    BATCH,
+    UNIT,
+    blocks,
+    budget,
+    convolutions,
+    imitate,
+    leave_out,
+    moments,
+    outputs,
+    pruned,
+    surgery,
+)
 
 
 def block(wide: int) -> Block:
@@ -41,7 +53,7 @@ def test_what_is_said_twice_is_left_out_without_loss():
     assert sorted(order) == list(range(64))
     assert losses[32] < 1e-3 < losses[40], "half of the channels cost nothing, more do"
     assert len({channel // 2 for channel in order[-32:]}) == 32, "one of each pair is kept"
-    leave(twice, order[-32:], *told[:2])
+    leave_out(twice, order[:32], *told[:2])
     assert [layer.out_channels for layer in convolutions(twice)] == [32, 32, 8]
     assert (twice(pictures) - meant).square().mean() < 1e-3 * meant.var()
 
@@ -55,16 +67,16 @@ def test_the_others_make_up_for_what_is_left_out():
 
     def off(channels, ends):
         narrow = copy.deepcopy(whole)
-        leave(narrow, channels, *told[:2])
+        leave_out(narrow, channels, *told[:2])
         if not ends:
             *_, narrows = convolutions(narrow)
-            narrows.weight = nn.Parameter(convolutions(whole)[2].weight[:, np.sort(channels)])
+            narrows.weight = nn.Parameter(convolutions(whole)[2].weight[:, np.setdiff1d(np.arange(64), channels)])
         return ((narrow(pictures) - meant).square().mean() / whole.body(pictures).var((0, 2, 3)).mean()).item()
 
-    least = off(order[-48:], True)
+    least = off(order[:16], True)
     assert least == pytest.approx(losses[16], rel=0.2), "as foretold"
-    assert least < 0.7 * off(order[-48:], False), "the others make up for it"
-    assert least < 0.7 * off(order[:48], True), "those that matter least go first"
+    assert least < 0.7 * off(order[:16], False), "the others make up for it"
+    assert least < 0.7 * off(order[-16:], True), "those that matter least go first"
 
 
 def test_those_go_first_that_lose_least_for_their_time():
@@ -74,16 +86,16 @@ def test_those_go_first_that_lose_least_for_their_time():
     assert budget([64, 64], [1, 1], [flat, steep], 0.2) == [UNIT, UNIT], "a block keeps something"
 
 
-@pytest.mark.parametrize(("network", "side"), [(HandNet, 32), (HandFinder, 64)])
+@pytest.mark.parametrize(("network", "side"), [(HandNet, 64), (HandFinder, 64)])
 def test_a_narrow_network_learns_to_say_the_same(network, side, monkeypatch):
     monkeypatch.setattr(training.slim, "LEARNING_RATE", 1e-4)  # few steps
     torch.manual_seed(0)
     wide = folded(network())
-    pictures = torch.nn.functional.interpolate(torch.rand(BATCH, 3, 8, 8) * 2 - 1, side, mode="bilinear")
-    narrow = pruned(wide, pictures, 0.7)
+    pictures = torch.nn.functional.interpolate(torch.rand(BATCH, 3, 16, 16) * 2 - 1, side, mode="bilinear")
+    narrow = pruned(wide, pictures, 0.4)
     assert all(layer.out_channels % UNIT == 0 for one in blocks(narrow) for layer in convolutions(one)[:2])
     sizes = [sum(part.numel() for part in one.parameters()) for one in (wide, narrow)]
-    assert 0.3 < sizes[1] / sizes[0] < 0.9
+    assert 0.1 < sizes[1] / sizes[0] < 0.9
 
     @torch.no_grad()
     def off():

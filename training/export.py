@@ -81,13 +81,11 @@ class Reader(nn.Module):
         sure = (scores[kept] * presence.sigmoid() * count).sqrt()
         # The surest first: of boxes in each other, the one that the classifier can read is the hand.
         order = sure.argsort(descending=True)
-        boxes, squares, sure, probabilities, maps = (
-            part[order] for part in (boxes, squares, sure, probabilities, maps)
-        )
-        told = torch.nonzero(enough(sure) & ~doubles(boxes))[:, 0]
+        told = torch.nonzero(enough(sure[order]) & ~doubles(boxes[order]))[:, 0]
         torch._check(told.shape[0] > 0)
         torch._check(told.shape[0] <= MOST)
-        return boxes[told], squares[told], sure[told], probabilities[told], maps[told]
+        chosen = order[told]
+        return boxes[chosen], squares[chosen], sure[chosen], probabilities[chosen], maps[chosen]
 
     def look(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (K, 12), presence (K,) and Grad-CAM maps (K, 12, h, w) of crops (K, 3, s, s)."""

@@ -123,14 +123,14 @@ def pruned(wide: Any, seen: Tensor, share: float) -> Any:
         mixing = area * widens.in_channels + smaller * narrows.out_channels
         prices.append(mixing + FILTERING * smaller * filters.weight[0].numel() + MEMORY * (area + smaller))
         there.append(filters.out_channels)
-        losses.append(surgery(*told)[1])
+        losses.append(surgery(*told, UNIT)[1])
         inputs = after
     exact = inputs = start
     for teacher, block, channels in zip(
         blocks(wide), blocks(narrow), budget(there, prices, losses, share), strict=True
     ):
         told, exact = moments(block, inputs, teacher, exact)
-        leave(block, surgery(*told)[0][-channels:], *told[:2])
+        leave_out(block, surgery(*told, channels)[0], *told[:2])
         inputs = torch.cat([block(part) for part in inputs.split(BATCH)])
     return narrow
 
@@ -185,25 +185,24 @@ def ridge(products: np.ndarray) -> np.ndarray:
     return products + np.diag([*np.full(len(products) - 1, 1e-6 * np.trace(products) / len(products)), 0])
 
 
-def surgery(products: np.ndarray, wanted: np.ndarray, variance: float) -> tuple[np.ndarray, np.ndarray]:
-    """In which order C channels can best be left out, the others making up for it: (C,), and what that costs.
+def surgery(products: np.ndarray, wanted: np.ndarray, variance: float, keep: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Which of C channels can best be left out, the others making up for it, until `keep` are left: (C - keep,).
 
-    The costs, (C,), are the shares of the variance that are lost before each is left out, the first 0.
+    In that order, and what it costs: (C - keep + 1,), the shares of the variance that are lost with 0, 1, 2 … left out.
     """
     inverse = np.linalg.inv(ridge(products))
     weights = inverse @ wanted
-    left, order, losses = np.ones(len(products) - 1, bool), [], [0.0]
-    while left.any():
-        places = np.flatnonzero(left)
-        costs = (weights[places] ** 2).sum(1) / np.diag(inverse)[places]
-        out = places[costs.argmin()]
+    there, order, losses = np.arange(len(products) - 1), [], [0.0]
+    while len(there) > keep:
+        costs = (weights[there] ** 2).sum(1) / np.diag(inverse)[there]
+        out = there[costs.argmin()]
         order.append(out)
         losses.append(losses[-1] + costs.min() / variance)
-        left[out] = False
+        there = there[there != out]
         column = inverse[:, out] / inverse[out, out]
         weights -= np.outer(column, weights[out])
         inverse -= np.outer(column, inverse[out])
-    return np.array(order), np.array(losses[:-1])
+    return np.array(order, int), np.array(losses)
 
 
 def budget(there: list[int], prices: list[float], losses: list[np.ndarray], share: float) -> list[int]:
@@ -219,10 +218,10 @@ def budget(there: list[int], prices: list[float], losses: list[np.ndarray], shar
     return kept
 
 
-def leave(block: Block, channels: np.ndarray, products: np.ndarray, wanted: np.ndarray) -> None:
-    """Keep only some channels of a block, and let them make up for the others."""
+def leave_out(block: Block, channels: np.ndarray, products: np.ndarray, wanted: np.ndarray) -> None:
+    """Take channels out of a block, and let the others make up for them."""
     widens, filters, narrows = convolutions(block)
-    channels = np.sort(channels)
+    channels = np.setdiff1d(np.arange(len(products) - 1), channels)
     and_constant = np.append(channels, len(products) - 1)
     solved = np.linalg.solve(ridge(products)[np.ix_(and_constant, and_constant)], wanted[and_constant])
     for layer in (widens, filters):
