@@ -1,4 +1,4 @@
-"""Networks made narrow: what is left out, what makes up for it, and that the rest learns to say the same."""
+"""Networks made narrow: what is left out, what makes up for it, and that the rest says the same."""
 
 import copy
 
@@ -9,7 +9,7 @@ from torch import nn
 
 import training.slim
 from training.finder import HandFinder
-from training.network import Block, HandNet, folded
+from training.network import Block, HandNet, fill, folded
 from training.slim import (
     BATCH,
     UNIT,
@@ -86,24 +86,35 @@ def test_those_go_first_that_lose_least_for_their_time():
     assert budget([64, 64], [1, 1], [flat, steep], 0.2) == [UNIT, UNIT], "a block keeps something"
 
 
+@torch.no_grad()
 @pytest.mark.parametrize(("network", "side"), [(HandNet, 64), (HandFinder, 64)])
-def test_a_narrow_network_learns_to_say_the_same(network, side, monkeypatch):
-    monkeypatch.setattr(training.slim, "LEARNING_RATE", 1e-4)  # few steps
+def test_a_narrow_network_says_nearly_the_same(network, side, monkeypatch):
     torch.manual_seed(0)
     wide = folded(network())
-    pictures = torch.nn.functional.interpolate(torch.rand(BATCH, 3, 16, 16) * 2 - 1, side, mode="bilinear")
-    narrow = pruned(wide, pictures, 0.4)
+    seen, others = torch.nn.functional.interpolate(torch.rand(192, 3, 16, 16) * 2 - 1, side, mode="bilinear").split(128)
+    narrow = pruned(wide, seen, 0.8)
     assert all(layer.out_channels % UNIT == 0 for one in blocks(narrow) for layer in convolutions(one)[:2])
     sizes = [sum(part.numel() for part in one.parameters()) for one in (wide, narrow)]
-    assert 0.1 < sizes[1] / sizes[0] < 0.9
+    assert 0.5 < sizes[1] / sizes[0] < 0.95
 
-    @torch.no_grad()
-    def off():
-        pairs = zip(outputs(narrow, pictures), outputs(wide, pictures), strict=True)
-        return sum(((a - b).square().mean() / b.var()).item() for a, b in pairs)
+    def features(one):
+        return stages_of(one, others)
 
-    before = off()
-    untrained = sum(b.square().mean().item() / b.var().item() for b in outputs(wide, pictures))
-    assert before < untrained / 2
-    imitate(narrow, wide, iter([pictures] * 8), 8)
-    assert off() < before
+    def off(one):
+        return ((features(one) - features(wide)).square().mean() / features(wide).var()).item()
+
+    # Without those channels, and nothing that makes up for them.
+    monkeypatch.setattr(training.slim, "leave_out", cut)
+    assert off(narrow) < 0.05
+    assert off(narrow) < off(pruned(wide, seen, 0.8)) / 2
+
+
+def cut(block, channels, products, wanted):
+    *_, narrows = convolutions(block)
+    weights, biases = narrows.weight.clone(), narrows.bias.clone()
+    leave_out(block, channels, products, wanted)
+    fill(narrows, weights[:, np.setdiff1d(np.arange(weights.shape[1]), channels)], biases)
+
+
+def stages_of(network, pictures):
+    return torch.nn.Sequential(*stages(network))(pictures)

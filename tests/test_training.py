@@ -93,7 +93,7 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config))
     command = [
         "leave-out", "--folder", str(data), "--sources", "[webcam]", "--epochs", "1", "--finder_epochs", "1",
-        "--scenes", "64", "--slim_scenes", "64", "--slim_crops", "64", "--runs", str(tmp_path / "runs"),
+        "--scenes", "64", "--seen", "32", "--runs", str(tmp_path / "runs"),
         "--finder", str(tmp_path / "finder.yaml"), "--classifier", str(tmp_path / "classifier.yaml"),
         "--output", str(tmp_path / "metrics"),
     ]  # fmt: skip
@@ -101,9 +101,7 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     measured = json.loads((tmp_path / "metrics/leave-one-out.json").read_text())["sources"]
     assert list(measured) == ["webcam"]
     assert measured["webcam"]["pictures"] == 7, "all of it, as nothing was trained on"
-    assert measured["webcam"]["budget"] == {
-        "epochs": 1, "finder_epochs": 1, "crops": 288, "scenes": 64, "slim_scenes": 64, "slim_crops": 64
-    }  # fmt: skip
+    assert measured["webcam"]["budget"] == {"epochs": 1, "finder_epochs": 1, "crops": 288, "scenes": 64}
     assert measured["webcam"]["side_accuracy"] is None
     assert 0 <= measured["webcam"]["total_accuracy"] <= 1
     about = FingerCounter(tmp_path / "runs/webcam/handful.onnx").metadata

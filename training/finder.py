@@ -46,16 +46,9 @@ class HandFinder(nn.Module):
         last.bias.data[0] = -4.0  # hands are rare: start by seeing none
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self.tell(*self.features(frames))
-
-    def features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature maps (N, 40, h, w) and (N, 112, h / 2, w / 2) of frames."""
         fine = self.stride8(frames)
-        return fine, self.stride16(fine)
-
-    def tell(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Scores and boxes (N, 5, h, w) of feature maps."""
-        return self.head(torch.relu(fine + F.interpolate(self.down(coarse), scale_factor=2.0)))
+        coarse = self.down(self.stride16(fine))
+        return self.head(torch.relu(fine + F.interpolate(coarse, scale_factor=2.0)))
 
 
 def hands(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,8 +31,7 @@ def leave_out(
     epochs: int = 10,
     finder_epochs: int = 5,
     scenes: int = 16_000,
-    slim_scenes: int = 8_000,
-    slim_crops: int = 20_000,
+    seen: int = 1024,
     finder: Path = Path("training/finder.yaml"),
     classifier: Path = Path("training/handful.yaml"),
     runs: Path = Path("runs/leave-out"),
@@ -49,8 +48,7 @@ def leave_out(
         epochs: of the classifier's training, half of the real one.
         finder_epochs: of the finder's, half too.
         scenes: of the finder's epochs.
-        slim_scenes: that the finder sees while it is made narrow.
-        slim_crops: that the classifier sees then.
+        seen: pictures that both are shown to be made narrow.
         finder: configuration of the finder's training.
         classifier: configuration of the classifier's training; it names all sources.
         runs: folder for checkpoints and models, a folder a source.
@@ -58,7 +56,6 @@ def leave_out(
     """
     output.mkdir(parents=True, exist_ok=True)
     budget = {"epochs": epochs, "finder_epochs": finder_epochs}
-    budget |= {"slim_scenes": slim_scenes, "slim_crops": slim_crops}
     learned = yaml.safe_load(classifier.read_text(encoding="utf-8"))["data"]["sources"]
 
     def fit(
@@ -86,7 +83,7 @@ def leave_out(
         find = fit(Finder, Frames, finder, run / "finder", list(rest), finder_epochs, "--data.scenes", str(scenes))
         fit(Classifier, Hands, classifier, run / "classifier", rest, epochs)
         trained = run / "finder/best.ckpt", run / "classifier/best.ckpt"
-        slim(*trained, folder, run / "slim", scenes=slim_scenes, crops=slim_crops)
+        slim(*trained, folder, run / "slim", seen=seen)
         export(run / "slim/finder.ckpt", run / "slim/classifier.ckpt", run / "handful.onnx")
         source, counter = open_source(name, folder), FingerCounter(run / "handful.onnx")
         measured = measure(read(counter, source, np.arange(len(source)), folder))

@@ -1,15 +1,14 @@
-"""Trained networks made narrow: a third of the time for hardly a difference.
+"""Trained networks made narrow: less time for hardly a difference, and nothing is learned anew.
 
 Inside, the blocks of a network are six times as wide as between (see `training.network`), and much of that says the
-same twice. Channels are left out one after the other, always the one whose loss costs what the block gives least once
-the others make up for it: optimal brain surgery (Hassibi and Stork, 1993) on channels (He et al., 2017,
-arXiv:1707.06168). Then the narrow network learns to say what the wide one says of varied pictures (Hinton et al., 2015,
-arXiv:1503.02531; Romero et al., 2015, arXiv:1412.6550). No labels are needed.
+same twice. Channels are left out one after the other, always the one that costs the block's output least once the
+others make up for it, by least squares over varied pictures: optimal brain surgery (Hassibi and Stork, 1993) on
+channels (He et al., 2017, arXiv:1707.06168). A block makes up for what the blocks before it lost, too.
 """
 
 import copy
-from collections.abc import Iterable, Iterator
-from itertools import chain, repeat
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,13 @@ import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import trange
 
 from training.augment import Augment
 from training.classifier import Classifier
 from training.data import Hands
 from training.data.scenes import Frames
 from training.finder import Finder, HandFinder
-from training.module import commit, one_cycle
+from training.module import commit
 from training.network import Block, fill, folded, scale
 
 UNIT = 16  # channels that are left out together: processors compute so many at once
@@ -33,7 +30,9 @@ PLACES = 32  # of a picture, by which channels are chosen
 # What a channel costs in a place, in multiplications: to be written and read, and for each one of its own filter, which
 # takes longer than one that mixes channels. Measured with onnxruntime, roughly.
 MEMORY, FILTERING = 16, 4
-BATCH, LEARNING_RATE = 64, 0.001
+BATCH = 64
+# What a checkpoint says that can still be said of a narrow network.
+KEPT = ("pytorch-lightning_version", "state_dict", "hparams_name", "hyper_parameters", "about")
 
 
 def slim(
@@ -41,75 +40,55 @@ def slim(
     classifier: Path = Path("runs/handful/best.ckpt"),
     folder: Path = Path("data"),
     output: Path = Path("runs/slim"),
-    share: float = 0.6,
-    scenes: int = 24_000,
-    crops: int = 64_000,
-    seen: int = 512,
-    workers: int = 1,
+    finder_share: float = 0.7,
+    classifier_share: float = 0.9,
+    seen: int = 1024,
 ) -> None:
     """Make both trained networks narrow: `output`/finder.ckpt and `output`/classifier.ckpt.
-
-    They see varied pictures of the sources that they were trained with. One that is there already is not made again.
 
     Args:
         finder: what `python -m training finder fit` left.
         classifier: what `python -m training fit` left.
-        folder: where the sources lie.
+        folder: where the sources lie that they were trained with.
         output: folder for the narrow networks' checkpoints.
-        share: of the time, as estimated, that their blocks may still take.
-        scenes: scenes that the finder learns from again.
-        crops: crops that the classifier learns from again.
-        seen: pictures that channels are chosen by.
-        workers: processes that vary pictures.
+        finder_share: of the time, as estimated, that the finder's blocks may still take.
+        classifier_share: the same of the classifier. Less costs counts of people that no training saw.
+        seen: pictures of their trainings that both are shown.
     """
     output.mkdir(parents=True, exist_ok=True)
-    for kind, file, pictures in ((Finder, finder, scenes), (Classifier, classifier, crops)):
-        narrow_file = output / f"{kind.__name__.lower()}.ckpt"
-        if narrow_file.exists():
-            print(f"{narrow_file}: made before")
-            continue
+    for kind, file, share in ((Finder, finder, finder_share), (Classifier, classifier, classifier_share)):
         if not file.is_file():
             raise SystemExit(f"{file}: no such file. Train first: make train")
         torch.manual_seed(1)
         checkpoint: Any = torch.load(file, map_location="cpu", weights_only=False)
         config = yaml.safe_load(checkpoint["about"]["config"])
-        settings = config["data"] | {"folder": str(folder), "batch_size": BATCH, "workers": workers}
+        settings = config["data"] | {"folder": str(folder), "batch_size": BATCH, "workers": 0}
         if kind is Finder:
             data: Frames | Hands = Frames(**settings)
         else:
             data = Hands(**settings | {"augment": Augment(**settings["augment"])})
-        wide = kind.load_from_checkpoint(file, map_location="cpu", weights_only=False).network
-        narrow = narrowed(wide, data, share, pictures, seen)
-        del checkpoint["averaging_state"]
+        data.prepare_data()
+        data.setup("fit")
+        wide = folded(kind.load_from_checkpoint(file, map_location="cpu", weights_only=False).network)
+        narrow = pruned(wide, prepared(data.train_dataloader(), seen), share)
         checkpoint["hyper_parameters"]["network"] = narrow
         checkpoint["state_dict"] = {f"network.{name}": value for name, value in narrow.state_dict().items()}
-        config["slim"] = {"share": share, "pictures": pictures, "commit": commit()}
+        config["slim"] = {"share": share, "seen": seen, "commit": commit()}
         checkpoint["about"]["config"] = yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100)
-        torch.save(checkpoint, narrow_file)
+        torch.save({key: checkpoint[key] for key in KEPT}, output / f"{kind.__name__.lower()}.ckpt")
 
 
-def narrowed(wide: Any, data: Frames | Hands, share: float, pictures: int, seen: int) -> Any:
-    """A narrow network, without batch norms, that says nearly the same as a wide one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    data.prepare_data()
-    data.setup("fit")
-    wide = folded(wide).to(device, memory_format=torch.channels_last)
-    batches = prepared(chain.from_iterable(data.train_dataloader() for _ in repeat(None)), device)
-    narrow = pruned(wide, torch.cat([next(batches) for _ in range(seen // BATCH)]), share)
-    imitate(narrow, wide, batches, pictures // BATCH)
-    return narrow.cpu()
-
-
-def prepared(batches: Iterable[tuple[Tensor, Any]], device: str) -> Iterator[Tensor]:
-    """Pictures (N, 3, H, W), float, -1 … 1, of a finder's batches or of a classifier's."""
-    for pictures, _ in batches:
-        planes = pictures if pictures.shape[1] == 3 else pictures.permute(0, 3, 1, 2)
-        yield scale(planes.to(device)).contiguous(memory_format=torch.channels_last)
+def prepared(batches: Iterable[tuple[Tensor, Any]], count: int) -> Tensor:
+    """The first pictures (count, 3, H, W), float, -1 … 1, of a finder's batches or of a classifier's."""
+    seen = torch.cat([pictures for pictures, _ in islice(batches, -(-count // BATCH))])[:count]
+    planes = seen if seen.shape[1] == 3 else seen.permute(0, 3, 1, 2)
+    return scale(planes).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def pruned(wide: Any, seen: Tensor, share: float) -> Any:
     """A copy of a folded network whose blocks take `share` of the time, with fewer channels inside."""
+    wide = wide.to(memory_format=torch.channels_last)
     narrow = copy.deepcopy(wide)
     start = torch.cat([before_blocks(wide)(part) for part in seen.split(BATCH)])
     there: list[int] = []
@@ -173,7 +152,7 @@ def moments(
         channels, missing = block.body[:-1](part), after[-1] - part if block.added else after[-1]
         rows = torch.randint(channels[:, 0].numel(), (PLACES * len(part),), generator=generator)
         for pictures, sample in (channels, inside), (missing, wanted):
-            sample.append(pictures.permute(0, 2, 3, 1).flatten(0, 2)[rows.to(pictures.device)].double().cpu())
+            sample.append(pictures.permute(0, 2, 3, 1).flatten(0, 2)[rows].double())
     given, target = torch.cat(inside), torch.cat(wanted)
     given = torch.cat([given, torch.ones(len(given), 1)], 1)
     variance = target.var(0, correction=0).sum().item()
@@ -228,35 +207,4 @@ def leave_out(block: Block, channels: np.ndarray, products: np.ndarray, wanted: 
         assert layer.bias is not None
         fill(layer, layer.weight[channels], layer.bias[channels])
     weights, biases = torch.from_numpy(solved[:-1].T).float(), torch.from_numpy(solved[-1]).float()
-    fill(narrows, weights[:, :, None, None].to(narrows.weight), biases.to(narrows.weight))
-
-
-def imitate(narrow: Any, wide: Any, batches: Iterator[Tensor], steps: int) -> None:
-    """Teach a narrow network to make the same feature maps as a wide one, and to say the same of them."""
-    narrow.eval().to(memory_format=torch.channels_last)  # no dropout
-    optimizer = torch.optim.AdamW(narrow.parameters(), weight_decay=0)
-    averaged = AveragedModel(narrow, multi_avg_fn=get_ema_multi_avg_fn(0.99))
-    progress = trange(steps, desc=type(narrow).__name__)
-    for step in progress:
-        pictures = next(batches)
-        with torch.no_grad():
-            meant = outputs(wide, pictures)
-        off = [(a - b).square().mean() / b.var() for a, b in zip(outputs(narrow, pictures), meant, strict=True)]
-        loss = torch.stack(off).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * one_cycle(step / steps)
-        optimizer.step()
-        averaged.update_parameters(narrow)
-        progress.set_postfix(loss=f"{loss.item():.3f}")
-    narrow.load_state_dict(averaged.module.state_dict())
-
-
-def outputs(network: Any, pictures: Tensor) -> tuple[Tensor, ...]:
-    """The feature maps that a network's heads see, and what they say."""
-    if isinstance(network, HandFinder):
-        maps = network.features(pictures)
-        return *maps, network.tell(*maps)
-    maps = network.features(pictures)
-    return maps, *network.classify(maps)
+    fill(narrows, weights[:, :, None, None], biases)
