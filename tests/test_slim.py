@@ -16,11 +16,10 @@ from training.slim import (
     blocks,
     budget,
     convolutions,
-    imitate,
     leave_out,
     moments,
-    outputs,
     pruned,
+    stages,
     surgery,
 )
 
