@@ -83,7 +83,8 @@ def leave_out(
         find = fit(Finder, Frames, finder, run / "finder", list(rest), finder_epochs, "--data.scenes", str(scenes))
         fit(Classifier, Hands, classifier, run / "classifier", rest, epochs)
         trained = run / "finder/best.ckpt", run / "classifier/best.ckpt"
-        slim(*trained, folder, run / "slim", seen=seen)
+        if not (run / "slim/classifier.ckpt").exists():
+            slim(*trained, folder, run / "slim", seen=seen)
         export(run / "slim/finder.ckpt", run / "slim/classifier.ckpt", run / "handful.onnx")
         source, counter = open_source(name, folder), FingerCounter(run / "handful.onnx")
         measured = measure(read(counter, source, np.arange(len(source)), folder))
