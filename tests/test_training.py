@@ -70,7 +70,10 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     # Which channels are left out does not matter here, and to find out takes a while: see tests/test_slim.py.
     monkeypatch.setattr(
         "training.slim.surgery",
-        lambda products, *_: (np.arange(len(products) - 1 - _[-1]), np.linspace(0, 1, len(products) - _[-1])),
+        lambda products, wanted, variance, keep: (
+            np.arange(len(products) - 1 - keep),
+            np.linspace(0, 1, len(products) - keep),
+        ),
     )
     monkeypatch.chdir(ROOT)
     data = tmp_path / "data"
