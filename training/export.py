@@ -220,7 +220,7 @@ def export(
 def load(file: Path, kind: type[LightningModule], command: str) -> tuple[Any, dict]:
     """The network of that kind in a checkpoint or an ONNX file, and what it says of its training."""
     if not file.is_file():
-        raise SystemExit(f"{file}: no such file. Train one: python -m training {command}")
+        raise SystemExit(f"{file}: no such file. Train one: python -m training {command}, then slim")
     if file.suffix == ".onnx":
         return kept(file, kind)
     about = torch.load(file, map_location="cpu", weights_only=False)["about"]

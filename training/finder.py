@@ -1,10 +1,10 @@
 """The hand finder: where in a frame are hands? A small network without anchors, and how it is trained.
 
-The frame is fitted into a square of 160 pixels. Every cell of a 20 × 20 grid tells how sure it is that
-the middle of a hand lies in it, and how far from its own middle the hand reaches to each side (FCOS,
-Tian et al., 2019, arXiv:1904.01355; the score is trained as in CenterNet, Zhou et al., 2019,
-arXiv:1904.07850). A cell that is surer than its eight neighbours is a hand: nothing else suppresses
-doubles.
+The frame is fitted into a square of 160 pixels, or what of it the frame fills, to the next 16 (see
+`training.export.fitted`). Every cell of a grid, 20 × 20 in the square, tells how sure it is that the middle of a hand
+lies in it, and how far from its own middle the hand reaches to each side (FCOS, Tian et al., 2019, arXiv:1904.01355;
+the score is trained as in CenterNet, Zhou et al., 2019, arXiv:1904.07850). A cell that is surer than its eight
+neighbours is a hand: nothing else suppresses doubles.
 
     frame      N ×   3 × 160 × 160  float, -1 … 1
     stride  8  N ×  40 ×  20 ×  20  fine enough to tell two hands apart
@@ -31,7 +31,7 @@ CANDIDATE = (
 
 
 class HandFinder(nn.Module):
-    """Scores and boxes of hands for every cell of a frame: (N, 3, 160, 160) to (N, 5, 20, 20)."""
+    """Scores and boxes of hands for every cell of a frame: (N, 3, h, w), multiples of 16, to (N, 5, h / 8, w / 8)."""
 
     def __init__(self) -> None:
         super().__init__()

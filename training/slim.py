@@ -90,7 +90,8 @@ def pruned(wide: Any, seen: Tensor, share: float) -> Any:
     """A copy of a folded network whose blocks take `share` of the time, with fewer channels inside."""
     wide = wide.to(memory_format=torch.channels_last)
     narrow = copy.deepcopy(wide)
-    start = torch.cat([before_blocks(wide)(part) for part in seen.split(BATCH)])
+    before = nn.Sequential(*stages(wide)[:2])  # stem and first stage, which is not wider inside
+    start = torch.cat([before(part) for part in seen.split(BATCH)])
     there: list[int] = []
     prices: list[float] = []
     losses: list[np.ndarray] = []
@@ -105,9 +106,8 @@ def pruned(wide: Any, seen: Tensor, share: float) -> Any:
         losses.append(surgery(*told, UNIT)[1])
         inputs = after
     exact = inputs = start
-    for teacher, block, channels in zip(
-        blocks(wide), blocks(narrow), budget(there, prices, losses, share), strict=True
-    ):
+    kept = budget(there, prices, losses, share)
+    for teacher, block, channels in zip(blocks(wide), blocks(narrow), kept, strict=True):
         told, exact = moments(block, inputs, teacher, exact)
         leave_out(block, surgery(*told, channels)[0], *told[:2])
         inputs = torch.cat([block(part) for part in inputs.split(BATCH)])
@@ -117,11 +117,6 @@ def pruned(wide: Any, seen: Tensor, share: float) -> Any:
 def stages(network: Any) -> list[nn.Module]:
     """Stem and stages of a finder or a classifier."""
     return [*network.stride8, *network.stride16] if isinstance(network, HandFinder) else [*network.features]
-
-
-def before_blocks(network: Any) -> nn.Sequential:
-    """Stem and first stage, which is not wider inside."""
-    return nn.Sequential(*stages(network)[:2])
 
 
 def blocks(network: Any) -> list[Block]:
