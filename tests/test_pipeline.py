@@ -49,7 +49,7 @@ def make(folder: Path) -> Path:
         small["trainer"] |= {"max_epochs": 1, "log_every_n_steps": 1}
         settings.write_text(yaml.safe_dump(small))
     profiles = yaml.safe_load((one / "params.yaml").read_text())
-    profiles["profiles"]["tiny"]["slim"] = "--seen 32 --lessons 32 --epochs 1"
+    profiles["profiles"]["tiny"]["slim"] = "--seen 32"
     (one / "params.yaml").write_text(yaml.safe_dump(profiles))
     run(one, "git", "init", "-q", "-b", "main")
     dvc(one, "repro", "evaluate@tiny")

@@ -101,7 +101,7 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config))
     command = [
         "leave-out", "--folder", str(data), "--sources", "[webcam]", "--epochs", "1", "--finder_epochs", "1",
-        "--scenes", "64", "--seen", "32", "--lessons", "32", "--slim_epochs", "1", "--runs", str(tmp_path / "runs"),
+        "--scenes", "64", "--seen", "32", "--runs", str(tmp_path / "runs"),
         "--finder", str(tmp_path / "finder.yaml"), "--classifier", str(tmp_path / "classifier.yaml"),
         "--output", str(tmp_path / "metrics"),
     ]  # fmt: skip

@@ -47,11 +47,8 @@ class HandFinder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         fine = self.stride8(frames)
-        return self.head(self.joined(fine, self.stride16(fine)))
-
-    def joined(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """The map that scores and boxes are told from: (N, 40, h / 8, w / 8)."""
-        return torch.relu(fine + F.interpolate(self.down(coarse), scale_factor=2.0))
+        coarse = self.down(self.stride16(fine))
+        return self.head(torch.relu(fine + F.interpolate(coarse, scale_factor=2.0)))
 
 
 def hands(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,8 +32,6 @@ def leave_out(
     finder_epochs: int = 5,
     scenes: int = 16_000,
     seen: int = 1024,
-    lessons: int = 32_000,
-    slim_epochs: int = 4,
     finder: Path = Path("training/finder.yaml"),
     classifier: Path = Path("training/handful.yaml"),
     runs: Path = Path("runs/leave-out"),
@@ -51,8 +49,6 @@ def leave_out(
         finder_epochs: of the finder's, half too.
         scenes: of the finder's epochs.
         seen: pictures that both are shown to be made narrow.
-        lessons: frames that the narrow finder learns from.
-        slim_epochs: how often it sees each of them, half too.
         finder: configuration of the finder's training.
         classifier: configuration of the classifier's training; it names all sources.
         runs: folder for checkpoints and models, a folder a source.
@@ -88,7 +84,7 @@ def leave_out(
         fit(Classifier, Hands, classifier, run / "classifier", rest, epochs)
         trained = run / "finder/best.ckpt", run / "classifier/best.ckpt"
         if not (run / "handful.onnx").exists():
-            slim(*trained, folder, run / "slim", seen=seen, lessons=lessons, epochs=slim_epochs)
+            slim(*trained, folder, run / "slim", seen=seen)
             export(run / "slim/finder.ckpt", run / "slim/classifier.ckpt", run / "handful.onnx")
         source, counter = open_source(name, folder), FingerCounter(run / "handful.onnx")
         measured = measure(read(counter, source, np.arange(len(source)), folder))

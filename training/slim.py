@@ -1,35 +1,28 @@
-"""Trained networks made narrow: less time for hardly a difference, and no labels are needed.
+"""Trained networks made narrow: less time for hardly a difference, and nothing is learned anew.
 
 Inside, the blocks of a network are six times as wide as between (see `training.network`), and much of that says the
 same twice. Channels are left out one after the other, always the one that costs the block's output least once the
 others make up for it, by least squares over varied pictures: optimal brain surgery (Hassibi and Stork, 1993) on
 channels (He et al., 2017, arXiv:1707.06168). A block makes up for what the blocks before it lost, too.
-
-The finder's last blocks are left half of that, and then learn to say what the wide finder says (distillation: Hinton
-et al., 2015, arXiv:1503.02531; of feature maps: Romero et al., 2015, arXiv:1412.6550). They work on small maps, and
-what comes before them stays as it is and is computed once: a quarter of an hour on one core. The classifier's do not:
-that cost counts of people that no training saw.
 """
 
 import copy
-from collections.abc import Iterable, Iterator
-from itertools import count, islice
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from training.augment import Augment
 from training.classifier import Classifier
 from training.data import Hands
 from training.data.scenes import Frames
 from training.finder import Finder, HandFinder
-from training.module import commit, one_cycle
+from training.module import commit
 from training.network import Block, fill, folded, scale
 
 UNIT = 16  # channels that are left out together: processors compute so many at once
@@ -37,9 +30,7 @@ PLACES = 32  # of a picture, by which channels are chosen
 # What a channel costs in a place, in multiplications: to be written and read, and for each one of its own filter, which
 # takes longer than one that mixes channels. Measured with onnxruntime, roughly.
 MEMORY, FILTERING = 16, 4
-LAST = 5  # blocks of the finder that learn from the wide one: all of the coarsest maps
 BATCH = 64
-LEARNING_RATE = 1e-3  # at most, see `training.module.one_cycle`
 # What a checkpoint says that can still be said of a narrow network.
 KEPT = ("pytorch-lightning_version", "state_dict", "hparams_name", "hyper_parameters", "about")
 
@@ -51,10 +42,7 @@ def slim(
     output: Path = Path("runs/slim"),
     finder_share: float = 0.7,
     classifier_share: float = 0.9,
-    finder_last_share: float = 0.5,
     seen: int = 1024,
-    lessons: int = 32_000,
-    epochs: int = 8,
 ) -> None:
     """Make both trained networks narrow: `output`/finder.ckpt and `output`/classifier.ckpt.
 
@@ -65,16 +53,10 @@ def slim(
         output: folder for the narrow networks' checkpoints.
         finder_share: of the time, as estimated, that the finder's blocks may still take.
         classifier_share: the same of the classifier. Less costs counts of people that no training saw.
-        finder_last_share: what the finder's last blocks may take of that, which then learn from the wide finder.
-        seen: pictures of their trainings by which channels are chosen.
-        lessons: frames that the finder's last blocks learn from; 80 KB of memory each.
-        epochs: how often they see each of them.
+        seen: pictures of their trainings that both are shown.
     """
     output.mkdir(parents=True, exist_ok=True)
-    for kind, file, share, last_share in (
-        (Finder, finder, finder_share, finder_last_share),
-        (Classifier, classifier, classifier_share, 1.0),
-    ):
+    for kind, file, share in ((Finder, finder, finder_share), (Classifier, classifier, classifier_share)):
         if not file.is_file():
             raise SystemExit(f"{file}: no such file. Train first: make train")
         torch.manual_seed(1)
@@ -88,33 +70,24 @@ def slim(
         data.prepare_data()
         data.setup("fit")
         wide = folded(kind.load_from_checkpoint(file, map_location="cpu", weights_only=False).network)
-        narrow = pruned(wide, torch.cat([*shown(data, seen)]), share, last_share)
-        slimmed = {"share": share, "seen": seen, "commit": commit()}
-        if kind is Finder:
-            imitate(narrow, wide, shown(data, lessons), epochs)
-            slimmed |= {"last_share": last_share, "lessons": lessons, "epochs": epochs}
+        narrow = pruned(wide, prepared(data.train_dataloader(), seen), share)
         checkpoint["hyper_parameters"]["network"] = narrow
         checkpoint["state_dict"] = {f"network.{name}": value for name, value in narrow.state_dict().items()}
-        config["slim"] = slimmed
+        config["slim"] = {"share": share, "seen": seen, "commit": commit()}
         checkpoint["about"]["config"] = yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100)
         torch.save({key: checkpoint[key] for key in KEPT}, output / f"{kind.__name__.lower()}.ckpt")
 
 
-def shown(data: Frames | Hands, number: int) -> Iterator[Tensor]:
-    """About that many pictures of a training, made anew: batches (BATCH, 3, H, W), float, -1 … 1."""
-    batches = -(-number // BATCH)
-    epochs = (batch for _ in count() for batch in data.train_dataloader())
-    for pictures, _ in tqdm(islice(epochs, batches), "Making pictures", batches):
-        planes = pictures if pictures.shape[1] == 3 else pictures.permute(0, 3, 1, 2)
-        yield scale(planes).contiguous(memory_format=torch.channels_last)
+def prepared(batches: Iterable[tuple[Tensor, Any]], count: int) -> Tensor:
+    """The first pictures (count, 3, H, W), float, -1 … 1, of a finder's batches or of a classifier's."""
+    seen = torch.cat([pictures for pictures, _ in islice(batches, -(-count // BATCH))])[:count]
+    planes = seen if seen.shape[1] == 3 else seen.permute(0, 3, 1, 2)
+    return scale(planes).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def pruned(wide: Any, seen: Tensor, share: float, last_share: float = 1.0) -> Any:
-    """A copy of a folded network whose blocks take `share` of the time, with fewer channels inside.
-
-    The last ones are left `last_share` of that.
-    """
+def pruned(wide: Any, seen: Tensor, share: float) -> Any:
+    """A copy of a folded network whose blocks take `share` of the time, with fewer channels inside."""
     wide = wide.to(memory_format=torch.channels_last)
     narrow = copy.deepcopy(wide)
     before = nn.Sequential(*stages(wide)[:2])  # stem and first stage, which is not wider inside
@@ -133,8 +106,7 @@ def pruned(wide: Any, seen: Tensor, share: float, last_share: float = 1.0) -> An
         losses.append(surgery(*told, UNIT)[1])
         inputs = after
     exact = inputs = start
-    kept = budget(there, there, prices, losses, share)
-    kept[-LAST:] = budget(kept[-LAST:], there[-LAST:], prices[-LAST:], losses[-LAST:], last_share)
+    kept = budget(there, prices, losses, share)
     for teacher, block, channels in zip(blocks(wide), blocks(narrow), kept, strict=True):
         told, exact = moments(block, inputs, teacher, exact)
         leave_out(block, surgery(*told, channels)[0], *told[:2])
@@ -142,7 +114,7 @@ def pruned(wide: Any, seen: Tensor, share: float, last_share: float = 1.0) -> An
     return narrow
 
 
-def stages(network: Any) -> list[Any]:
+def stages(network: Any) -> list[nn.Module]:
     """Stem and stages of a finder or a classifier."""
     return [*network.stride8, *network.stride16] if isinstance(network, HandFinder) else [*network.features]
 
@@ -211,20 +183,15 @@ def surgery(products: np.ndarray, wanted: np.ndarray, variance: float, keep: int
     return np.array(order, int), np.array(losses)
 
 
-def budget(
-    start: list[int], there: list[int], prices: list[float], losses: list[np.ndarray], share: float
-) -> list[int]:
-    """How many channels each block keeps, for `share` of what `start` costs: those go that lose least for their time.
-
-    `there` are the channels that it had before any was left out: from there on, `losses` count.
-    """
-    kept = list(start)
+def budget(there: list[int], prices: list[float], losses: list[np.ndarray], share: float) -> list[int]:
+    """How many channels each block keeps: those go first that lose least for the time that they take."""
+    kept = list(there)
 
     def loss(block: int) -> float:
         out = there[block] - kept[block]
         return (losses[block][out + UNIT] - losses[block][out]) / prices[block]
 
-    while np.dot(kept, prices) > share * np.dot(start, prices) and max(kept) > UNIT:
+    while np.dot(kept, prices) > share * np.dot(there, prices) and max(kept) > UNIT:
         kept[min((block for block in range(len(kept)) if kept[block] > UNIT), key=loss)] -= UNIT
     return kept
 
@@ -240,46 +207,3 @@ def leave_out(block: Block, channels: np.ndarray, products: np.ndarray, wanted: 
         fill(layer, layer.weight[channels], layer.bias[channels])
     weights, biases = torch.from_numpy(solved[:-1].T).float(), torch.from_numpy(solved[-1]).float()
     fill(narrows, weights[:, :, None, None], biases)
-
-
-def imitate(narrow: HandFinder, wide: HandFinder, batches: Iterable[Tensor], epochs: int) -> None:
-    """Let the last blocks of `narrow`, and what comes after them, learn to say what `wide` says of frames."""
-    fixed = {id(weights) for part in (narrow.stride8, before_last(narrow)) for weights in part.parameters()}
-    # Biases that a batch norm was folded into do not learn of themselves.
-    learned = [weights.requires_grad_() for weights in narrow.parameters() if id(weights) not in fixed]
-    lessons = [lesson(narrow, wide, frames) for frames in batches]
-    optimizer = torch.optim.AdamW(learned, LEARNING_RATE, weight_decay=1e-4)
-    order = [index for _ in range(epochs) for index in torch.randperm(len(lessons)).tolist()]
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / len(order)))
-    for index in tqdm(order, "Learning from the wide finder"):
-        loss = difference(narrow, wide, *(part.float() for part in lessons[index]))
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(learned, 1.0)
-        optimizer.step()
-        schedule.step()
-
-
-def before_last(finder: HandFinder) -> Any:
-    """The block before the last ones."""
-    return stages(finder)[-2][0]
-
-
-@torch.no_grad()
-def lesson(narrow: HandFinder, wide: HandFinder, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The fine map of `narrow`, what its last blocks are given, and the map that `wide` tells hands from."""
-    fine, wide_fine = narrow.stride8(frames), wide.stride8(frames)
-    wanted = wide.joined(wide_fine, wide.stride16(wide_fine))
-    return fine.half(), before_last(narrow)(fine).half(), wanted.half()
-
-
-def difference(narrow: HandFinder, wide: HandFinder, fine: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
-    """The loss: how far the maps of both, and what they tell from them, lie apart; 0 where they are the same."""
-    there = narrow.joined(fine, nn.Sequential(*blocks(narrow)[-LAST:])(given))
-    output, meant = narrow.head(there), wide.head(wanted).detach()
-    sure = meant[:, 0].sigmoid()
-    score = F.binary_cross_entropy_with_logits(output[:, 0], sure) - F.binary_cross_entropy(sure, sure)
-    # A hand is one cell of hundreds, and only there a box is told.
-    hand = sure * (sure > 0.1)
-    box = (hand * (output[:, 1:] - meant[:, 1:]).abs().mean(1)).sum() / hand.sum().clamp_min(1)
-    return (there - wanted).square().mean() / wanted.var((0, 2, 3)).mean() + 100 * score + box
