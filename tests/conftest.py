@@ -38,6 +38,11 @@ def ahead(request: pytest.FixtureRequest, begun: dict[str, Future]) -> object:
     return begun[request.node.nodeid].result()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Tests that want it quiet come last: earlier, they would wait for that work."""
+    items.sort(key=lambda item: "quiet" in item.fixturenames)
+
+
 @pytest.fixture(scope="session")
 def quiet(begun: dict[str, Future]) -> None:
     """Nothing else goes on any more: a camera would stutter."""
