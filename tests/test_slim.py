@@ -78,6 +78,23 @@ def test_the_others_make_up_for_what_is_left_out():
     assert least < 0.7 * off(order[-16:], True), "those that matter least go first"
 
 
+def test_the_channel_that_goes_is_the_one_whose_loss_is_least_whatever_went_before():
+    random = np.random.default_rng(0)
+    given = np.c_[random.normal(size=(500, 12)) @ random.normal(size=(12, 12)) + 1, np.ones(500)]
+    target = np.tanh(given[:, :12]) @ random.normal(size=(12, 3))
+    order, losses = surgery(given.T @ given / 500, given.T @ target / 500, target.var(0).sum())
+
+    def left(out):
+        kept = np.delete(given, out, 1)
+        rest = target - kept @ np.linalg.lstsq(kept, target, rcond=None)[0]
+        return (rest**2).mean(0).sum() / target.var(0).sum()
+
+    for gone in range(12):
+        cost = {channel: left([*order[:gone], channel]) for channel in set(range(12)) - set(order[:gone])}
+        assert min(cost, key=cost.get) == order[gone]
+        assert losses[gone + 1] == pytest.approx(cost[order[gone]] - left([]), rel=1e-2, abs=1e-4)
+
+
 def test_those_go_first_that_lose_least_for_their_time():
     flat, steep = np.linspace(0, 0.1, 64), np.linspace(0, 1, 64)
     assert budget([64, 64], [1, 1], [flat, steep], 0.75) == [32, 64]
