@@ -28,6 +28,7 @@ data: .venv/.test
 
 render: .venv/.test
 	$(PY) -m training.render --count $(N)
+	$(PY) -m training.render --count $(N) --people
 
 train: .venv/.test
 	$(PY) -m training finder fit --config training/finder.yaml

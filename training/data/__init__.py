@@ -40,6 +40,7 @@ SOURCES = {
     "counting": Source(FingerCounting, "people/Human-Robot_Finger-Counting_Dataset", counting.fetch),
     "webcam": Source(HandsDataset, "people/HandsDataset", webcam.fetch),
     "rendered": Source(Rendered, "render/train"),
+    "people": Source(Rendered, "render/people"),
     "own": Source(OwnHand, "own"),
     # 300 small rendered hands, wherever the data folder is.
     "bundled": Source(Rendered, str(Path(__file__).parent.parent / "tiny/data/render/train")),

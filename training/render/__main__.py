@@ -14,7 +14,7 @@ def main() -> None:
         "--quality", type=int, default=101, help="of the pictures, as WebP: 1 to 100, or 101, lossless (the default)"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("data/render/train"), help="folder of the shards (default %(default)s)"
+        "--out", type=Path, help="folder of the shards (default data/render/train, with --people data/render/people)"
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes, one core each")
@@ -25,14 +25,17 @@ def main() -> None:
         help="Mitsuba's back end: llvm_ad_rgb is about twice as fast, and needs LLVM 16 or newer: "
         "name its library in DRJIT_LIBLLVM_PATH where several are installed (default %(default)s)",
     )
+    parser.add_argument("--people", action="store_true", help="everybody with a hand of their own, not one hand varied")
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled sample pictures instead")
     arguments = parser.parse_args()
 
     from training.npm import NoPackage
-    from training.render.hand import fetch
+    from training.render import hand, people
 
     try:
-        fetch()
+        hand.fetch()
+        if arguments.people:
+            people.fetch()
     except NoPackage as error:
         raise SystemExit(str(error)) from None
     if arguments.samples is not None:
@@ -45,13 +48,14 @@ def main() -> None:
         from training.render.store import write
 
         write(
-            arguments.out,
+            arguments.out or Path("data/render", "people" if arguments.people else "train"),
             arguments.count,
             arguments.seed,
             arguments.workers,
             arguments.variant,
             arguments.shard,
             arguments.quality,
+            arguments.people,
         )
 
 

@@ -3,16 +3,19 @@
 import numpy as np
 
 from training.render import sample as chance
-from training.render.hand import FOREARM, load_rig, skin
+from training.render.hand import FOREARM, Rig, load_rig, skin
+from training.render.people import rig_of, sample_person
 from training.render.scene import SIZE, Picture, render
 
 
-def draw_hand(hand: chance.Hand, seed: int, size: int = SIZE, samples: int = 9, margin: float = 0.25) -> Picture:
+def draw_hand(
+    rig: Rig, hand: chance.Hand, seed: int, size: int = SIZE, samples: int = 9, margin: float = 0.25
+) -> Picture:
     """Renders a hand; `seed` is for the ray tracer's noise."""
-    rig = load_rig()
     points, frames = skin(rig, hand.shape, hand.pose)
     forearm = frames[FOREARM] @ np.linalg.inv(rig.joints[FOREARM])
     return render(
+        rig,
         points,
         forearm,
         mirrored=hand.right,
@@ -27,7 +30,8 @@ def draw_hand(hand: chance.Hand, seed: int, size: int = SIZE, samples: int = 9, 
     )
 
 
-def draw(seed: int, index: int) -> tuple[chance.Hand, Picture]:
-    """Hand number `index` of a seed, and its picture."""
-    hand = chance.sample(seed, index, load_rig())
-    return hand, draw_hand(hand, seed=index)
+def draw(seed: int, index: int, people: bool = False) -> tuple[chance.Hand, Picture]:
+    """Hand number `index` of a seed, and its picture: the one hand varied, or somebody's own."""
+    rig = rig_of(sample_person(np.random.default_rng((seed, index, 1)))) if people else load_rig()
+    hand = chance.sample(seed, index, rig)
+    return hand, draw_hand(rig, hand, seed=index)

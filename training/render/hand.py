@@ -33,6 +33,9 @@ WRIST, FOREARM = 0, 25  # joints: the wrist, then each finger's from palm to tip
 CHAINS = ((1, 2, 3, 4), *(tuple(range(5 * f, 5 * f + 5)) for f in range(1, 5)))  # joints of each finger
 PARENTS = {joint: ((WRIST,) + chain)[k] for chain in CHAINS for k, joint in enumerate(chain)}
 WRIST_CREASE = -58.0  # y where the hand ends and the forearm begins, mm
+# Down from there: half the width and half the depth of a forearm, mm.
+HALF_X = ((0, 60, 250, 400), (27, 28, 41, 43))
+HALF_Z = ((0, 60, 250, 400), (19, 21, 36, 40))
 SUBDIVISIONS = 2
 
 
@@ -41,7 +44,7 @@ def fetch(cache: Path = CACHE) -> Path:
     return npm.fetch(PACKAGE, VERSION, {MEMBER: SHA256}, cache)[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rig:
     """The hand at rest, with a forearm, before subdivision. J = 26 joints."""
 
@@ -52,6 +55,7 @@ class Rig:
     radii: np.ndarray  # (J,) float64, mm: half the thickness of the bone that starts at a joint
     subdivide: sparse.csr_matrix  # (V', V): the points of the smooth surface from the rig's points
     fine_faces: np.ndarray  # (F', 3) int64
+    girth: np.ndarray  # (2,) how wide and how deep the forearm is, as a share of the one drawn here
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,8 @@ def _add_forearm(
         # The ring turns from the mesh's own outline into an oval that widens to the elbow.
         own = np.exp(-down / 30)
         half_x, half_z = (
-            np.interp(down, (0, 60, 250, 400), (27, 28, 41, 43)),
-            np.interp(down, (0, 60, 250, 400), (19, 21, 36, 40)),
+            np.interp(down, *HALF_X),
+            np.interp(down, *HALF_Z),
         )
         oval = np.stack([half_x * np.cos(angle), np.full(len(loop), 0.0), half_z * np.sin(angle)], 1)
         ring = own * (edge - centre) * (1, 0, 1) + (1 - own) * oval
@@ -207,12 +211,17 @@ def _loop_subdivision(faces: np.ndarray, count: int) -> tuple[sparse.csr_matrix,
     return sparse.vstack([on_points, on_edges]).tocsr(), np.concatenate([np.stack(f, 1) for f in finer])
 
 
-@cache
-def load_rig() -> Rig:
-    """Reads the mesh, fetching it if need be."""
-    points, faces, weights, joints = _read_glb(fetch())
-    points, faces, weights = _add_forearm(points, faces, weights)
-    joints = np.concatenate([joints, joints[:1]])  # the forearm turns about the wrist
+def subdivided(faces: np.ndarray, count: int) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """The matrix from `count` points to those of the smooth surface, and its faces."""
+    matrix, fine = sparse.identity(count, format="csr"), faces
+    for _ in range(SUBDIVISIONS):
+        step, fine = _loop_subdivision(fine, matrix.shape[0])
+        matrix = step @ matrix
+    return matrix.tocsr(), fine
+
+
+def thickness(points: np.ndarray, weights: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """Half the thickness (J,), mm, of the bone that starts at each joint of a hand at rest; 0 where none does."""
     heads = joints[:, :3, 3]
     radii = np.zeros(len(joints))
     for chain in CHAINS:
@@ -223,11 +232,24 @@ def load_rig() -> Rig:
             radii[joint] = (
                 np.median(np.linalg.norm(mine - heads[joint] - t[:, None] * along, axis=1)) if len(mine) else 0
             )
-    matrix, fine = sparse.identity(len(points), format="csr"), faces
-    for _ in range(SUBDIVISIONS):
-        step, fine = _loop_subdivision(fine, matrix.shape[0])
-        matrix = step @ matrix
-    return Rig(points, faces, weights, joints, radii, matrix.tocsr(), fine)
+    return radii
+
+
+@cache
+def load_rig() -> Rig:
+    """Reads the mesh, fetching it if need be."""
+    points, faces, weights, joints = _read_glb(fetch())
+    points, faces, weights = _add_forearm(points, faces, weights)
+    joints = np.concatenate([joints, joints[:1]])  # the forearm turns about the wrist
+    return Rig(
+        points,
+        faces,
+        weights,
+        joints,
+        thickness(points, weights, joints),
+        *subdivided(faces, len(points)),
+        np.ones(2),
+    )
 
 
 def scaled_joints(rig: Rig, shape: Shape) -> np.ndarray:

@@ -64,7 +64,7 @@ def draw_sample(count: int, right: bool, k: int) -> np.ndarray:
     """Sample number k of a class, in its room: (256, 256, 3) uint8 RGB, the same every time."""
     rng = np.random.default_rng((8, count, right, k))
     margin = rng.uniform(0.1, 0.26)
-    rgba = draw_hand(sample_hand(count, right, k), seed=k, size=SIZE, samples=36, margin=margin).rgba
+    rgba = draw_hand(load_rig(), sample_hand(count, right, k), seed=k, size=SIZE, samples=36, margin=margin).rgba
     return paste(rgba, room(rng, SIZE), rng)
 
 

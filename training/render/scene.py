@@ -4,14 +4,15 @@ Camera frame, mm: x right, y up, z from the hand to the camera; the hand is near
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import cv2
 import drjit as dr
 import mitsuba as mi
 import numpy as np
+from scipy.spatial import cKDTree
 
-from training.render.hand import CHAINS, WRIST_CREASE, Rig, load_rig, normals, rotation
+from training.render.hand import CHAINS, HALF_X, HALF_Z, WRIST_CREASE, Rig, normals, rotation
 
 SIZE = 192
 
@@ -104,10 +105,9 @@ def _smooth(low: float, high: float, x: np.ndarray) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-@cache
-def maps() -> Maps:
+@lru_cache(maxsize=2)
+def maps(rig: Rig) -> Maps:
     """Draws the skin's maps on the resting hand, by distance to its joints."""
-    rig = load_rig()
     rest = rig.subdivide @ rig.points
     normal = normals(rest, rig.fine_faces)
     weights = rig.subdivide @ rig.weights
@@ -117,23 +117,26 @@ def maps() -> Maps:
     palm = front * _smooth(WRIST_CREASE - 40, WRIST_CREASE + 25, rest[:, 1])
     for finger, chain in enumerate(CHAINS):
         own = weights[:, list(chain[0 if finger == 0 else 1 :])].sum(1)
+        near = np.flatnonzero(own)
+        own, at, facing = own[near], rest[near], normal[near]
         for joint in chain[1:-1]:
-            local = (rest - rig.joints[joint, :3, 3]) @ rig.joints[joint, :3, :3]
-            inside = _smooth(1, -3, local[:, 1]) * own
-            lines = np.maximum(lines, inside * np.exp(-((local[:, 2] / 1.3) ** 2)))
+            local = (at - rig.joints[joint, :3, 3]) @ rig.joints[joint, :3, :3]
+            inside = _smooth(1, -3, local[:, 1]) * own * np.exp(-((local[:, 2] / 1.3) ** 2))
             outside = _smooth(0, 4, local[:, 1]) * _smooth(0.2, 0.6, own)
-            knuckles = np.maximum(knuckles, outside * np.exp(-((local[:, 2] / 6) ** 2)))
+            knuckles[near] = np.maximum(knuckles[near], outside * np.exp(-((local[:, 2] / 6) ** 2)))
             if joint == chain[1] or joint == chain[2]:
                 wrinkle = 0.5 + 0.5 * np.cos(local[:, 2] * 2 * np.pi / 2.6)
-                lines = np.maximum(lines, 0.6 * outside * wrinkle * np.exp(-((local[:, 2] / 4.5) ** 2)))
+                inside = np.maximum(inside, 0.6 * outside * wrinkle * np.exp(-((local[:, 2] / 4.5) ** 2)))
+            lines[near] = np.maximum(lines[near], inside)
         end = rig.joints[chain[-1]]
-        local = (rest - end[:3, 3]) @ end[:3, :3]  # -z is ahead of the tip joint
-        tips = np.maximum(tips, own * _smooth(18, 4, local[:, 2]))
+        local = (at - end[:3, 3]) @ end[:3, :3]  # -z is ahead of the tip joint
+        tips[near] = np.maximum(tips[near], own * _smooth(18, 4, local[:, 2]))
         radius = rig.radii[chain[-2]]
         oval = (local[:, 0] / (0.72 * radius)) ** 4 + ((local[:, 2] - 1.5) / 6.5) ** 4
-        up = ((normal * end[:3, 1]).sum(1) > 0.35) * own
-        nails = np.maximum(nails, up * _smooth(1.2, 0.75, oval))
-    lines = np.maximum(lines, front * _palm_lines(rig, rest))
+        up = ((facing * end[:3, 1]).sum(1) > 0.35) * own
+        nails[near] = np.maximum(nails[near], up * _smooth(1.2, 0.75, oval))
+    near = np.flatnonzero(front)
+    lines[near] = np.maximum(lines[near], front[near] * _palm_lines(rig, rest[near]))
     return Maps(rest, palm, lines, knuckles, tips, nails, rest[:, 1] > WRIST_CREASE)
 
 
@@ -150,14 +153,13 @@ def _palm_lines(rig: Rig, rest: np.ndarray) -> np.ndarray:
     depth = np.zeros(len(rest))
     for a, b, c in curves:
         points = (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
-        near = ((rest[:, None, :2] - points) ** 2).sum(2).min(1)
-        depth = np.maximum(depth, np.exp(-near / 1.2**2))
+        near, _ = cKDTree(points).query(rest[:, :2])
+        depth = np.maximum(depth, np.exp(-((near / 1.2) ** 2)))
     return depth
 
 
-def skin_colours(skin: Skin) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def skin_colours(skin: Skin, m: Maps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Base colour (V', 3), roughness (V',) and a height (V',) for the bumps, all float."""
-    m = maps()
     light = skin.tone.mean()
     # Palms and nails carry little melanin: on dark skin they are paler and redder than the back.
     dark = np.exp(-light / 0.12)
@@ -189,7 +191,7 @@ def _mesh(name: str, points: np.ndarray, faces: np.ndarray, normal: np.ndarray, 
     return mesh
 
 
-def _sleeve_mesh(sleeve: Sleeve, forearm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sleeve_mesh(rig: Rig, sleeve: Sleeve, forearm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points and faces of the cloth in the hand's frame; `forearm` is its joint's move (4, 4) since rest."""
     around, along = 48, 40
     angle = np.linspace(0, 2 * np.pi, around, endpoint=False)
@@ -197,23 +199,20 @@ def _sleeve_mesh(sleeve: Sleeve, forearm: np.ndarray) -> tuple[np.ndarray, np.nd
     out = np.concatenate([[-2.0, -1.6, 0, 1.2], np.full(along - 4, 1.6)])  # the hem, rounded, and its inside
     d, a = np.meshgrid(down, angle, indexing="ij")
     depth = sleeve.start + d
-    half_x = np.interp(depth, (0, 60, 250, 400), (27, 28, 41, 43)) + sleeve.loose + out[:, None]
-    half_z = np.interp(depth, (0, 60, 250, 400), (19, 21, 36, 40)) + sleeve.loose + out[:, None]
+    half_x = rig.girth[0] * np.interp(depth, *HALF_X) + sleeve.loose + out[:, None]
+    half_z = rig.girth[1] * np.interp(depth, *HALF_Z) + sleeve.loose + out[:, None]
     wave = sum(w[3] * np.sin(w[0] * a + w[1] * d + w[2]) for w in sleeve.folds) * np.minimum(1, d / 15 + 0.35)
-    rig = load_rig()
     wrist = rig.joints[0, :3, 3]
     points = np.stack([(half_x + wave) * np.cos(a), -depth, (half_z + wave) * np.sin(a)], 2).reshape(-1, 3)
-    points += (wrist[0], WRIST_CREASE, _wrist_z())
+    points += (wrist[0], WRIST_CREASE, _wrist_z(rig))
     index = np.arange(along * around).reshape(along, around)
     p, q, r, s = index[:-1], np.roll(index, -1, 1)[:-1], index[1:], np.roll(index, -1, 1)[1:]
     faces = np.concatenate([np.stack([p, q, r], -1).reshape(-1, 3), np.stack([q, s, r], -1).reshape(-1, 3)])
     return points @ forearm[:3, :3].T + forearm[:3, 3], faces
 
 
-@cache
-def _wrist_z() -> float:
+def _wrist_z(rig: Rig) -> float:
     """z of the middle of the wrist: the mesh's wrist joint is nearer to the back."""
-    rig = load_rig()
     return float(rig.points[np.abs(rig.points[:, 1] - WRIST_CREASE) < 6, 2].mean())
 
 
@@ -243,6 +242,7 @@ class Picture:
 
 
 def render(
+    rig: Rig,
     points: np.ndarray,
     forearm: np.ndarray,
     *,
@@ -264,8 +264,8 @@ def render(
         margin: space around the hand on every side, as a share of the hand's longer side.
         samples: rays per pixel.
     """
-    rig, m = load_rig(), maps()
-    cloth, cloth_faces = _sleeve_mesh(sleeve, forearm)
+    m = maps(rig)
+    cloth, cloth_faces = _sleeve_mesh(rig, sleeve, forearm)
     faces = rig.fine_faces
     turn = view_matrix(view)
     if mirrored:
@@ -282,7 +282,7 @@ def render(
     half = (high - low).max() / 2 * (1 + 2 * margin)
     box = np.concatenate([low * (1, -1), high * (1, -1)])[[0, 3, 2, 1]] / half * size / 2 + size / 2
 
-    colour, rough, height = skin_colours(skin)
+    colour, rough, height = skin_colours(skin, m)
     scene = mi.load_dict(
         {
             "type": "scene",

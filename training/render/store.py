@@ -97,11 +97,11 @@ def _encode(rgba: np.ndarray, quality: int) -> np.ndarray:
     return data.ravel()
 
 
-def _draw(seed: int, index: int, quality: int) -> tuple[np.ndarray, dict[str, object]]:
+def _draw(seed: int, index: int, quality: int, people: bool) -> tuple[np.ndarray, dict[str, object]]:
     """One hand, in a worker: its compressed picture and its truth."""
     from training.render.draw import draw  # Mitsuba starts in the worker, not in the process that writes
 
-    hand, picture = draw(seed, index)
+    hand, picture = draw(seed, index, people)
     view = hand.view
     return _encode(picture.rgba, quality), {
         "raised": hand.raised,
@@ -138,7 +138,14 @@ def _write(path: Path, hands: list[tuple[np.ndarray, dict[str, object]]]) -> Non
 
 
 def write(
-    folder: Path, count: int, seed: int, workers: int, variant: str, shard: int = SHARD, quality: int = 101
+    folder: Path,
+    count: int,
+    seed: int,
+    workers: int,
+    variant: str,
+    shard: int = SHARD,
+    quality: int = 101,
+    people: bool = False,
 ) -> None:
     """Renders hands 0 … count of a seed into a folder, skipping the shards that are there.
 
@@ -160,7 +167,7 @@ def write(
     ):
         for path, span in missing:
             hands = []
-            for hand in pool.map(_draw, repeat(seed), span, repeat(quality), chunksize=5):
+            for hand in pool.map(_draw, repeat(seed), span, repeat(quality), repeat(people), chunksize=5):
                 hands.append(hand)
                 bar.update()
             _write(path, hands)
