@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from model import FingerCounter
 from tests.drawn import draw_hand, write_fingers
 from tests.server import uncounted
+from training import cli
 from training.__main__ import main
 from training.data.places import places
 from training.network import HandNet, backbone
@@ -94,7 +95,7 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     finder, classifier = (
         yaml.safe_load((ROOT / f"training/{name}.yaml").read_text()) for name in ("finder", "fingers")
     )
-    finder["data"] = {"scenes": 64, "batch_size": 32, "workers": 0}
+    finder["data"] = {"sources": ["fingers", "webcam"], "scenes": 64, "batch_size": 32, "workers": 0}
     classifier["data"] |= {"sources": {"fingers": 288, "webcam": 60}, "batch_size": 60, "workers": 0}
     for name, config in ("finder", finder), ("classifier", classifier):
         config["trainer"] |= {"accelerator": "cpu", "enable_progress_bar": False}
@@ -247,3 +248,10 @@ def test_the_shapes_are_those_that_the_network_states():
     assert shapes == [[32, 64, 64], [16, 64, 64], [24, 32, 32], [40, 16, 16], [80, 8, 8], [112, 8, 8]]
     assert [part.shape for part in network.classify(x)] == [(2, 12), (2,)]
     assert sum(p.numel() for p in network.parameters()) == 702_237
+
+
+@pytest.mark.parametrize(("gpu", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_only_gpus_train_in_sixteen_bits(monkeypatch, gpu, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert cli.precision() == precision

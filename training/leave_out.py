@@ -49,14 +49,16 @@ def leave_out(
         finder_epochs: of the finder's, half too.
         scenes: of the finder's epochs.
         seen: pictures that both are shown to be made narrow.
-        finder: configuration of the finder's training.
-        classifier: configuration of the classifier's training; it names all sources.
+        finder: configuration of the finder's training; it names its sources.
+        classifier: the same of the classifier's.
         runs: folder for checkpoints and models, a folder a source.
         output: folder for the measures.
     """
     output.mkdir(parents=True, exist_ok=True)
     budget = {"epochs": epochs, "finder_epochs": finder_epochs}
-    learned = yaml.safe_load(classifier.read_text(encoding="utf-8"))["data"]["sources"]
+    found_in, learned = (
+        yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["sources"] for config in (finder, classifier)
+    )
 
     def fit(
         kind: type[LightningModule],
@@ -80,7 +82,8 @@ def leave_out(
             print(f"{name}: measured before, in {run}")
             continue
         rest = {other: crops for other, crops in learned.items() if other != name}
-        find = fit(Finder, Frames, finder, run / "finder", list(rest), finder_epochs, "--data.scenes", str(scenes))
+        others = [other for other in found_in if other != name]
+        find = fit(Finder, Frames, finder, run / "finder", others, finder_epochs, "--data.scenes", str(scenes))
         fit(Classifier, Hands, classifier, run / "classifier", rest, epochs)
         trained = run / "finder/best.ckpt", run / "classifier/best.ckpt"
         if not (run / "handful.onnx").exists():

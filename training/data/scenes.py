@@ -96,7 +96,7 @@ class Frames(LightningDataModule):
     """Scenes in batches of ((N, 3, 160, 160) uint8 RGB, a list of boxes (K, 4)).
 
     Args:
-        sources: where hands come from; each gives its frames, where it has some, and its cut-outs.
+        sources: names of sources; each gives its frames, where it has some, and its cut-outs, the last one's the most.
         folder: where the sources lie.
         scenes: scenes an epoch.
         batch_size: scenes a batch, on each device.
@@ -105,7 +105,7 @@ class Frames(LightningDataModule):
 
     def __init__(
         self,
-        sources: tuple[str, ...] = ("fingers", "digits", "counting", "webcam", "rendered"),
+        sources: tuple[str, ...],
         folder: str = "data",
         scenes: int = 20_000,
         batch_size: int = 64,
