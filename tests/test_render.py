@@ -19,7 +19,7 @@ from training.data import BadData, open_source
 from training.render import __main__ as command
 from training.render import hand as hands
 from training.render import load, people
-from training.render.draw import draw_hand
+from training.render.draw import draw, draw_hand
 from training.render.sample import INDEX, LITTLE, MIDDLE, RING, THUMB, USUAL, Hand, sample, segments_apart
 from training.render.samples import draw_sample
 from training.render.scene import Sleeve, _sleeve_mesh, start, view_matrix
@@ -228,6 +228,17 @@ def test_shards_are_the_same_again_and_finished_ones_stay(rig, tmp_path):
     assert np.array_equal(kept, found.pictures())
     assert np.array_equal(found.pictures(tmp_path / "pictures.npy"), kept)
     assert len(load(tmp_path, limit=1)) == 2
+
+
+def test_the_command_renders_many_people_when_asked_to(rig, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["render", "--people", "--count", "2", "--shard", "2", "--out", str(tmp_path)])
+    command.main()
+    found = load(tmp_path)
+    for index in range(2):
+        hand, picture = draw(1, index, people=True)
+        assert np.array_equal(found.picture(index)[..., 3], picture.rgba[..., 3])
+        assert found.truth["raised"][index].tolist() == list(hand.raised)
+        assert not np.array_equal(draw(1, index)[1].rgba, picture.rgba)
 
 
 def test_a_bundled_sample_is_rendered_again_as_it_is(rig):

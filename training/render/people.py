@@ -71,7 +71,7 @@ class Body(NamedTuple):
 
 
 def fetch(cache: Path = CACHE) -> Path:
-    """What is needed of the package, as an .npz of the arrays of `Body`; 48 MB come the first time, 1 MB stays.
+    """What is needed of the package, as an .npz of the arrays of `Body`; 48 MB come the first time, 0.4 MB stay.
 
     Raises:
         NoPackage: pip cannot fetch it, or it is not the file this code was written for.
