@@ -316,10 +316,17 @@ def test_what_a_process_holds_is_told():
         assert soak.held(os.getpid())["sockets"] == before["sockets"] + 1
     assert 10 < before["mb"] < 10_000
     assert before["threads"] >= 1
-    numbers = dict.fromkeys(("idle", "warm", "most", "end"), before)
+    numbers = dict.fromkeys(("idle", "warm", "late", "most", "end"), before)
     numbers |= {"visitors": 2, "lost": 1, "minutes": 1, "cold_start_s": 2}
     told = soak.report({"machine": "m", **numbers})
     assert "2 visitors in 1 minutes, 1 of them saw nothing within a minute" in told
+
+
+def test_what_a_server_holds_is_told_by_fifths_of_the_time():
+    """It goes up and down with its visitors: one reading may say anything."""
+    notes = [{"seconds": 10 * k, "mb": 300 + k + (50 if k % 5 == 0 else 0), "threads": 20} for k in range(50)]
+    assert soak.middle(notes, 1, 500) == {"mb": 316, "threads": 20}
+    assert soak.middle(notes, 4, 500) == {"mb": 346, "threads": 20}
 
 
 def test_all_are_the_default_and_mediapipe_may_be_missing(tmp_path, monkeypatch, capsys):
