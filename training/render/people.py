@@ -178,6 +178,7 @@ def rig_of(person: np.ndarray) -> Rig:
     u, _, v = np.linalg.svd((ours[firm] - ours[firm].mean(0)).T @ (heads[firm] - heads[firm].mean(0)))
     turn = u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v
     shift = ours[firm].mean(0) - scale * turn @ heads[firm].mean(0)
+    # All wrists at one height: from there skin and sleeve are drawn.
     shift[1] = ours[WRIST, 1] - scale * turn[1] @ heads[WRIST]
     points, heads = (scale * x @ turn.T + shift for x in (points, heads))
     elbow = heads[FOREARM]

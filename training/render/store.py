@@ -149,6 +149,7 @@ def write(
 ) -> None:
     """Renders hands 0 … count of a seed into a folder, skipping the shards that are there.
 
+    With `people`, each is somebody else's, see `training.render.people`.
     The last shard is filled too, past `count` if need be: a larger count later just adds shards.
     """
     folder.mkdir(parents=True, exist_ok=True)
