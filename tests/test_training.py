@@ -122,7 +122,7 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     assert "webcam: measured before" in capsys.readouterr().out
 
     # Cut off when its model was there: neither that nor what it comes from is made again.
-    made = [tmp_path / "runs/webcam" / name for name in ("classifier/best.ckpt", "slim/finder.ckpt", "handful.onnx")]
+    made = [tmp_path / "runs/webcam" / name for name in ("classifier/best.ckpt", "slim.ckpt", "handful.onnx")]
     before = [file.stat().st_mtime_ns for file in made]
     (tmp_path / "runs/webcam/measured.json").unlink()
     main(command)

@@ -3,7 +3,7 @@
 python -m training data                                     fetch and check the pictures
 python -m training finder fit --config training/finder.yaml train the hand finder
 python -m training fit --config training/handful.yaml       train the classifier (also: validate)
-python -m training slim                                     make both narrow: quicker
+python -m training slim                                     make the finder narrow: quicker
 python -m training export                                   both checkpoints to one ONNX file
 python -m training evaluate                                 measure the ONNX file
 python -m training leave-out                                measure models that never saw a source

@@ -178,8 +178,8 @@ def cut_out(image: Tensor, squares: Tensor, size: int) -> Tensor:
 
 
 def export(
-    finder: Path = Path("runs/slim/finder.ckpt"),
-    classifier: Path = Path("runs/slim/classifier.ckpt"),
+    finder: Path = Path("runs/slim.ckpt"),
+    classifier: Path = Path("runs/handful/best.ckpt"),
     output: Path = MODEL,
     quantized: bool = True,
     log: bool = False,
@@ -188,12 +188,12 @@ def export(
 
     Args:
         finder: what `python -m training slim` or `finder fit` left, or an ONNX file, whose finder is then kept.
-        classifier: what `python -m training slim` or `fit` left, or an ONNX file too.
+        classifier: what `python -m training fit` left, or an ONNX file too.
         output: where the ONNX file goes.
         quantized: weights in 8 bits; false keeps float32, to compare with.
         log: also hand the file to Weights & Biases, as an artifact.
     """
-    find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml")
+    find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml, then slim")
     classify, classified_by = load(classifier, Classifier, "fit --config training/handful.yaml")
     metadata = {
         "name": "Handful",
@@ -220,7 +220,7 @@ def export(
 def load(file: Path, kind: type[LightningModule], command: str) -> tuple[Any, dict]:
     """The network of that kind in a checkpoint or an ONNX file, and what it says of its training."""
     if not file.is_file():
-        raise SystemExit(f"{file}: no such file. Train one: python -m training {command}, then slim")
+        raise SystemExit(f"{file}: no such file. Train one: python -m training {command}")
     if file.suffix == ".onnx":
         return kept(file, kind)
     about = torch.load(file, map_location="cpu", weights_only=False)["about"]

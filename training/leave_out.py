@@ -37,7 +37,7 @@ def leave_out(
     runs: Path = Path("runs/leave-out"),
     output: Path = METRICS,
 ) -> None:
-    """For each source, train both networks without its hands and places, and measure them, made narrow, on all of it.
+    """For each source, train both networks without its hands and places, and measure them on all of it.
 
     A training that was cut off goes on; one that is done, or whose source was measured, is not done again: delete its
     folder in `runs` to do so.
@@ -48,7 +48,7 @@ def leave_out(
         epochs: of the classifier's training, half of the real one.
         finder_epochs: of the finder's, half too.
         scenes: of the finder's epochs.
-        seen: pictures that both are shown to be made narrow.
+        seen: frames that the finder is shown to be made narrow.
         finder: configuration of the finder's training; it names its sources.
         classifier: the same of the classifier's.
         runs: folder for checkpoints and models, a folder a source.
@@ -85,10 +85,9 @@ def leave_out(
         others = [other for other in found_in if other != name]
         find = fit(Finder, Frames, finder, run / "finder", others, finder_epochs, "--data.scenes", str(scenes))
         fit(Classifier, Hands, classifier, run / "classifier", rest, epochs)
-        trained = run / "finder/best.ckpt", run / "classifier/best.ckpt"
         if not (run / "handful.onnx").exists():
-            slim(*trained, folder, run / "slim", seen=seen)
-            export(run / "slim/finder.ckpt", run / "slim/classifier.ckpt", run / "handful.onnx")
+            slim(run / "finder/best.ckpt", folder, run / "slim.ckpt", seen=seen)
+            export(run / "slim.ckpt", run / "classifier/best.ckpt", run / "handful.onnx")
         source, counter = open_source(name, folder), FingerCounter(run / "handful.onnx")
         measured = measure(read(counter, source, np.arange(len(source)), folder))
         write(

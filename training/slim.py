@@ -1,4 +1,4 @@
-"""Trained networks made narrow: less time for hardly a difference, and nothing is learned anew.
+"""A trained finder made narrow: less time for hardly a difference, and nothing is learned anew.
 
 Inside, the blocks of a network are six times as wide as between (see `training.network`), and much of that says the
 same twice. Channels are left out one after the other, always the one that costs the block's output least once the
@@ -7,7 +7,6 @@ channels (He et al., 2017, arXiv:1707.06168). A block makes up for what the bloc
 """
 
 import copy
-from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,6 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from training.augment import Augment
-from training.classifier import Classifier
-from training.data import Hands
 from training.data.scenes import Frames
 from training.finder import Finder, HandFinder
 from training.module import commit
@@ -37,60 +33,45 @@ KEPT = ("pytorch-lightning_version", "state_dict", "hparams_name", "hyper_parame
 
 def slim(
     finder: Path = Path("runs/finder/best.ckpt"),
-    classifier: Path = Path("runs/handful/best.ckpt"),
     folder: Path = Path("data"),
-    output: Path = Path("runs/slim"),
-    finder_share: float = 0.7,
-    classifier_share: float = 0.9,
+    output: Path = Path("runs/slim.ckpt"),
+    share: float = 0.7,
     seen: int = 1024,
 ) -> None:
-    """Make both trained networks narrow: `output`/finder.ckpt and `output`/classifier.ckpt.
+    """Make a trained finder narrow. The classifier stays as it is: it would count people whom it never saw less well.
 
     Args:
         finder: what `python -m training finder fit` left.
-        classifier: what `python -m training fit` left.
-        folder: where the sources lie that they were trained with.
-        output: folder for the narrow networks' checkpoints.
-        finder_share: of the time, as estimated, that the finder's blocks may still take.
-        classifier_share: the same of the classifier. Less costs counts of people that no training saw.
-        seen: pictures of their trainings that both are shown.
+        folder: where the sources lie that it was trained with.
+        output: checkpoint of the narrow finder.
+        share: of the time, as estimated, that its blocks may still take.
+        seen: frames of its training that it is shown.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    for kind, file, share in ((Finder, finder, finder_share), (Classifier, classifier, classifier_share)):
-        if not file.is_file():
-            raise SystemExit(f"{file}: no such file. Train first: make train")
-        torch.manual_seed(1)
-        checkpoint: Any = torch.load(file, map_location="cpu", weights_only=False)
-        config = yaml.safe_load(checkpoint["about"]["config"])
-        settings = config["data"] | {"folder": str(folder), "batch_size": BATCH, "workers": 0}
-        if kind is Finder:
-            data: Frames | Hands = Frames(**settings)
-        else:
-            data = Hands(**settings | {"augment": Augment(**settings["augment"])})
-        data.prepare_data()
-        data.setup("fit")
-        wide = folded(kind.load_from_checkpoint(file, map_location="cpu", weights_only=False).network)
-        narrow = pruned(wide, prepared(data.train_dataloader(), seen), share)
-        checkpoint["hyper_parameters"]["network"] = narrow
-        checkpoint["state_dict"] = {f"network.{name}": value for name, value in narrow.state_dict().items()}
-        config["slim"] = {"share": share, "seen": seen, "commit": commit()}
-        checkpoint["about"]["config"] = yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100)
-        torch.save({key: checkpoint[key] for key in KEPT}, output / f"{kind.__name__.lower()}.ckpt")
-
-
-def prepared(batches: Iterable[tuple[Tensor, Any]], count: int) -> Tensor:
-    """The first pictures (count, 3, H, W), float, -1 … 1, of a finder's batches or of a classifier's."""
-    seen = torch.cat([pictures for pictures, _ in islice(batches, -(-count // BATCH))])[:count]
-    planes = seen if seen.shape[1] == 3 else seen.permute(0, 3, 1, 2)
-    return scale(planes).contiguous(memory_format=torch.channels_last)
+    if not finder.is_file():
+        raise SystemExit(f"{finder}: no such file. Train first: make train")
+    torch.manual_seed(1)
+    checkpoint: Any = torch.load(finder, map_location="cpu", weights_only=False)
+    config = yaml.safe_load(checkpoint["about"]["config"])
+    data = Frames(**config["data"] | {"folder": str(folder), "batch_size": BATCH, "workers": 0})
+    data.prepare_data()
+    data.setup("fit")
+    shown = torch.cat([frames for frames, _ in islice(data.train_dataloader(), -(-seen // BATCH))])[:seen]
+    wide = folded(Finder.load_from_checkpoint(finder, map_location="cpu", weights_only=False).network)
+    narrow = pruned(wide, scale(shown).contiguous(memory_format=torch.channels_last), share)
+    checkpoint["hyper_parameters"]["network"] = narrow
+    checkpoint["state_dict"] = {f"network.{name}": value for name, value in narrow.state_dict().items()}
+    config["slim"] = {"share": share, "seen": seen, "commit": commit()}
+    checkpoint["about"]["config"] = yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({key: checkpoint[key] for key in KEPT}, output)
 
 
 @torch.no_grad()
-def pruned(wide: Any, seen: Tensor, share: float) -> Any:
-    """A copy of a folded network whose blocks take `share` of the time, with fewer channels inside."""
+def pruned(wide: HandFinder, seen: Tensor, share: float) -> HandFinder:
+    """A copy of a folded finder whose blocks take `share` of the time, with fewer channels inside."""
     wide = wide.to(memory_format=torch.channels_last)
     narrow = copy.deepcopy(wide)
-    before = nn.Sequential(*stages(wide)[:2])  # stem and first stage, which is not wider inside
+    before = wide.stride8[:2]  # stem and first stage, which is not wider inside
     start = torch.cat([before(part) for part in seen.split(BATCH)])
     there: list[int] = []
     prices: list[float] = []
@@ -114,14 +95,14 @@ def pruned(wide: Any, seen: Tensor, share: float) -> Any:
     return narrow
 
 
-def stages(network: Any) -> list[nn.Module]:
-    """Stem and stages of a finder or a classifier."""
-    return [*network.stride8, *network.stride16] if isinstance(network, HandFinder) else [*network.features]
-
-
-def blocks(network: Any) -> list[Block]:
+def blocks(finder: HandFinder) -> list[Block]:
     """All blocks that are wider inside."""
-    return [block for stage in stages(network)[2:] for block in stage.children() if isinstance(block, Block)]
+    return [
+        block
+        for stage in [*finder.stride8, *finder.stride16][2:]
+        for block in stage.children()
+        if isinstance(block, Block)
+    ]
 
 
 def convolutions(block: Block) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
