@@ -25,6 +25,7 @@ from training.export import (
     cut_out,
     doubles,
     enough,
+    export,
     fitted,
     load,
     to_onnx,
@@ -368,6 +369,21 @@ def test_what_was_exported_can_be_exported_anew_from_the_file_alone():
         assert about["sources"] == ["fingers", "digits", "counting", "webcam", "rendered"]
         assert len(network.state_dict()) > 20
     assert about["size"] == SIZE
+
+
+def test_an_export_that_breaks_off_leaves_the_model_as_it_was(tmp_path, monkeypatch):
+    file = tmp_path / "handful.onnx"
+    file.write_bytes(b"the model before")
+
+    def half(model, path):
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(training.export, "to_onnx", lambda *_: onnx.load(MODEL))
+    monkeypatch.setattr(onnx, "save", half)
+    with pytest.raises(OSError, match="No space"):
+        export(MODEL, MODEL, file, quantized=False)
+    assert file.read_bytes() == b"the model before"
 
 
 def test_the_shipped_model_says_where_it_comes_from():

@@ -210,7 +210,9 @@ def export(
     if quantized:
         quantize(model)
     output.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, output)
+    part = output.with_name(f"{output.name}.part")  # nobody takes half a file for a model
+    onnx.save(model, part)
+    part.replace(output)
     print(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
     if log:
         with wandb.init(project="handful", job_type="export", config=metadata) as run:
