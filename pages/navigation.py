@@ -6,7 +6,7 @@ import streamlit as st
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
-st.set_page_config("Handful", page_icon="🖐️", layout="wide")
+st.set_page_config("Handful", page_icon=ASSETS / "icon.svg", layout="wide")
 st.logo(ASSETS / "logo.svg", size="large")
 st.html(ASSETS / "style.css")
 page = st.navigation(
