@@ -91,6 +91,7 @@ def choose(page: Page, option: str) -> None:
 def test_live_counts_what_the_camera_shows(page, filmed):
     page.goto("/")
     expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
+    expect(page.locator("link[rel~=icon]")).to_have_attribute("href", re.compile("^data:image/svg"))
     # A page that is still being built may lose the click.
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=WAIT)
     page.frame_locator("iframe").get_by_role("button", name="Start").click()
