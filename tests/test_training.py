@@ -22,7 +22,8 @@ from tests.server import uncounted
 from training import cli
 from training.__main__ import main
 from training.data.places import places
-from training.network import HandNet, backbone
+from training.finder import HandFinder
+from training.network import HandNet, backbone, folded
 
 ROOT = Path(__file__).parent.parent
 
@@ -113,6 +114,9 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     assert measured["webcam"]["budget"] == {"epochs": 1, "finder_epochs": 1, "crops": 288, "scenes": 64}
     assert measured["webcam"]["side_accuracy"] is None
     assert 0 <= measured["webcam"]["total_accuracy"] <= 1
+    narrow = torch.load(tmp_path / "runs/webcam/slim.ckpt", weights_only=False)["state_dict"]
+    wide = folded(HandFinder()).state_dict()
+    assert sum(map(torch.numel, narrow.values())) < sum(map(torch.numel, wide.values()))
     about = FingerCounter(tmp_path / "runs/webcam/handful.onnx").metadata
     assert "HandsDataset" not in about["data"]
     assert yaml.safe_load(about["config"])["trainer"]["max_epochs"] == 1
