@@ -21,7 +21,9 @@ from tests.drawn import draw_hand, write_fingers
 from tests.server import uncounted
 from training import cli
 from training.__main__ import main
+from training.classifier import Classifier
 from training.data.places import places
+from training.export import load
 from training.finder import HandFinder
 from training.network import HandNet, backbone, folded
 
@@ -150,6 +152,41 @@ def test_the_same_seed_gives_the_same_weights(folder, tmp_path, monkeypatch):
         main(arguments(folder, tmp_path / name, "--trainer.max_epochs", "1"))
         weights.append(torch.load(tmp_path / name / "last.ckpt", weights_only=False)["state_dict"])
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_training_starts_from_another_one_and_their_mean_is_a_checkpoint_too(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    first, second, mean = (tmp_path / name for name in ("first/best.ckpt", "second/best.ckpt", "mean.ckpt"))
+    main(arguments(folder, first.parent, "--trainer.max_epochs", "1"))
+    # It cannot go far at this rate: what it ends with is what it began with.
+    more = ("--model.start", str(first), "--model.learning_rate", "1e-9", "--ema", "{decay: 0.0, use_buffers: false}")
+    main(arguments(folder, second.parent, "--trainer.max_epochs", "1", *more))
+    begun, ended = (torch.load(file, weights_only=False)["state_dict"] for file in (first, second))
+    for name, weights in HandNet().named_parameters():
+        torch.testing.assert_close(ended[f"network.{name}"], begun[f"network.{name}"], atol=1e-6, rtol=0)
+        assert weights.shape == ended[f"network.{name}"].shape
+
+    moved = torch.load(second, weights_only=False)
+    moved["state_dict"] = {name: weights + 2 for name, weights in begun.items()}
+    torch.save(moved, second)
+    main(["average", f"[{first}, {second}]", "--output", str(mean)])
+    network, about = load(mean, Classifier, "")
+    for name, weights in network.state_dict().items():
+        torch.testing.assert_close(weights, begun[f"network.{name}"] + 1)
+    config = yaml.safe_load(about["config"])
+    assert config["model"]["start"] == str(first)
+    assert [one["trainer"]["max_epochs"] for one in config["average"]] == [1], "how the first one was trained"
+
+    first.unlink()
+    assert load(second, Classifier, ""), "what it started from is not needed any more"
+    with pytest.raises(SystemExit, match=r"first/best\.ckpt: no such"):
+        main(arguments(folder, tmp_path / "third", "--model.start", str(first)))
+    with pytest.raises(SystemExit, match=r"first/best\.ckpt: no such"):
+        main(["average", f"[{first}, {second}]"])
+    del moved["state_dict"]["network.head.bias"]
+    torch.save(moved, first)
+    with pytest.raises(SystemExit, match="different networks"):
+        main(["average", f"[{first}, {second}]"])
 
 
 @pytest.mark.slow

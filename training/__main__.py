@@ -3,6 +3,7 @@
 python -m training data                                     fetch and check the pictures
 python -m training finder fit --config training/finder.yaml train the hand finder
 python -m training fit --config training/handful.yaml       train the classifier (also: validate)
+python -m training average CHECKPOINTS                      the mean of trainings that went on from one another
 python -m training slim                                     make the finder narrow: quicker
 python -m training export                                   both checkpoints to one ONNX file
 python -m training evaluate                                 measure the ONNX file
@@ -17,6 +18,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
+from training.average import average
 from training.classifier import Classifier
 from training.cli import CLI
 from training.data import Hands, prepare
@@ -34,6 +36,7 @@ from training.sweep import sweep
 
 COMMANDS = {
     "data": prepare,
+    "average": average,
     "slim": slim,
     "export": export,
     "evaluate": evaluate,

@@ -1,5 +1,7 @@
 """How the classifier is trained: loss and metrics. Lightning does the rest."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +24,7 @@ class Classifier(Module):
         weight_decay: of each step, times the rate.
         label_smoothing: share of the target spread over all classes.
         size: width and height of the pictures that the network is made for.
+        start: checkpoint whose weights it starts from; without it, from those of the network.
     """
 
     def __init__(
@@ -31,11 +34,9 @@ class Classifier(Module):
         weight_decay: float = 0.02,
         label_smoothing: float = 0.02,
         size: int = 128,
+        start: Path | None = None,
     ):
-        super().__init__(learning_rate, weight_decay)
-        # As given on the command line: a checkpoint can then build its own network again.
-        self.save_hyperparameters()
-        self.network = network.to(memory_format=torch.channels_last)
+        super().__init__(network, learning_rate, weight_decay, start)
         self.label_smoothing, self.size = label_smoothing, size
         self.accuracy = MulticlassAccuracy(12, average="micro")
         self.fingers_accuracy = MulticlassAccuracy(6, average="micro")

@@ -12,6 +12,8 @@ neighbours is a hand: nothing else suppresses doubles.
     output     N ×   5 ×  20 ×  20  score logit; log of left, top, right, bottom in cells
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -89,6 +91,7 @@ class Finder(Module):
         network: what is trained.
         learning_rate: highest rate of the cycle.
         weight_decay: of each step, times the rate.
+        start: checkpoint whose weights it starts from; without it, from those of the network.
     """
 
     def __init__(
@@ -96,10 +99,9 @@ class Finder(Module):
         network: HandFinder,
         learning_rate: float = 0.002,
         weight_decay: float = 0.02,
+        start: Path | None = None,
     ):
-        super().__init__(learning_rate, weight_decay)
-        self.save_hyperparameters()
-        self.network = network.to(memory_format=torch.channels_last)
+        super().__init__(network, learning_rate, weight_decay, start)
 
     def training_step(self, batch: tuple[Tensor, list[Tensor]]) -> Tensor:
         frames, boxes = batch

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ import yaml
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+from training.data.frames import BadData
 
 PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless")
 
@@ -19,9 +23,16 @@ PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless")
 class Module(LightningModule):
     """Trains with AdamW, its rate following `one_cycle`, and keeps in its checkpoints where they come from."""
 
-    def __init__(self, learning_rate: float, weight_decay: float):
+    def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float, start: Path | None):
         super().__init__()
+        # As given on the command line: a checkpoint can then build its own network again, whatever it started from.
+        self.save_hyperparameters(ignore=["start"])
+        self.network: Any = network.to(memory_format=torch.channels_last)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        if start and not start.is_file():
+            raise BadData(f"{start}: no such checkpoint to start from.")
+        if start:
+            self.load_state_dict(torch.load(start, map_location="cpu", weights_only=False)["state_dict"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)

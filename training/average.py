@@ -1,0 +1,51 @@
+"""The mean of several trainings' weights: steadier on strangers than each (Wortsman et al., 2022, arXiv:2203.05482).
+
+Each must have gone on from one of the others: of networks that learned apart, the mean is none.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from training.data.frames import BadData
+
+
+def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -> None:
+    """Average the weights of trainings, in a checkpoint that `slim` and `export` take as they take one training's.
+
+    Args:
+        checkpoints: what `python -m training fit` or `finder fit` left, in the order in which they were trained.
+        output: checkpoint with the mean. It says of itself what the last one says, and how the others were trained.
+
+    Raises:
+        BadData: a file is missing, or not of the same network as the others.
+    """
+    for file in checkpoints:
+        if not file.is_file():
+            raise BadData(f"{file}: no such file. Train one: python -m training fit --config training/handful.yaml")
+    trained: list[Any] = [torch.load(file, map_location="cpu", weights_only=False) for file in checkpoints]
+    *_, mean = trained
+    shapes = [{name: weight.shape for name, weight in one["state_dict"].items()} for one in trained]
+    for file, own in zip(checkpoints, shapes, strict=True):
+        if own != shapes[-1]:
+            raise BadData(f"{file} and {checkpoints[-1]} are of different networks: they have no mean.")
+    mean["state_dict"] = {
+        # Batch norms count their batches in whole numbers.
+        name: sum(one["state_dict"][name].double() for one in trained).div(len(trained)).to(last.dtype)
+        for name, last in mean["state_dict"].items()
+    }
+    configs = [yaml.safe_load(one["about"]["config"]) for one in trained]
+    *before, config = configs
+    config["average"] = [
+        {"training commit": one["about"]["training commit"], **of_it}
+        for one, of_it in zip(trained, before, strict=False)
+    ]
+    mean["about"] |= {
+        "config": yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100),
+        "data": list(dict.fromkeys(credit for one in trained for credit in one["about"]["data"])),
+        "sources": list(dict.fromkeys(name for one in trained for name in one["about"]["sources"])),
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(mean, output)
