@@ -31,7 +31,7 @@ HALVINGS = 4  # of a picture, so that hands of any size can be cut out of it
 MARGIN = 1.1
 # How sure the surest hand of a frame must be to be told, and any other: who looks at a finger counter shows it a hand,
 # and what else there is may be a pen tray. Chosen on the held-out sets and on sources left out of a training.
-THRESHOLD, ANOTHER = 0.54, 0.68
+THRESHOLD, ANOTHER = 0.56, 0.68
 # How sure the first look at a hand must be, of the hand and its class, to be the only one: held-out totals stay the
 # same within a picture or two, from .9 to always looking twice. Asked of the count alone, three sides of Fingers go.
 SURE = 0.9

@@ -27,9 +27,7 @@ SIZE = 160
 STRIDE = 8
 COARSE = 16  # the stride of what sees most of the frame: both sides are multiples of it
 MOST = 4  # hands told of a frame
-CANDIDATE = (
-    0.29  # how sure the finder must be for the classifier to look: whoever is less sure is never told, see export
-)
+CANDIDATE = 0.31  # how sure the finder must be for the classifier to look: what is less sure is never told, see export
 
 
 class HandFinder(nn.Module):
