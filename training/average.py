@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from training.data.frames import BadData
+from training.module import KEPT
 
 
 def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -> None:
@@ -20,8 +21,10 @@ def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -
         output: checkpoint with the mean. It says of itself what the last one says, and how the others were trained.
 
     Raises:
-        BadData: a file is missing, or not of the same network as the others.
+        BadData: there are not two, a file is missing, or not of the same network as the others.
     """
+    if len(checkpoints) < 2:
+        raise BadData('A mean is of two checkpoints or more: python -m training average "[FIRST, SECOND]"')
     for file in checkpoints:
         if not file.is_file():
             raise BadData(f"{file}: no such file. Train one: python -m training fit --config training/handful.yaml")
@@ -31,8 +34,8 @@ def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -
     for file, own in zip(checkpoints, shapes, strict=True):
         if own != shapes[-1]:
             raise BadData(f"{file} and {checkpoints[-1]} are of different networks: they have no mean.")
+    # By way of floats and back: batch norms count their batches in whole numbers.
     mean["state_dict"] = {
-        # Batch norms count their batches in whole numbers.
         name: sum(one["state_dict"][name].double() for one in trained).div(len(trained)).to(last.dtype)
         for name, last in mean["state_dict"].items()
     }
@@ -40,7 +43,7 @@ def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -
     *before, config = configs
     config["average"] = [
         {"training commit": one["about"]["training commit"], **of_it}
-        for one, of_it in zip(trained, before, strict=False)
+        for one, of_it in zip(trained[:-1], before, strict=True)
     ]
     mean["about"] |= {
         "config": yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100),
@@ -48,4 +51,4 @@ def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -
         "sources": list(dict.fromkeys(name for one in trained for name in one["about"]["sources"])),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(mean, output)
+    torch.save({key: mean[key] for key in KEPT}, output)

@@ -17,6 +17,8 @@ from torch import nn
 
 from training.data.frames import BadData
 
+# What a checkpoint says that still holds once its weights are others than those that were trained.
+KEPT = ("pytorch-lightning_version", "state_dict", "hparams_name", "hyper_parameters", "about")
 PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless")
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from training.data.scenes import Frames
 from training.finder import Finder, HandFinder
-from training.module import commit
+from training.module import KEPT, commit
 from training.network import Block, fill, folded, scale
 
 UNIT = 16  # channels that are left out together: processors compute so many at once
@@ -27,8 +27,6 @@ PLACES = 32  # of a picture, by which channels are chosen
 # takes longer than one that mixes channels. Measured with onnxruntime, roughly.
 MEMORY, FILTERING = 16, 4
 BATCH = 64
-# What a checkpoint says that can still be said of a narrow network.
-KEPT = ("pytorch-lightning_version", "state_dict", "hparams_name", "hyper_parameters", "about")
 
 
 def slim(
