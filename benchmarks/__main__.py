@@ -1,4 +1,4 @@
-"""python -m benchmarks [speed|steady|live|load|api|soak|mediapipe] [--json FILE] [--frames N] [--minutes N]"""
+"""python -m benchmarks [speed|steady|start|live|load|api|soak|mediapipe] [--json FILE] [--frames N] [--minutes N]"""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import benchmarks
-from benchmarks import api, live, load, mediapipe, soak, speed, steady
+from benchmarks import api, live, load, mediapipe, soak, speed, start, steady
 
 QUICK = {"speed": speed, "live": live, "load": load, "api": api}  # what needs no more than to be asked
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=(*QUICK, "steady", "soak", "mediapipe"),
+        choices=(*QUICK, "steady", "start", "soak", "mediapipe"),
         help="one of them; by default all but soak, which takes half an hour",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers too")
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--frames", type=int, default=0, metavar="N", help="at most N frames of each set, for a quick look"
     )
     parser.add_argument("--minutes", type=float, default=30, metavar="N", help="how long soak lets visitors come")
+    parser.add_argument("--python", default=sys.executable, metavar="FILE", help="interpreter whose app start starts")
     args = parser.parse_args(argv)
     numbers = {}
     status = 0
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.what in (None, "steady"):
         numbers["steady"] = steady.run(args.frames)
         print(steady.report(numbers["steady"]), end="\n\n", flush=True)
+    if args.what in (None, "start"):
+        numbers["start"] = start.run(args.python)
+        print(start.report(numbers["start"]), end="\n\n", flush=True)
     if args.what == "soak":
         numbers["soak"] = soak.run(args.minutes)
         print(soak.report(numbers["soak"]), end="\n\n", flush=True)

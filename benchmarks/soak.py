@@ -92,10 +92,8 @@ def run(minutes: float = 30) -> dict:
         film(ROOT / "assets/samples/3L_0.jpg", video, rate=10)
         arguments = ["--no-sandbox", "--disable-gpu", *camera_arguments(video)]
         browser = playwright.chromium.launch(executable_path=tests.browser.find(), args=arguments)
-        start = time.monotonic()
         with running(Path(folder, "log")) as address:
             look(browser, address)
-            cold = time.monotonic() - start
             pid = server_at(address)
             time.sleep(FORGOTTEN)
             idle = held(pid)
@@ -119,7 +117,6 @@ def run(minutes: float = 30) -> dict:
         "minutes": minutes,
         "visitors": len(notes),
         "lost": lost,
-        "cold_start_s": round(cold, 1),
         "idle": idle,
         **{when: middle(notes, fifth, 60 * minutes) for when, fifth in FIFTHS.items()},
         "most": {key: max(note[key] for note in notes) for key in idle},
@@ -140,7 +137,6 @@ def report(numbers: dict) -> str:
     rows = [[title, *(str(numbers[key][what]) for what in ("mb", "threads", "sockets"))] for key, title in when.items()]
     return (
         f"{numbers['machine']}\n\n{numbers['visitors']} visitors in {numbers['minutes']:g} minutes, "
-        f"{numbers['lost']} of them saw nothing within a minute; "
-        f"from start to first page: {numbers['cold_start_s']} s\n\n"
+        f"{numbers['lost']} of them saw nothing within a minute\n\n"
         + table(["Server", "MB resident", "threads", "sockets"], rows)
     )

@@ -20,10 +20,10 @@ ROOT = Path(__file__).parent.parent
 
 
 @contextmanager
-def running(log: Path, **env: str) -> Iterator[str]:
+def running(log: Path, python: str = sys.executable, **env: str) -> Iterator[str]:
     """Run the app with these environment variables. Yields its address; stops it afterwards."""
     port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    command = [python, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
     command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | env, stdout=out, stderr=out)
@@ -36,7 +36,7 @@ def running(log: Path, **env: str) -> Iterator[str]:
             except OSError:
                 if process.poll() is not None or time.monotonic() - start > 60:
                     raise RuntimeError(f"The app did not come up:\n{log.read_text()}") from None
-                time.sleep(0.2)
+                time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import benchmarks.__main__ as cli
-from benchmarks import ROOT, api, live, load, mediapipe, soak, speed, steady, summary, table
+from benchmarks import ROOT, api, live, load, mediapipe, soak, speed, start, steady, summary, table
 from benchmarks.frames import SETS, Frame, digest
 from model import Hand, Reading
 from model.images import decode
@@ -299,6 +299,14 @@ def test_live_is_measured_in_both_ways():
     assert list(live.WAYS.values()) == ["/", "/?read=browser"]
 
 
+def test_a_start_is_measured_until_the_page_is_there(monkeypatch, capsys):
+    monkeypatch.setattr(start, "RUNS", 1)
+    assert cli.main(["start", "--python", sys.executable]) == 0
+    told = capsys.readouterr().out
+    answers, shown = (float(re.search(rf"\| {row} .*?([\d.]+) \|", told)[1]) for row in ("answers", "shows Live"))
+    assert 0.1 < answers < shown < 60
+
+
 def test_the_api_is_asked_by_many_at_once(tmp_path):
     with running(tmp_path / "log") as address:
         row = api.measure(address, clients=2, seconds=1)
@@ -317,7 +325,7 @@ def test_what_a_process_holds_is_told():
     assert 10 < before["mb"] < 10_000
     assert before["threads"] >= 1
     numbers = dict.fromkeys(("idle", "warm", "late", "most", "end"), before)
-    numbers |= {"visitors": 2, "lost": 1, "minutes": 1, "cold_start_s": 2}
+    numbers |= {"visitors": 2, "lost": 1, "minutes": 1}
     told = soak.report({"machine": "m", **numbers})
     assert "2 visitors in 1 minutes, 1 of them saw nothing within a minute" in told
 
@@ -336,6 +344,7 @@ def test_all_are_the_default_and_mediapipe_may_be_missing(tmp_path, monkeypatch,
     numbers = {"machine": "m", "milliseconds": {}, "cpu_milliseconds": {}, "readings_a_second": {}, "model_bytes": 1}
     monkeypatch.setattr(speed, "run", lambda: numbers)
     monkeypatch.setattr(steady, "run", lambda limit: {"machine": "m", "sets": {}})
+    monkeypatch.setattr(start, "run", lambda python: {"machine": python, "milliseconds": {}})
     monkeypatch.setattr(live, "run", lambda: {"machine": "m", "rows": {}})
     monkeypatch.setattr(load, "run", lambda: {"machine": "m", "rows": []})
     monkeypatch.setattr(api, "run", lambda: {"machine": "m", "rows": []})
