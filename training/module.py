@@ -31,10 +31,13 @@ class Module(LightningModule):
         self.save_hyperparameters(ignore=["start"])
         self.network: Any = network.to(memory_format=torch.channels_last)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        if start and not start.is_file():
-            raise BadData(f"{start}: no such checkpoint to start from.")
+        self.begun: dict[str, Any] = {}  # what the checkpoint that it starts from says of itself
         if start:
-            self.load_state_dict(torch.load(start, map_location="cpu", weights_only=False)["state_dict"])
+            if not start.is_file():
+                raise BadData(f"{start}: no such checkpoint to start from.")
+            checkpoint = torch.load(start, map_location="cpu", weights_only=False)
+            self.load_state_dict(checkpoint["state_dict"])
+            self.begun = checkpoint["about"]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
@@ -50,10 +53,11 @@ class Module(LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         checkpoint["about"] = {
             "training commit": self.commit,
-            "data": data.credits,
+            # What it started from has learned from its own pictures.
+            "data": list(dict.fromkeys([*self.begun.get("data", []), *data.credits])),
             "sources": list(data.sources),
             "versions": f"python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in PACKAGES),
-            "config": settings(self.trainer),
+            "config": settings(self.trainer, self.begun),
         }
 
 
@@ -64,12 +68,17 @@ def one_cycle(progress: float) -> float:
     return 0.0005 + 0.49975 * (1 + math.cos(math.pi * (progress - 0.25) / 0.75))
 
 
-def settings(trainer: Trainer) -> str:
-    """What was set for a training, as YAML: all that decides what is learned, not where it is written."""
+def settings(trainer: Trainer, begun: dict[str, Any]) -> str:
+    """What was set for a training, as YAML: all that decides what is learned, not where it is written.
+
+    Of what it started from, `begun`, the same stands in place of a path that nobody else has.
+    """
     (saved,) = (callback for callback in trainer.callbacks if isinstance(callback, SaveConfigCallback))  # type: ignore[attr-defined]
     told = yaml.safe_load(saved.parser.dump(saved.config, skip_none=True))
     kept = {key: told[key] for key in ("seed_everything", "model", "data", "ema")}
     del kept["data"]["folder"]
+    if begun:
+        kept["model"]["start"] = {"training commit": begun["training commit"], **yaml.safe_load(begun["config"])}
     trained = {"max_epochs": trainer.max_epochs, "precision": trainer.precision, "devices": trainer.world_size}
     return yaml.safe_dump(kept | {"trainer": trained}, sort_keys=False, default_flow_style=None, width=100)
 
