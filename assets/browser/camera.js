@@ -78,12 +78,11 @@ class Camera {
     this.button.textContent = "Stop";
     this.report("state", { running: true });
     this.began = performance.now();
-    this.paint();
+    this.paint(this.stream);
     if (this.settings.shots) {
       this.record();
       return;
     }
-    this.next();
     this.timer = setInterval(() => this.send(), EVERY);
   }
 
@@ -172,16 +171,19 @@ class Camera {
     this.worker = reader;
   }
 
-  // The newest frame, each time the reader is free.
+  // The newest frame, as soon as the reader is free; none is read twice.
   async next() {
-    if (!this.stream) return;
+    if (!this.fresh || this.busy) return;
+    this.fresh = false;
+    this.busy = true;
     const bitmap = await createImageBitmap(this.video);
     this.asked = performance.now();
     this.worker.postMessage({ bitmap }, [bitmap]);
   }
 
   told({ reading, error }) {
-    if (!this.stream) return;
+    this.busy = false;
+    if (!this.stream || this.asked < this.began) return; // of a camera that was stopped meanwhile
     if (error) {
       console.error(error);
       this.fail("runtime");
@@ -195,16 +197,16 @@ class Camera {
     }));
     const { width, height, milliseconds, light } = reading;
     this.readings.push({ hands, width, height, milliseconds, light, seconds: (this.asked - this.began) / 1000 });
-    // After the next picture is on the screen: reading must not starve it.
-    requestAnimationFrame(() => this.next());
+    this.next();
   }
 
   send() {
     if (this.readings.length) this.report("readings", this.readings.splice(0));
   }
 
-  paint() {
-    if (!this.stream) return;
+  // As often as the camera has a new frame: a screen asks for more, and the reader needs the time.
+  paint(stream) {
+    if (this.stream !== stream) return;
     const { canvas, video } = this;
     const { videoWidth: width, videoHeight: height } = video;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
@@ -217,7 +219,10 @@ class Camera {
     context.resetTransform(); // text reads from left to right in a mirror too
     for (const hand of hands) drawBox(context, hand, mirror, width, height);
     if (this.caption) drawCaption(context, this.caption, width, height);
-    requestAnimationFrame(() => this.paint());
+    video.requestVideoFrameCallback(() => this.paint(stream));
+    if (this.settings.shots) return;
+    this.fresh = true;
+    this.next();
   }
 }
 
