@@ -17,8 +17,9 @@ from pages import metrics
 MAX_BYTES = 200_000_000
 MAX_SIDE = 1280  # of what is written, and read: hands are found in far smaller pictures
 MAX_PIXELS = 10_000_000  # of a frame: 4K, and a little more
-# Containers that strangers' bytes may reach, as FFmpeg names them: MP4 and MOV; WebM and MKV.
-CONTAINERS = {"mov", "matroska"}
+# The containers that strangers' bytes may reach, as FFmpeg names them: MP4 and MOV; WebM and MKV. Some of the others
+# are texts that name further files, or streams in the network to wait for.
+CONTAINERS = {"format_whitelist": "mov,matroska"}
 
 
 class BadFilm(ValueError):
@@ -49,14 +50,14 @@ def annotate(source: BinaryIO, target: BinaryIO, *, gradcam: bool = False) -> Ge
         BadFilm: it is no film that can be read. Frames before a broken part have been told by then.
     """
     try:
-        with av.open(source, "r") as film:
-            if not set(film.format.name.split(",")) & CONTAINERS:
-                raise BadFilm("This is no MP4, MOV or WebM film. Save it as MP4.")
+        with av.open(source, "r", options=CONTAINERS, metadata_errors="ignore") as film:
             if not film.streams.video:
                 raise BadFilm("There is no picture in this film, only sound.")
             yield from _annotate(film, target, gradcam)
-    except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise BadFilm("This film cannot be read, or not further: it is damaged or of an unusual kind.") from error
+    except av.FFmpegError as error:
+        raise BadFilm(
+            "This film cannot be read, or not further: it is damaged, or no MP4, MOV or WebM. Save it anew, as MP4."
+        ) from error
 
 
 def _annotate(film: av.container.InputContainer, target: BinaryIO, gradcam: bool) -> Generator[FilmFrame]:
@@ -70,34 +71,33 @@ def _annotate(film: av.container.InputContainer, target: BinaryIO, gradcam: bool
     track, start, last = Tracker(), None, -1.0
     with av.open(target, "w", format="mp4") as out:
         encoder = None
-        for frame in film.decode(stream):
-            when = frame.time if frame.time is not None else last + 0.04
-            start = when if start is None else start
-            seconds = when - start
-            if seconds <= last:  # some films jump back: time goes on here
-                continue
-            last = seconds
-            image = upright(frame)
-            reading = track(metrics.read(image, "films"), seconds)
-            if encoder is None:
-                height, width = image.shape[:2]
-                encoder = out.add_stream("libx264", rate=30, options={"crf": "23", "preset": "veryfast"})
-                encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-                encoder.time_base = encoder.codec_context.time_base = Fraction(1, 90_000)
-            drawn = draw(image, reading, gradcam=gradcam)
-            if drawn.shape[:2] != (encoder.height, encoder.width):  # the size changed on the way
-                drawn = cv2.resize(drawn, (encoder.width, encoder.height))
-            one = av.VideoFrame.from_ndarray(drawn, format="rgb24")
-            one.pts, one.time_base = round(seconds * 90_000), Fraction(1, 90_000)
-            out.mux(encoder.encode(one))
-            try:
+        try:
+            for frame in film.decode(stream):
+                when = frame.time if frame.time is not None else last + 0.04
+                start = when if start is None else start
+                seconds = when - start
+                if seconds <= last:  # some films jump back: time goes on here
+                    continue
+                last = seconds
+                image = upright(frame)
+                reading = track(metrics.read(image, "films"), seconds)
+                if encoder is None:
+                    height, width = image.shape[:2]
+                    encoder = out.add_stream("libx264", rate=30, options={"crf": "23", "preset": "veryfast"})
+                    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+                    encoder.time_base = encoder.codec_context.time_base = Fraction(1, 90_000)
+                drawn = draw(image, reading, gradcam=gradcam)
+                if drawn.shape[:2] != (encoder.height, encoder.width):  # the size changed on the way
+                    drawn = cv2.resize(drawn, (encoder.width, encoder.height))
+                one = av.VideoFrame.from_ndarray(drawn, format="rgb24")
+                one.pts, one.time_base = round(seconds * 90_000), Fraction(1, 90_000)
+                out.mux(encoder.encode(one))
                 yield FilmFrame(seconds, min(seconds / length, 1.0) if length else 0.0, reading)
-            except GeneratorExit:
+        finally:  # also where the film breaks off, or the caller stops
+            if encoder:
                 out.mux(encoder.encode())
-                raise
         if encoder is None:
             raise BadFilm("There is not one picture in this film.")
-        out.mux(encoder.encode())
 
 
 def upright(frame: av.VideoFrame) -> np.ndarray:

@@ -25,7 +25,8 @@ if key not in done:
     rows: list[dict] = []
     target = io.BytesIO()
     done.clear()  # one film at a time: they are large
-    done[key] = {"rows": rows, "film": target, "problem": "", "closed": Event()}
+    # Not `done[key]` from here on: a click starts the page anew, which may empty `done` before this run has ended.
+    one = done[key] = {"rows": rows, "film": target, "problem": "", "closed": Event()}
     progress = st.progress(0.0, "Reading …")
     st.button("Stop here")  # any click stops the loop below: Streamlit runs the page anew
     frames = annotate(file, target, gradcam=gradcam)
@@ -42,10 +43,10 @@ if key not in done:
                 text = f"{frame.seconds:.0f} s read" + (f", {left:.0f} s left" if frame.progress else "")
                 progress.progress(frame.progress, text)
     except BadFilm as error:
-        done[key]["problem"] = str(error)
+        one["problem"] = str(error)
     finally:
         frames.close()
-        done[key]["closed"].set()
+        one["closed"].set()
         LOG.info("film read", extra={"frames": len(rows), "seconds": round(time.monotonic() - start, 1)})
     st.rerun()
 

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from model import CLASSES, Reading
-from model.images import BadImage, decode
+from model.images import MAX_BYTES, BadImage, decode
 from pages import metrics
 from pages.parts import BUNDLED, open_picture, show_gallery, show_reading, words
 
@@ -15,7 +15,9 @@ upload, camera = st.tabs(["Files", "Camera"], on_change="rerun")
 with upload:
     # Not every browser knows that HEIC is a picture. What is none after all is told with the readings.
     kinds = ["image", "heic", "heif", "hif"]
-    files = st.file_uploader("Pictures of one hand each", kinds, accept_multiple_files=True)
+    files = st.file_uploader(
+        "Pictures of one hand each", kinds, accept_multiple_files=True, max_upload_size=MAX_BYTES // 1_000_000
+    )
 if camera.open:  # only then does the browser ask for the camera
     with camera:
         shot = st.camera_input("Hold up one hand")

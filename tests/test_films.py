@@ -2,7 +2,7 @@
 
 import io
 import struct
-from contextlib import suppress
+import time
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -11,8 +11,11 @@ import av
 import cv2
 import numpy as np
 import pytest
+import streamlit as st
+from streamlit.config import get_option
 from streamlit.testing.v1 import AppTest
 
+import pages.film
 from model.images import decode
 from pages.film import MAX_SIDE, BadFilm, annotate
 
@@ -95,17 +98,24 @@ def test_a_phone_s_film_stands_upright():
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    "data",
     [
-        (b"", "cannot be read"),
-        (b"not a film at all" * 100, "cannot be read"),
-        ((ROOT / "assets/samples/3L_0.jpg").read_bytes(), "no MP4"),
-        (film().getvalue()[:3000], "cannot be read"),
+        b"",
+        b"not a film at all" * 100,
+        (ROOT / "assets/samples/3L_0.jpg").read_bytes(),
+        film().getvalue()[:3000],
+        # Texts that FFmpeg takes for films: streams to wait for, and lists of further files.
+        b"v=0\r\nc=IN IP4 127.0.0.1\r\nm=video 5004 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n",
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1/film.ts\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile '{ROOT}/assets/samples/3L_0.jpg'\n".encode(),
     ],
+    ids=["nothing", "text", "picture", "beginning", "SDP", "HLS", "ffconcat"],
 )
-def test_what_is_no_film_is_refused_in_words(data, words):
-    with pytest.raises(BadFilm, match=words):
+def test_what_is_no_film_is_refused_at_once_in_words(data):
+    start = time.monotonic()
+    with pytest.raises(BadFilm, match=r"no MP4, MOV or WebM\. Save it anew"):
         list(annotate(io.BytesIO(data), io.BytesIO()))
+    assert time.monotonic() - start < 2
 
 
 def test_sound_alone_is_refused():
@@ -126,14 +136,21 @@ def test_pictures_of_an_unknown_kind_are_refused():
         list(annotate(io.BytesIO(data), io.BytesIO()))
 
 
-def test_a_film_that_breaks_off_tells_what_came_before():
-    data = bytearray(film("webm").getvalue())
-    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+def test_a_film_that_breaks_off_tells_and_writes_what_came_before():
+    data = bytearray(film().getvalue())
+    pictures = slice(data.index(b"mdat"), data.index(b"moov"))
+    middle = (pictures.start + pictures.stop) // 2
+    data[middle : pictures.stop] = np.random.default_rng(0).bytes(pictures.stop - middle)
     told, target = [], io.BytesIO()
-    with suppress(BadFilm):
-        told.extend(annotate(io.BytesIO(bytes(data)), target))
+    with pytest.raises(BadFilm, match="not further"):
+        told.extend(annotate(io.BytesIO(data), target))
     assert 0 < len(told) < 20
     assert len(frames_of(target)) == len(told)
+
+
+def test_a_film_whose_title_is_not_utf_8_is_read():
+    data = film(parts=("3L_0",)).getvalue().replace(b"Lavf", b"\xe4\xf6\xfc.")
+    assert len(list(annotate(io.BytesIO(data), io.BytesIO()))) == 10
 
 
 def test_the_page_shows_count_film_and_table():
@@ -150,3 +167,26 @@ def test_the_page_tells_what_is_wrong_with_a_film():
     page.file_uploader[0].upload("hand.mp4", b"nothing", "video/mp4").run()
     assert not page.exception
     assert "cannot be read" in page.error[0].value
+
+
+def test_a_film_s_run_ends_well_where_a_click_has_begun_another(monkeypatch):
+    clicks = iter([True])
+
+    def clicked(*films, gradcam):
+        for frame in annotate(*films, gradcam=gradcam):
+            if next(clicks, False):
+                st.session_state.films.clear()  # as the other run does
+            yield frame
+
+    monkeypatch.setattr(pages.film, "annotate", clicked)
+    page = AppTest.from_file(ROOT / "pages/films.py", default_timeout=60).run()
+    page.file_uploader[0].upload("hand.mp4", film(parts=("3L_0",)).getvalue(), "video/mp4").run()
+    assert not page.exception
+    assert page.caption[0].value.startswith("10 frames")
+
+
+@pytest.mark.parametrize(("name", "megabytes"), [("films", 200), ("pictures", 20)])
+def test_a_page_takes_files_as_large_as_it_tells(name, megabytes):
+    page = AppTest.from_file(ROOT / f"pages/{name}.py", default_timeout=60).run()
+    assert page.file_uploader[0].proto.max_upload_size_mb == megabytes
+    assert megabytes <= get_option("server.maxUploadSize"), "what Streamlit lets in"
