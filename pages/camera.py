@@ -101,7 +101,8 @@ class Camera(VideoProcessorBase):
     """Reads the frames of one stream on the server, in a thread of the stream's own.
 
     streamlit-webrtc hands that thread the newest frame each time it is free. The frames that came
-    meanwhile are dropped, so what is told is never behind.
+    meanwhile are dropped: none waits here to be read. It is a stream from its first frame on, as a
+    connection that fails brings none, and never ends.
 
     Attributes:
         mirror: show the frames as a mirror does.
@@ -113,12 +114,15 @@ class Camera(VideoProcessorBase):
         self.mirror = True
         self.gradcam = False
         self.stream = Stream()
-        self._began, self._readings = time.monotonic(), 0
-        metrics.STREAMS.inc()
-        LOG.info("camera began", extra={"cameras": metrics.streams()})
+        self._began: float | None = None
+        self._readings = 0
 
     def recv(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Read a frame, and draw what was read."""
+        if self._began is None:
+            self._began = time.monotonic()
+            metrics.STREAMS.inc()
+            LOG.info("camera began", extra={"cameras": metrics.streams()})
         image = frame.to_ndarray(format="rgb24")
         # As the camera sees it: in a mirror, a left hand is a right one.
         reading = metrics.read(image, "live")
@@ -133,6 +137,9 @@ class Camera(VideoProcessorBase):
         return await super().recv_queued(frames)
 
     def on_ended(self) -> None:
+        if self._began is None:
+            return
         metrics.STREAMS.dec()
         seconds = round(time.monotonic() - self._began, 1)
+        self._began = None
         LOG.info("camera ended", extra={"seconds": seconds, "readings": self._readings, "cameras": metrics.streams()})
