@@ -14,7 +14,7 @@ from pages.game import Game
 from pages.parts import show_probabilities, show_reading
 
 WAYS = ("server", "browser")
-MOST_STREAMS = 3 * (os.cpu_count() or 1)  # cameras that the server reads at once, see `python -m benchmarks load`
+MOST_STREAMS = 2 * (os.cpu_count() or 1)  # cameras that the server reads at once, see `python -m benchmarks load`
 PATIENCE = 8  # seconds to wait for a connection before offering the other way
 
 
