@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit_webrtc import webrtc_streamer
 
 from model.images import BadImage, decode
-from pages import browser, metrics
+from pages import browser, metrics, relay
 from pages.camera import HISTORY, Camera, Stream
 from pages.game import Game
 from pages.parts import show_probabilities, show_reading
@@ -111,19 +111,6 @@ def play(stream: Stream, running: bool) -> None:
         st.download_button("CSV", table.to_csv(index=False), "show-me.csv", icon=":material/download:")
 
 
-def own_turn_server() -> dict | None:
-    """The TURN server, which helps through firewalls, that the environment or Streamlit's secrets name.
-
-    None without one. streamlit-webrtc then takes the short-lived credentials of the account (Cloudflare, Twilio,
-    Hugging Face) that its own environment variables name, else a public STUN server.
-    """
-    if not (urls := os.environ.get("TURN_URLS")):
-        return None
-    names = {"username": "TURN_USERNAME", "credential": "TURN_CREDENTIAL"}
-    server = {"urls": urls.split(","), **{key: os.environ.get(name, "") for key, name in names.items()}}
-    return {"iceServers": [server]}
-
-
 def read_on_server() -> None:
     """Frames go to the server by WebRTC and come back drawn upon."""
     own = st.session_state.get("live")  # what streamlit-webrtc keeps of this visit's stream
@@ -136,7 +123,7 @@ def read_on_server() -> None:
         context = webrtc_streamer(
             "live",
             video_processor_factory=Camera,
-            rtc_configuration=own_turn_server(),
+            rtc_configuration={"iceServers": relay.ice_servers()},
             media_stream_constraints={
                 "video": {"width": {"ideal": 640}, "height": {"ideal": 480}, "frameRate": {"ideal": 24, "max": 30}},
                 "audio": False,
@@ -152,10 +139,13 @@ def read_on_server() -> None:
         context.video_processor.stream.sure = sure
     if not connecting:
         st.session_state.pop("connecting", None)
-    since = st.session_state.setdefault("connecting", time.monotonic()) if connecting else None
+    now = time.monotonic()
+    since = st.session_state.setdefault("connecting", now) if connecting else None
 
-    @st.fragment(run_every=0.2 if running else 1 if connecting else None)
+    @st.fragment(run_every=0.2 if running else 1 if connecting else relay.KEPT)
     def show() -> None:
+        if not (running or connecting) and time.monotonic() - now >= relay.KEPT:
+            st.rerun()  # Start connects by what the page was told last
         stream = context.video_processor.stream if context.video_processor else Stream()
         if since and not stream.latest and time.monotonic() - since > PATIENCE:
             st.warning(
@@ -196,11 +186,12 @@ def take_pictures() -> None:
     """The camera, one picture at a time: needs no connection of its own, and nothing to run in the browser."""
     if shot := st.camera_input("One picture"):
         try:
-            image = decode(shot)
+            reading = metrics.read_picture(shot, "live")
         except BadImage as error:
+            metrics.refused("live", error.status)
             st.error(str(error))
             return
-        show_reading(image, metrics.read(image, "live"), shot.file_id)
+        show_reading(decode(shot.getvalue()), reading, shot.file_id)
 
 
 def stream_here() -> Stream:

@@ -4,10 +4,13 @@ import asyncio
 import dataclasses
 import json
 import os
+import re
 import time
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import av
 import numpy as np
@@ -20,9 +23,10 @@ import pages.metrics
 from model import CLASSES, Hand, Reading, shared_counter
 from model.images import decode
 from model.overlay import draw
-from pages import browser
+from pages import browser, relay
 from pages.camera import DARK, Camera, Stream
 from pages.game import HOLD, LIMIT, Answer, Game
+from pages.log import LOG
 
 ROOT = Path(__file__).parent.parent
 PICTURE = decode(ROOT / "assets/samples/3L_0.jpg")
@@ -286,6 +290,62 @@ def test_only_what_helps_is_told(connection):
     camera.recv(video_frame(np.zeros((480, 640, 3), np.uint8)))
     page = open_page()
     assert "too dark" in page.warning[0].value
+
+
+# The way there
+
+
+def service(*answers: dict | OSError):
+    """What stands for a service that gives credentials: it answers so, one request after the other."""
+    left = iter(answers)
+
+    def ask(request, timeout: float) -> BytesIO:
+        if isinstance(answer := next(left), OSError):
+            raise answer
+        body = BytesIO(json.dumps(answer).encode())
+        body.status = 200
+        return body
+
+    return ask
+
+
+@pytest.fixture
+def minutes(monkeypatch) -> list[float]:
+    """How late it is: a list of one number."""
+    late, start = [0.0], time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: start + 60 * late[0])
+    monkeypatch.setattr(relay, "_kept", (0.0, []))
+    return late
+
+
+def test_credentials_of_a_relay_are_fetched_anew_long_before_they_lapse(monkeypatch, minutes):
+    monkeypatch.setenv("HF_TOKEN", "hf_token")
+    answers = [{"username": str(n), "credential": "secret"} for n in range(3)]
+    monkeypatch.setattr("urllib.request.urlopen", service(*answers))
+    told = []
+    # What streamlit-webrtc is told, browser and server alike.
+    monkeypatch.setattr(
+        "streamlit_webrtc.component._component_func", lambda **args: told.append(args["rtc_configuration"])
+    )
+    for late in (0, 9, 11, 19, 22):
+        minutes[0] = late
+        open_page()
+    assert [one["iceServers"][0]["username"] for one in told] == ["0", "0", "1", "1", "2"]
+
+
+def test_a_service_that_gave_no_credentials_is_asked_again(monkeypatch, minutes, caplog):
+    monkeypatch.setattr(LOG, "handlers", [caplog.handler])
+    monkeypatch.setattr(LOG, "propagate", False)
+    monkeypatch.setenv("CLOUDFLARE_TURN_KEY_ID", "key")
+    monkeypatch.setenv("CLOUDFLARE_TURN_KEY_API_TOKEN", "token")
+    given = [{"urls": ["turn:turn.example.org"], "username": "visitor", "credential": "secret"}]
+    lost = URLError("https://example.org/key/token")
+    monkeypatch.setattr("urllib.request.urlopen", service(lost, lost, {"iceServers": given}))
+    for late, servers in ((0, [relay.STUN]), (0.5, [relay.STUN]), (1.1, [relay.STUN]), (2.2, given), (11, given)):
+        minutes[0] = late
+        assert relay.ice_servers() == servers
+    assert [record.variable for record in caplog.records] == 2 * ["CLOUDFLARE_TURN_KEY_ID"]
+    assert not re.search("secret|token|example|visitor", str([vars(record) for record in caplog.records]))
 
 
 # In the browser
