@@ -21,15 +21,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, request_response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model import CLASSES, Reading, shared_counter
-from model.images import MAX_BYTES, BadImage, decode
+from model.images import MAX_BYTES, BadImage
 from pages import metrics, summary
 from pages.log import LOG, start
 
@@ -54,8 +53,7 @@ async def predict(request: Request) -> JSONResponse:
     """Read the picture in the form field `file`."""
     if int(request.headers.get("content-length", 0)) > MAX_BODY:
         raise too_large()
-    if readers.statistics().tasks_waiting >= QUEUE:
-        raise HTTPException(503, "Too many pictures at once. Send it again in a moment.", {"Retry-After": "1"})
+    check_queue()
     size = 0
 
     async def receive() -> Message:
@@ -71,13 +69,19 @@ async def predict(request: Request) -> JSONResponse:
         file = form.get("file")
         if file is None or isinstance(file, str):
             raise HTTPException(400, "Send a picture as multipart/form-data, in the field named file.")
-        reading = await to_thread.run_sync(read, file.file, limiter=readers)
-    LOG.info("picture read", extra={"milliseconds": round(reading.milliseconds, 1), "hands": len(reading.hands)})
+        check_queue()  # once more: others came while this picture did, and none can between here and its own place
+        async with readers:
+            reading = await to_thread.run_sync(read, file.file)
     return JSONResponse({"file": file.filename, **reading.to_dict()})
 
 
 def read(file: BinaryIO) -> Reading:
-    return metrics.read(decode(file), "api")
+    return metrics.read_picture(file, "api")
+
+
+def check_queue() -> None:
+    if readers.statistics().tasks_waiting >= QUEUE:
+        raise HTTPException(503, "Too many pictures at once. Send it again in a moment.", {"Retry-After": "1"})
 
 
 def too_large() -> HTTPException:
@@ -122,20 +126,20 @@ class SafeHeaders:
 
 def refused(request: Request, error: Exception) -> JSONResponse:
     """Any error that the client can do something about."""
-    kind = type(error).__name__
-    metrics.REFUSED.labels(kind if isinstance(error, BadImage) else "request").inc()
-    LOG.info("refused", extra={"path": request.url.path, "kind": kind})
     match error:
         case BadImage():
-            return JSONResponse({"error": str(error)}, error.status)
+            answer = JSONResponse({"error": str(error)}, error.status)
         case HTTPException():
-            return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-    return JSONResponse({"error": "The upload broke off. Send it again."}, 400)
+            answer = JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        case _:
+            answer = JSONResponse({"error": "The upload broke off. Send it again."}, 400)
+    metrics.refused("api", answer.status_code)
+    return answer
 
 
 def failed(request: Request, error: Exception) -> JSONResponse:
     """Anything else: the log tells what it was."""
-    metrics.REFUSED.labels("failure").inc()
+    metrics.REFUSED.labels("api", "failure").inc()
     LOG.error("failed", extra={"path": request.url.path}, exc_info=error)
     return JSONResponse({"error": "The picture could not be read just now. Try again later."}, 503)
 
@@ -190,14 +194,16 @@ api = Starlette(
         Route("/openapi.json", schema),
         Route("/docs", docs),
     ],
-    middleware=[Middleware(SafeHeaders)],
     exception_handlers={HTTPException: refused, BadImage: refused, ClientDisconnect: refused, Exception: failed},
 )
 # What browsers need to read by themselves, see pages/browser.py.
-browser = Mount(
-    "/browser",
-    routes=[Route("/handful.onnx", model_file), Mount("/", StaticFiles(directory=ROOT / "assets/browser"))],
-    middleware=[Middleware(SafeHeaders)],
+browser = Starlette(
+    routes=[Route("/handful.onnx", model_file), Mount("/", StaticFiles(directory=ROOT / "assets/browser"))]
 )
-routes = [Mount("/api", api), browser, Route("/metrics", numbers)]
+# Around each whole, not as its middleware: that one does not see the answer to an unexpected error.
+routes = [
+    Mount("/api", SafeHeaders(api)),
+    Mount("/browser", SafeHeaders(browser)),
+    Route("/metrics", SafeHeaders(request_response(numbers))),
+]
 app = st.App(ROOT / "pages/navigation.py", routes=routes, lifespan=lifespan)

@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from pages import metrics
 from pages.film import MAX_BYTES, BadFilm, annotate
 from pages.log import LOG
 
@@ -43,6 +44,7 @@ if key not in done:
                 text = f"{frame.seconds:.0f} s read" + (f", {left:.0f} s left" if frame.progress else "")
                 progress.progress(frame.progress, text)
     except BadFilm as error:
+        metrics.refused("films")
         one["problem"] = str(error)
     finally:
         frames.close()

@@ -1,5 +1,7 @@
 """What the server tells its operator: one JSON object a line, on stderr. No picture, no file's name, no address.
 
+Errors that nothing caught are told so too, with their traceback. What Streamlit itself warns of is plain text.
+
 >>> start()
 >>> LOG.info("picture read", extra={"milliseconds": 4.2, "hands": 1})
 {"time": "…", "level": "INFO", "event": "picture read", "milliseconds": 4.2, "hands": 1}
@@ -8,6 +10,7 @@
 import logging
 import sys
 
+import streamlit as st
 from pythonjsonlogger.json import JsonFormatter
 
 LOG = logging.getLogger("handful")
@@ -18,5 +21,9 @@ def start() -> None:
     handler = logging.StreamHandler(sys.stderr)
     names = {"asctime": "time", "levelname": "level", "message": "event"}
     handler.setFormatter(JsonFormatter(list(names), rename_fields=names))
-    LOG.handlers, LOG.propagate = [handler], False
+    st.set_option("logger.enableRich", False)  # it would print tracebacks in colour, past the log
+    # The last two log what pages and requests let through.
+    for logger in (LOG, logging.getLogger("streamlit.error_util"), logging.getLogger("uvicorn.error")):
+        logger.handlers, logger.propagate = [handler], False
     LOG.setLevel(logging.INFO)
+    logging.basicConfig(handlers=[handler])  # asyncio's errors, and what packages warn of

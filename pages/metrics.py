@@ -1,23 +1,28 @@
 """What operators see of a running server, at /metrics: numbers for Prometheus, never pictures."""
 
+from typing import BinaryIO
+
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from model import Reading, shared_counter
+from model.images import decode
 from pages import summary
+from pages.log import LOG
 
 REGISTRY = CollectorRegistry()  # of our own: a page that is edited while it runs may register its numbers again
 READING = Histogram(
     "handful_reading_seconds",
     "How long pictures and frames took to read, and how many there were.",
-    ["where"],  # api, live, pictures, films; browser: read on visitors' devices
+    ["where"],  # api, live, pictures, films, record; browser: read on visitors' devices
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
     registry=REGISTRY,
 )
 HANDS = Counter("handful_hands", "Hands that were read, by raised fingers.", ["fingers"], registry=REGISTRY)
 STREAMS = Gauge("handful_streams", "Cameras that the server reads now.", registry=REGISTRY)
 DROPPED = Counter("handful_frames_dropped", "Frames of cameras that were too many to read.", registry=REGISTRY)
-REFUSED = Counter("handful_refused", "What could not be read.", ["kind"], registry=REGISTRY)
+REFUSED = Counter("handful_refused", "What could not be read, and why.", ["where", "kind"], registry=REGISTRY)
+KINDS = {413: "too large", 415: "unknown format", 422: "unreadable", 503: "busy"}  # by status; else: request
 
 
 def streams() -> int:
@@ -25,8 +30,27 @@ def streams() -> int:
     return int(STREAMS._value.get())
 
 
+def refused(where: str, status: int = 422) -> None:
+    """Count and log that something was not read. `status` tells why, as that of a `BadImage` does."""
+    kind = KINDS.get(status, "request")
+    REFUSED.labels(where, kind).inc()
+    LOG.info("refused", extra={"where": where, "kind": kind})
+
+
+def read_picture(source: bytes | BinaryIO, where: str) -> Reading:
+    """Read a picture as it came, count and log that it was.
+
+    Raises:
+        BadImage: as `decode` does.
+    """
+    reading = read(decode(source), where)
+    told = {"where": where, "milliseconds": round(reading.milliseconds, 1), "hands": len(reading.hands)}
+    LOG.info("picture read", extra=told)
+    return reading
+
+
 def read(image: np.ndarray, where: str) -> Reading:
-    """Read a picture, (H, W, 3) uint8 RGB, and count that it was."""
+    """Read a picture or a frame, (H, W, 3) uint8 RGB, and count that it was."""
     reading = shared_counter()(image)
     summary.keep(image, reading, where)
     return counted(reading, where)

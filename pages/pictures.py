@@ -29,9 +29,9 @@ else:
 def read(data: bytes) -> Reading | str:
     """Read a picture, or tell what is wrong with it."""
     try:
-        return metrics.read(decode(data), "pictures")
+        return metrics.read_picture(data, "pictures")
     except BadImage as error:
-        metrics.REFUSED.labels("BadImage").inc()
+        metrics.refused("pictures", error.status)
         return str(error)
 
 

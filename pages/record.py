@@ -5,7 +5,7 @@ import base64
 import streamlit as st
 
 from model import CLASSES
-from model.images import BadImage, decode
+from model.images import BadImage
 from pages import browser, metrics
 from pages.parts import words
 from pages.recording import MAX_BYTES, Ask, Recording, Shot, hand_of
@@ -33,6 +33,7 @@ def take() -> None:
     try:
         recording.bursts[asked] = [read(picture, asked.label) for picture in burst["pictures"][:shots]]
     except BadImage as error:
+        metrics.refused("record", error.status)
         st.toast(f"{error} Press Stop, then Start.", icon=":material/error:")
 
 
@@ -45,7 +46,7 @@ def read(picture: str, label: str) -> Shot:
     jpeg = base64.b64decode(picture)
     if len(jpeg) > MAX_BYTES:
         raise BadImage(f"A picture has more than {MAX_BYTES // 1_000_000} MB. Choose a smaller camera.", 413)
-    return Shot(jpeg, hand_of(metrics.read(decode(jpeg), "record"), label))
+    return Shot(jpeg, hand_of(metrics.read_picture(jpeg, "record"), label))
 
 
 def skip() -> None:

@@ -2,8 +2,8 @@
 
 HANDFUL_SUMMARY=summary.csv streamlit run app.py
 
-A CSV of one row a reading: when, where (api, live, pictures or films) and what `model.summary` tells. No picture, no
-name, no address. What browsers read is not among it: the server never sees those pictures.
+A CSV of one row a reading: when, where (api, live, pictures, films or record) and what `model.summary` tells. No
+picture, no name, no address. What browsers read is not among it: the server never sees those pictures.
 """
 
 import logging

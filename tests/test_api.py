@@ -3,25 +3,33 @@
 import asyncio
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from time import sleep
+from urllib.parse import urljoin
 
 import httpx
 import pytest
 from anyio import CapacityLimiter
 from PIL import Image
 from starlette.testclient import TestClient
+from streamlit.testing.v1 import AppTest
 
 import app
 import model.__main__ as cli
 from model import CLASSES
+from model.images import decode
+from pages import browser, metrics
 from pages.log import start
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +169,7 @@ def slow(monkeypatch):
     def read(file):
         started.set()
         assert go_on.wait(30)
-        return app.shared_counter()(app.decode(file))
+        return app.shared_counter()(decode(file))
 
     monkeypatch.setattr(app, "read", read)
     return started, go_on
@@ -184,16 +192,53 @@ def test_past_its_queue_it_asks_to_come_again(client, slow, monkeypatch):
         assert [answer.result().status_code for answer in answers] == [200] * 3
 
 
+def test_however_many_come_at_once_no_more_wait_than_its_queue_holds(slow, monkeypatch):
+    monkeypatch.setattr(app, "QUEUE", 2)
+    monkeypatch.setattr(app, "readers", CapacityLimiter(1))
+    _, go_on = slow
+    form = httpx.Request("POST", "http://handful", files={"file": ("hand.png", png())})
+
+    async def send(many: int) -> list[httpx.Response]:
+        all_begun = asyncio.Barrier(many)
+
+        async def upload() -> AsyncIterator[bytes]:
+            yield form.read()[:100]
+            await all_begun.wait()
+            yield form.read()[100:]
+
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app.api), base_url="http://handful") as client:
+            posts = [client.post("/predict", content=upload(), headers=form.headers) for _ in range(many)]
+            answers = [asyncio.create_task(post) for post in posts]
+            place = app.readers.statistics
+            while sum(one.done() for one in answers) + place().tasks_waiting + place().borrowed_tokens < many:
+                await asyncio.sleep(0.01)
+            go_on.set()
+            return await asyncio.gather(*answers)
+
+    answers = asyncio.run(send(20))
+    assert Counter(answer.status_code for answer in answers) == {200: 3, 503: 17}
+    for refused in (answer for answer in answers if answer.status_code == 503):
+        assert refused.headers["Retry-After"] == "1"
+        assert "Too many" in refused.json()["error"]
+
+
 def test_metrics_count_what_was_read_and_refused(client):
     def number(line: str) -> float:
         told = client.get("/metrics").text
         return float(next((one.split()[-1] for one in told.splitlines() if one.startswith(line)), 0))
 
-    read, refused = 'handful_reading_seconds_count{where="api"}', 'handful_refused_total{kind="BadImage"}'
-    before = number(read), number(refused)
-    predict(client, png())
-    predict(client, b"no picture")
-    assert (number(read), number(refused)) == (before[0] + 1, before[1] + 1)
+    counts = [
+        'handful_reading_seconds_count{where="api"}',
+        'handful_refused_total{kind="unknown format",where="api"}',
+        'handful_refused_total{kind="unreadable",where="api"}',
+        'handful_refused_total{kind="too large",where="api"}',
+        'handful_refused_total{kind="request",where="api"}',
+    ]
+    before = [number(count) for count in counts]
+    for data in (png(), b"no picture", png()[:60], bytes(app.MAX_BODY + 1)):
+        predict(client, data)
+    client.post("/api/predict")
+    assert [number(count) for count in counts] == [count + 1 for count in before]
 
 
 def test_the_log_is_json_and_tells_nothing_of_the_picture(client, capsys):
@@ -201,14 +246,59 @@ def test_the_log_is_json_and_tells_nothing_of_the_picture(client, capsys):
     predict(client, png())
     predict(client, b"no picture")
     read, refused = (json.loads(line) for line in capsys.readouterr().err.splitlines())
-    assert read.keys() == {"time", "level", "event", "milliseconds", "hands"}
-    assert (read["event"], read["level"]) == ("picture read", "INFO")
-    assert (refused["event"], refused["kind"]) == ("refused", "BadImage")
+    assert read.keys() == {"time", "level", "event", "where", "milliseconds", "hands"}
+    assert (read["event"], read["level"], read["where"]) == ("picture read", "INFO", "api")
+    assert refused.keys() == {"time", "level", "event", "where", "kind"}
+    assert (refused["event"], refused["where"], refused["kind"]) == ("refused", "api", "unknown format")
 
 
-def test_answers_are_taken_for_nothing_else(client):
-    for path in ("/api/health", "/api/docs", "/browser/reader.js", "/browser/handful.onnx"):
-        headers = client.get(path).headers
+@pytest.mark.parametrize(
+    ("where", "widget", "file", "kind"),
+    [
+        ("pictures", "file_uploader", ("hand.jpg", png(), "image/jpeg"), None),
+        ("pictures", "file_uploader", ("hand.jpg", b"no picture", "image/jpeg"), "unknown format"),
+        ("live", "camera_input", ("hand.jpg", png(), "image/jpeg"), None),
+        ("live", "camera_input", ("hand.jpg", png()[:60], "image/jpeg"), "unreadable"),
+        ("films", "file_uploader", ("hand.mp4", b"no film", "video/mp4"), "unreadable"),
+    ],
+    ids=["picture", "no picture", "camera", "damaged", "no film"],
+)
+def test_what_pages_read_and_refuse_is_counted_and_logged_too(capsys, monkeypatch, where, widget, file, kind):
+    def count() -> float:
+        if kind:
+            return metrics.REGISTRY.get_sample_value("handful_refused_total", {"where": where, "kind": kind}) or 0
+        return metrics.REGISTRY.get_sample_value("handful_reading_seconds_count", {"where": where}) or 0
+
+    monkeypatch.setattr(browser, "camera", lambda *args, **kwargs: {"running": False, "problem": "runtime"})
+    page = AppTest.from_file(ROOT / f"pages/{where}.py", default_timeout=60)
+    page.session_state["read"] = "browser"
+    page.run()
+    before = count()
+    start()
+    getattr(page, widget)[0].upload(*file).run()
+    assert not page.exception
+    assert count() == before + 1
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    told = (where, "refused" if kind else "picture read", kind)
+    assert told in [(line.get("where"), line["event"], line.get("kind")) for line in lines]
+
+
+def test_what_nothing_caught_is_logged_as_json_too(capsys):
+    start()
+    AppTest.from_string("1 / 0").run()
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=MemoryError())
+    page, request = (json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{"))
+    assert "ZeroDivisionError" in page["exc_info"]
+    assert "MemoryError" in request["exc_info"]
+
+
+def test_answers_are_taken_for_nothing_else(client, monkeypatch):
+    monkeypatch.setattr(app, "read", None)  # an unexpected error
+    there = ("/api/health", "/api/docs", "/browser/reader.js", "/browser/handful.onnx", "/metrics")
+    answers = [client.get(path) for path in (*there, "/api/nothing", "/browser/nothing")]
+    answers += [predict(client, bytes(app.MAX_BODY + 1)), predict(client, png())]
+    assert [answer.status_code for answer in answers] == [*[200] * 5, 404, 404, 413, 503]
+    for headers in (answer.headers for answer in answers):
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Content-Security-Policy"] == "frame-ancestors 'self'"
 
@@ -239,12 +329,18 @@ def test_docs_need_nothing_from_elsewhere(client):
     page = client.get("/api/docs")
     assert page.status_code == 200
     assert "http" not in page.text.replace("http-equiv", "")
-    assert set(client.get("/api/openapi.json").json()["paths"]) == {"/api/health", "/api/predict"}
+
+
+@pytest.mark.parametrize("prefix", ["", "/count"])
+def test_the_schema_leads_to_the_api_wherever_a_proxy_puts_it(client, prefix):
+    schema = client.get("/api/openapi.json").json()
+    api = urljoin(f"{prefix}/api/openapi.json", schema["servers"][0]["url"])
+    assert {api + path for path in schema["paths"]} == {f"{prefix}/api/health", f"{prefix}/api/predict"}
 
 
 def test_schema_tells_what_is_answered(client):
     schemas = client.get("/api/openapi.json").json()["components"]["schemas"]
-    reading = predict(client, (Path(__file__).parent.parent / "assets/samples/5L_0.jpg").read_bytes()).json()
+    reading = predict(client, (ROOT / "assets/samples/5L_0.jpg").read_bytes()).json()
     assert list(reading) == list(schemas["Reading"]["properties"])
     assert list(reading["hands"][0]) == list(schemas["Hand"]["properties"])
 
@@ -295,9 +391,8 @@ with TestClient(app.app):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(("cameras", "kept"), [(0, False), (1, True)])
-def test_what_visitors_left_is_let_go_of_once_nobody_streams(cameras, kept):
-    code = f"""
+def test_what_visitors_left_is_let_go_of_once_nobody_streams():
+    code = """
 import asyncio, gc, time, weakref
 from starlette.testclient import TestClient
 import app
@@ -305,13 +400,18 @@ from pages import metrics
 
 app.TIDY = 0.1
 gc.disable()  # as on a server where nothing happens
-metrics.STREAMS.inc({cameras})
+metrics.STREAMS.inc()
 loop = asyncio.new_event_loop()
 loop.itself = loop  # as a visit's, which is part of a circle
 left = weakref.ref(loop)
 del loop
 with TestClient(app.app):
-    time.sleep(2)
-    assert (left() is not None) == {kept}
+    time.sleep(0.5)
+    assert left()
+    metrics.STREAMS.dec()
+    start = time.monotonic()
+    while left():
+        assert time.monotonic() - start < 30
+        time.sleep(0.05)
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

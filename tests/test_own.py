@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from model import CLASSES, FingerCounter, shared_counter
 from model.images import decode
-from pages import browser
+from pages import browser, metrics
 from pages.recording import MAX_BYTES, Ask, Recording, Shot, hand_of
 from tests.drawn import write_rendered
 from training import restore
@@ -123,13 +123,16 @@ def test_a_picture_in_which_no_hand_was_found_is_kept_and_told(camera):
     assert page.session_state["recording"].shots[1].jpeg == wall
 
 
-def test_pictures_that_are_damaged_or_too_large_are_refused_and_asked_for_again(camera):
+def test_pictures_that_are_damaged_or_too_large_are_refused_counted_and_asked_for_again(camera):
     page = open_page()
+    refused = [metrics.REFUSED.labels("record", kind)._value for kind in ("unknown format", "too large")]
+    before = [count.get() for count in refused]
     for jpeg in (b"no picture", shot("0L").jpeg + bytes(MAX_BYTES)):
         camera.burst = [Shot(jpeg, None)]
         page.run()
         assert not page.exception
         assert not page.session_state["recording"].bursts
+    assert [count.get() for count in refused] == [count + 1 for count in before]
 
 
 # The source
