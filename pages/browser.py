@@ -34,7 +34,7 @@ def component() -> Callable[..., Any]:
     return st.components.v2.component("handful_camera", html=html, css=css, js=js)
 
 
-def component_data(**settings: bool | float) -> dict:
+def component_data(**settings: bool | float | str | None) -> dict:
     """The visitor's settings, and where the browser finds what it reads with."""
     own = ["browser/onnxruntime/"] if all((HOME / name).is_file() for name in RUNTIME["files"]) else []
     places = {"places": [*own, CDN], "files": RUNTIME["files"]}
@@ -44,15 +44,20 @@ def component_data(**settings: bool | float) -> dict:
 def camera(key: str, *, mirror: bool, gradcam: bool, sure: float, on_readings: Callable[[], None]) -> dict:
     """Show the camera. Returns its state: {"running": bool, "problem": one of `PROBLEMS`, where there is one}.
 
-    Readings come to `st.session_state[key]["readings"]`, several at once: `on_readings` is called then.
+    Readings come to `st.session_state[key]["readings"]`, several at once: `on_readings` is called then. Which camera
+    the visitor picked of several, is kept in the page's address.
     """
     told = component()(
         key=key,
-        data=component_data(mirror=mirror, gradcam=gradcam, sure=sure),
+        data=component_data(mirror=mirror, gradcam=gradcam, sure=sure, camera=st.query_params.get("camera")),
         on_readings_change=on_readings,
         on_state_change=lambda: None,
     )
-    return told.state or {"running": False}
+    state = told.state or {"running": False}
+    picked = state.get("camera")
+    if picked and picked != st.query_params.get("camera"):
+        st.query_params["camera"] = picked
+    return state
 
 
 def recorder(key: str, *, asked: str, words: str, shots: int, wait: int, on_burst: Callable[[], None]) -> dict:

@@ -162,11 +162,27 @@ def runtime() -> None:
         subprocess.run(["sh", "runtime.sh"], cwd=HOME.parent, check=True)
 
 
+# Chromium films but one file: another camera, Two, shows the same.
+TWO_CAMERAS = """
+    const there = navigator.mediaDevices.enumerateDevices.bind(navigator.mediaDevices);
+    const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    navigator.mediaDevices.enumerateDevices = async () =>
+        [...(await there()), {kind: "videoinput", deviceId: "two", label: "Two"}];
+    window.asked = [];
+    navigator.mediaDevices.getUserMedia = ({video: {deviceId, ...video}}) => {
+        window.asked.push(deviceId?.exact ?? "any");
+        return open({video: deviceId?.exact === "two" ? video : {...video, deviceId}});
+    };
+"""
+
+
 def test_the_browser_reads_by_itself(page, filmed, runtime):
     told = shared_counter()(filmed[1])
     sent = []
     page.on("request", lambda request: sent.append(request.url))
-    page.goto("/?read=browser")
+    page.add_init_script(TWO_CAMERAS)
+    # A camera that was picked once, and is there no more, is no hindrance.
+    page.goto("/?read=browser&camera=gone")
     page.get_by_role("button", name="Start").click()
     expect(metric(page, "Fingers")).to_have_text(str(told.total), timeout=WAIT)
     expect(page.get_by_text(f"{told.hands[0].side} · {told.total}")).to_be_visible()
@@ -192,6 +208,13 @@ def test_the_browser_reads_by_itself(page, filmed, runtime):
     page.get_by_role("button", name="Stop").click()
     expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
     assert any(url.endswith("/browser/handful.onnx") for url in sent)
+    # The camera that is picked is asked for from now on, and kept in the address beside the other settings.
+    page.get_by_role("combobox", name="Camera").select_option("Two")
+    page.wait_for_url(re.compile("(?=.*camera=two)(?=.*mirror=false)"))
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    assert page.evaluate("window.asked") == ["gone", "any", "two", "two"]
 
 
 def test_one_frame_is_read_at_a_time_also_once_the_camera_was_stopped_and_started(page, filmed, runtime):
@@ -313,21 +336,28 @@ def test_a_connection_that_is_lost_comes_back(browser, filmed, address, runtime,
     page.close()
 
 
-def test_the_camera_goes_on_while_the_page_is_built_anew(page, runtime):
-    # As Streamlit does to a component of a page whose connection comes back.
-    page.goto("/samples")
+def show_camera(page: Page) -> None:
+    """The camera's component alone, which the page can `hide()` and `show()` as Streamlit does."""
+    page.goto("/metrics")
     page.evaluate(
         """async ([js, html, data]) => {
+          document.head.append(Object.assign(document.createElement("script"), { type: "none", src: "/static/none" }));
           const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-          navigator.mediaDevices.getUserMedia = async (wish) => (window.stream = await open(wish));
+          navigator.mediaDevices.getUserMedia = async (wish) => {
+            await window.allowed;
+            return (window.stream = await open(wish));
+          };
           const { default: camera } = await import(URL.createObjectURL(new Blob([js], { type: "text/javascript" })));
           window.readings = 0;
+          window.states = [];
           window.show = () => {
             const parentElement = document.createElement("div");
             parentElement.innerHTML = html;
-            parentElement.style = "position: fixed; z-index: 1000000";
             document.body.prepend(parentElement);
-            const setStateValue = (name, value) => (window.readings += name === "readings" ? value.length : 0);
+            const setStateValue = (name, value) => {
+              if (name === "readings") window.readings += value.length;
+              else window.states.push(value);
+            };
             const clean = camera({ parentElement, data, setStateValue });
             return () => (clean(), parentElement.remove());
           };
@@ -338,6 +368,49 @@ def test_the_camera_goes_on_while_the_page_is_built_anew(page, runtime):
             CAMERA.with_suffix(".html").read_text(),
             component_data(mirror=True, gradcam=False, sure=0),
         ],
+    )
+
+
+def test_a_camera_that_is_allowed_once_the_visitor_has_left_is_let_go(page):
+    show_camera(page)
+    page.evaluate("() => { window.allowed = new Promise((resolve) => (window.allow = resolve)) }")
+    page.get_by_role("button", name="Start").click()
+    page.evaluate("window.hide(), history.pushState(null, '', '/pictures')")
+    page.wait_for_timeout(700)
+    page.evaluate("window.allow()")
+    page.wait_for_function("window.stream?.getTracks()[0].readyState === 'ended'", timeout=3_000)
+    assert page.evaluate("window.states") == []
+
+
+def test_a_camera_that_is_lost_while_the_model_loads_does_not_run(page, runtime):
+    show_camera(page)
+    held = []
+    page.context.route("**/reader.js", lambda route: held.append(route))
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("Loading the model")).to_be_visible()
+    page.evaluate("window.stream.getTracks()[0].dispatchEvent(new Event('ended'))")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("Loading the model")).to_be_visible()
+    page.wait_for_timeout(500)
+    for route in held:
+        route.continue_()
+    page.wait_for_function("window.readings > 0")
+    assert page.evaluate("states.map(({running, problem}) => problem ?? running)") == ["lost", True]
+    assert len(held) == 1  # both starts wait for one model
+
+
+def test_the_camera_goes_on_while_the_page_is_built_anew(page, runtime):
+    # As Streamlit does to a component of a page whose connection comes back.
+    show_camera(page)
+    # A frame that the browser cannot give is left out.
+    page.evaluate(
+        """() => {
+          const give = window.createImageBitmap;
+          window.createImageBitmap = async () => {
+            window.createImageBitmap = give;
+            throw new DOMException("no frame", "InvalidStateError");
+          };
+        }"""
     )
     page.get_by_role("button", name="Start").click()
     page.wait_for_function("window.readings > 0")
@@ -408,6 +481,17 @@ def test_two_copies_serve_behind_a_proxy_and_under_a_path(browser, filmed, addre
         finally:
             proxy.terminate()
             proxy.wait()
+
+
+def test_the_api_s_docs_tell_its_address_and_read_a_picture_under_a_path_too(page, address):
+    page.route(
+        "**/count/**", lambda route: route.fulfill(response=route.fetch(url=route.request.url.replace("/count", "")))
+    )
+    page.goto("/count/api/docs")
+    expect(page.get_by_role("heading", name="POST /count/api/predict")).to_be_visible()
+    expect(page.get_by_text(f"curl -F file=@hand.jpg {address}/count/api/predict", exact=True)).to_be_visible()
+    page.get_by_label("Picture").set_input_files(PICTURE)
+    expect(page.locator("#answer")).to_contain_text('"total": 3')
 
 
 def test_a_picture_is_dropped_and_read(page):

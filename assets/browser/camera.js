@@ -10,12 +10,14 @@ const INFERNO = [
 const MOMENT = 500; // ms until a canvas that only changes its settings is there again
 const PATIENCE = 20_000; // ms until one is there again whose page has lost its connection
 const cameras = {}; // of either kind, so that who goes from one to the other starts anew
+let chosen; // the camera that the visitor picked: asked for again at each start
 
 export default function (component) {
   const { parentElement, data, setStateValue, setTriggerValue } = component;
   const camera = (cameras[data.shots ? "recorder" : "reader"] ??= new Camera());
   const another = camera.settings?.asked !== data.asked;
   camera.settings = data;
+  chosen ??= data.camera;
   camera.report = (name, value) => setStateValue(name, value);
   camera.hand = (burst) => setTriggerValue("burst", burst);
   camera.appear(parentElement);
@@ -44,39 +46,48 @@ class Camera {
     this.button = root.querySelector("button");
     this.choice = root.querySelector("select");
     this.status = root.querySelector("[role=status]");
-    this.button.onclick = () => (this.stream ? this.stop() : this.start());
-    this.choice.onchange = () => this.start(this.choice.value);
-    if (!(this.worker || this.settings.shots) || !this.stream) return;
+    this.button.onclick = () => (this.running ? this.stop() : this.start());
+    this.choice.onchange = () => {
+      chosen = this.choice.value;
+      this.start();
+    };
+    if (!this.running) return;
     this.button.textContent = "Stop";
-    this.report("state", { running: true });
+    this.report("state", { running: true, camera: chosen });
     this.list();
   }
 
-  async start(device) {
+  async start() {
     this.stop();
+    const current = (this.current = {}); // whoever stops, leaves, starts anew or loses the camera ends this one
+    const over = () => this.current !== current;
     this.say("Opening the camera …");
     this.button.disabled = true;
     try {
-      if (!navigator.mediaDevices) throw new DOMException("", "NotSecure");
-      const wish = { width: { ideal: 640 }, height: { ideal: 480 }, ...(device && { deviceId: { exact: device } }) };
-      this.stream = await navigator.mediaDevices.getUserMedia({ video: wish, audio: false });
-      this.video.srcObject = this.stream;
+      const stream = await openCamera(chosen);
+      if (over()) {
+        end(stream); // allowed too late: nobody wants it any more
+        return;
+      }
+      this.stream = this.video.srcObject = stream;
+      stream.getVideoTracks()[0].onended = () => this.fail("lost");
       await this.video.play();
-      this.stream.getVideoTracks()[0].onended = () => this.fail("lost");
+      if (over()) return;
       await this.list();
+      if (over()) return;
       if (!this.settings.shots) {
         this.say("Loading the model, once …");
         await this.load();
       }
     } catch (error) {
-      this.fail(problem(error));
-      return;
-    } finally {
-      this.button.disabled = false;
+      if (!over()) this.fail(problem(error));
     }
+    if (over()) return;
     this.say("");
+    this.button.disabled = false;
     this.button.textContent = "Stop";
-    this.report("state", { running: true });
+    this.running = true;
+    this.report("state", { running: true, camera: chosen });
     this.began = performance.now();
     this.paint(this.stream);
     if (this.settings.shots) {
@@ -127,13 +138,15 @@ class Camera {
   }
 
   stop() {
-    this.stream?.getTracks().forEach((track) => track.stop());
-    if (this.stream) this.report("state", { running: false });
+    if (this.stream) end(this.stream);
+    if (this.running) this.report("state", { running: false });
     clearInterval(this.timer);
-    this.stream = undefined;
+    this.running = false;
+    this.current = this.stream = undefined;
     this.hands = [];
     this.readings = [];
     this.caption = undefined;
+    this.button.disabled = false;
     this.button.textContent = "Start";
     this.say("");
     this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
@@ -156,9 +169,16 @@ class Camera {
     this.choice.hidden = cameras.length < 2;
   }
 
-  // One worker serves all of a visit: the model is loaded once.
-  async load() {
-    if (this.worker) return;
+  // One worker serves all of a visit: the model is loaded once, also where the camera stops and starts meanwhile.
+  load() {
+    this.loading ??= this.hire().catch((error) => {
+      this.loading = undefined; // the next start tries again
+      throw error;
+    });
+    return this.loading;
+  }
+
+  async hire() {
     const { worker, model, runtime } = this.settings;
     const at = (path) => new URL(path, base()).href;
     const reader = new Worker(at(worker), { type: "module" });
@@ -176,7 +196,8 @@ class Camera {
     if (!this.fresh || this.busy) return;
     this.fresh = false;
     this.busy = true;
-    const bitmap = await createImageBitmap(this.video);
+    const bitmap = await createImageBitmap(this.video).catch(() => (this.busy = false)); // the next frame will do
+    if (!bitmap) return;
     this.asked = performance.now();
     this.worker.postMessage({ bitmap }, [bitmap]);
   }
@@ -224,6 +245,22 @@ class Camera {
     this.fresh = true;
     this.next();
   }
+}
+
+// The camera of that id, where it is still there, else the browser's own choice.
+async function openCamera(id) {
+  if (!navigator.mediaDevices) throw new DOMException("", "NotSecure");
+  const video = { width: { ideal: 640 }, height: { ideal: 480 }, ...(id && { deviceId: { exact: id } }) };
+  try {
+    return await navigator.mediaDevices.getUserMedia({ video, audio: false });
+  } catch (error) {
+    if (!id || error.name !== "OverconstrainedError") throw error;
+    return openCamera();
+  }
+}
+
+function end(stream) {
+  stream.getTracks().forEach((track) => track.stop());
 }
 
 // The app may lie under a path of its host's: where its own scripts come from tells which.
