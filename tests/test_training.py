@@ -200,18 +200,25 @@ def test_a_training_starts_from_another_one_and_their_mean_is_a_checkpoint_too(f
 
 @pytest.mark.slow
 def test_two_processes_train_together_and_measure_the_same(folder, tmp_path, monkeypatch):
+    board = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {tmp_path}, name: board}}}}"
     more = ("--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "30")
-    command = [sys.executable, "-m", "training", *arguments(folder, tmp_path, *more)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "training"]
+    command = [*torchrun, *arguments(folder, tmp_path, *more, f"--trainer.logger+={board}")]
     done = subprocess.run(command, cwd=ROOT, env=uncounted(os.environ), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "All distributed processes registered. Starting with 2 processes" in done.stderr
-    together = metrics(tmp_path)["val/accuracy"].dropna().iloc[-1]
+    together = metrics(tmp_path).dropna(subset="val/accuracy").iloc[-1]
+    events = EventAccumulator(str(tmp_path / "board/version_0"))
+    events.Reload()
+    assert events.Images("val/confusion"), "of both processes' pictures"
 
-    # One process reads the same weights to the same accuracy, over all of the validation pictures.
+    # One process measures the same weights alike, over all of the validation pictures.
     alone = tmp_path / "alone"
     monkeypatch.chdir(ROOT)
     main(["validate", *arguments(folder, alone)[1:], "--ckpt_path", str(tmp_path / "last.ckpt")])
-    assert metrics(alone)["val/accuracy"].iloc[-1] == pytest.approx(together, abs=1e-6)
+    told = metrics(alone).iloc[-1]
+    for name in ("val/accuracy", "val/fingers_accuracy", "val/loss"):
+        assert told[name] == pytest.approx(together[name], abs=1e-5), name
 
 
 def test_weights_and_biases_is_one_flag(folder, tmp_path, monkeypatch):

@@ -51,26 +51,20 @@ class Classifier(Module):
         return loss
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
-        return self._measure(batch, "val")
-
-    def test_step(self, batch: Batch) -> None:
-        self._measure(batch, "test")
-
-    def _measure(self, batch: Batch, stage: str) -> dict[str, Tensor]:
         images, targets = batch
         pictures = plain(images, self.size).contiguous(memory_format=torch.channels_last)
         logits, presence = (part.float() for part in self.network(pictures))
-        self.log(f"{stage}/loss", hand_loss(logits, presence, targets), prog_bar=True, sync_dist=True)
+        self.log("val/loss", hand_loss(logits, presence, targets), prog_bar=True, sync_dist=True)
         self.presence_accuracy(presence, targets < NOTHING)
-        self.log(f"{stage}/presence_accuracy", self.presence_accuracy)
+        self.log("val/presence_accuracy", self.presence_accuracy)
         there = targets < NOTHING
         if there.any():
             self.fingers_accuracy(logits[there].softmax(1).view(-1, 2, 6).sum(1), targets[there] % 6)
-        self.log(f"{stage}/fingers_accuracy", self.fingers_accuracy, prog_bar=True)
+        self.log("val/fingers_accuracy", self.fingers_accuracy, prog_bar=True)
         known = targets < SIDELESS
         if known.any():
             self.accuracy(logits[known], targets[known])
-        self.log(f"{stage}/accuracy", self.accuracy, prog_bar=True)
+        self.log("val/accuracy", self.accuracy, prog_bar=True)
         return {"logits": logits}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:

@@ -137,6 +137,7 @@ class Finder(Module):
             told, there = told + len(found), there + len(truth)
             if len(found) and len(truth):
                 right += int((box_iou(found, truth).amax(0) > 0.5).sum())
-        self.log("val/recall", right / max(there, 1), batch_size=max(there, 1))
-        self.log("val/precision", right / max(told, 1), batch_size=max(told, 1))
-        self.log("val/loss", self.loss(frames, boxes), prog_bar=True, batch_size=len(frames))
+        # `sync_dist`: of all processes' frames together. What decides which weights are kept must not be one's share.
+        self.log("val/recall", right / max(there, 1), batch_size=max(there, 1), sync_dist=True)
+        self.log("val/precision", right / max(told, 1), batch_size=max(told, 1), sync_dist=True)
+        self.log("val/loss", self.loss(frames, boxes), prog_bar=True, batch_size=len(frames), sync_dist=True)

@@ -32,16 +32,16 @@ class Pictures(Callback):
         self.order = count()  # of two mistakes equally bad, the later one stays
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.confusion = MulticlassConfusionMatrix(len(CLASSES))
+        self.confusion = MulticlassConfusionMatrix(len(CLASSES)).to(module.device)
         self.mistakes: list[tuple[float, int, Tensor, str]] = []  # a heap: the mildest of the worst comes first
 
     def on_validation_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         images, targets = batch
-        logits, known = outputs["logits"].float().cpu(), (targets < SIDELESS).cpu()
-        targets = targets.cpu()
-        self.confusion.update(logits[known], targets[known])
+        logits, known = outputs["logits"].float(), targets < SIDELESS
+        self.confusion.update(logits[known], targets[known])  # on its device, where processes add theirs up
+        logits, known, targets = logits.cpu(), known.cpu(), targets.cpu()
         losses = F.cross_entropy(logits, targets.where(known, 0), reduction="none")
         for i in (known & (logits.argmax(1) != targets)).nonzero()[:, 0].tolist():
             told = logits[i].softmax(0)
