@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
 from model import FingerCounter
-from model.images import decode
-from tests.server import uncounted
+from tests.server import running, uncounted
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("finder@tiny", "train@tiny", "slim@tiny", "export@tiny", "evaluate@tiny")
@@ -62,7 +62,12 @@ def test_what_one_made_another_need_not_make_again(ahead):
     one, other = ahead, ahead.parent / "other"
     counter = FingerCounter(one / "runs/tiny/handful.onnx")
     assert "rendered by Handful" in counter.metadata["data"]
-    assert counter(decode(ROOT / "assets/samples/3L_0.jpg")).width == 256
+    with running(one.parent / "log", HANDFUL_MODEL=str(one / "runs/tiny/handful.onnx")) as address:
+        served = httpx.get(f"{address}/api/health").json()["model"]
+        assert served["sha256"] == counter.sha256
+        picture = (ROOT / "assets/samples/3L_0.jpg").read_bytes()
+        told = httpx.post(f"{address}/api/predict", files={"file": ("3L_0.jpg", picture)}).json()
+        assert told["width"] == 256
     measured = json.loads((one / "runs/tiny/metrics/summary.json").read_text())
     assert set(measured) == {"rendered"}
     assert "rendered.recall" in dvc(one, "metrics", "show", "--md")
