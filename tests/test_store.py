@@ -175,6 +175,26 @@ def test_a_google_bucket(other, monkeypatch):
             local("gs://models/none.onnx")
 
 
+def test_a_repository_of_hugging_face(other, monkeypatch):
+    """huggingface_hub itself, with a stand-in for what it talks to."""
+    pytest.importorskip("huggingface_hub")
+    entry = {"type": "file", "path": "handful.onnx", "size": len(other), "oid": "0" * 40}
+    answers = {
+        "/api/models/me/hands": json.dumps({"id": "me/hands", "sha": "0" * 40}).encode(),
+        "/api/models/me/hands/tree/main": json.dumps([entry]).encode(),
+        "/me/hands/resolve/main/handful.onnx": other,
+    }
+    with web(lambda handler: send(answers[urlsplit(handler.path).path])(handler)) as (address, _):
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        monkeypatch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+            f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+        )
+        assert local(f"hf://me/hands/handful.onnx#sha256={digest(other)}").read_bytes() == other
+        with pytest.raises(BadModel, match=r"hf://me/hands/none.onnx: FileNotFoundError"):
+            local("hf://me/hands/none.onnx")
+
+
 # What is no good
 
 
