@@ -5,6 +5,7 @@ PY = .venv/bin/python
 PIP = $(PY) -m pip install -q --disable-pip-version-check
 INSTALL = $(PIP) uv==0.13.9 && $(PY) -m uv pip install -q --compile-bytecode --python $(PY) -r $(1) || $(PIP) -r $(1)
 N ?= 6000
+PEOPLE ?= 3000
 
 .PHONY: run browser test lint data render train evaluate leave-out export bench screenshots tiny sweep
 
@@ -26,9 +27,11 @@ lint: .venv/.test
 data: .venv/.test
 	$(PY) -m training data
 
+# To learn from, and to measure with.
 render: .venv/.test
 	$(PY) -m training.render --count $(N)
-	$(PY) -m training.render --count $(N) --people
+	$(PY) -m training.render --count $(PEOPLE) --people
+	$(PY) -m training.render --count 2000 --out data/render/val --seed 2
 
 train: .venv/.test
 	$(PY) -m training finder fit --config training/finder.yaml
