@@ -226,10 +226,6 @@ def test_shards_are_the_same_again_and_finished_ones_stay(rig, tmp_path):
         assert found.truth["raised"][index].tolist() == list(hand.raised)
         assert found.truth["right"][index] == hand.right
         assert found.picture(index).shape == (192, 192, 4)
-    kept = found.pictures(tmp_path / "pictures.npy")
-    assert np.array_equal(kept, found.pictures())
-    assert np.array_equal(found.pictures(tmp_path / "pictures.npy"), kept)
-    assert len(load(tmp_path, limit=1)) == 2
 
 
 def test_the_command_renders_many_people_when_asked_to(rig, tmp_path, monkeypatch):

@@ -48,7 +48,6 @@ def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -
     mean["about"] |= {
         "config": yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100),
         "data": list(dict.fromkeys(credit for one in trained for credit in one["about"]["data"])),
-        "sources": list(dict.fromkeys(name for one in trained for name in one["about"]["sources"])),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     torch.save({key: mean[key] for key in KEPT}, output)

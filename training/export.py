@@ -237,7 +237,6 @@ def kept(file: Path, kind: type[LightningModule]) -> tuple[Any, dict]:
     return network, {
         "training commit": metadata[f"{whose}training commit"],
         "data": metadata["data"].split("; "),
-        "sources": list(config["data"]["sources"]),
         "versions": metadata["versions"],
         "config": metadata[f"{whose}config"],
         "size": config["model"].get("size"),  # the finder's is always the same

@@ -55,7 +55,6 @@ class Module(LightningModule):
             "training commit": self.commit,
             # What it started from has learned from its own pictures.
             "data": list(dict.fromkeys([*self.begun.get("data", []), *data.credits])),
-            "sources": list(data.sources),
             "versions": f"python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in PACKAGES),
             "config": settings(self.trainer, self.begun),
         }

@@ -42,7 +42,7 @@ SOURCES = {
     "rendered": Source(Rendered, "render/train"),
     "people": Source(People, "render/people"),
     "own": Source(OwnHand, "own"),
-    # 300 small rendered hands, wherever the data folder is.
+    # 250 small rendered hands, wherever the data folder is.
     "bundled": Source(Rendered, str(Path(__file__).parent.parent / "tiny/data/render/train")),
 }
 SIZE = 192  # of a crop: what the classifier sees, and around it as much as turning and shifting can bring in

@@ -13,7 +13,6 @@ import numpy as np
 
 from training.render.hand import (
     CHAINS,
-    FINGERS,
     Pose,
     Rig,
     Shape,
@@ -302,8 +301,3 @@ def sample(seed: int, index: int, rig: Rig) -> Hand:
     rng = np.random.default_rng((seed, index))
     count, right = int(rng.integers(6)), bool(rng.integers(2))
     return dress(rng, rig, sample_gesture(rng, count), right, int(rng.integers(1, 11)))
-
-
-def name(up: Raised) -> str:
-    """`thumb+index`, for captions."""
-    return "+".join(finger for finger, is_up in zip(FINGERS, up, strict=True) if is_up) or "fist"

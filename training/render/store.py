@@ -49,40 +49,16 @@ class Hands:
         bgra[bgra[..., 3] == 0] = 0  # WebP puts there what packs best
         return cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA)
 
-    def pictures(self, path: Path | None = None) -> np.ndarray:
-        """All hands (N, 192, 192, 4) uint8 RGBA: in memory, or in a memory-mapped .npy at `path` for the next time."""
-        shape = (len(self), *self.picture(0).shape)
-        if path is not None and path.exists():
-            ready = np.load(path, mmap_mode="r")
-            if ready.shape == shape:
-                return ready
-        if path is None:
-            return np.stack([self.picture(index) for index in range(len(self))])
-        partial = path.with_suffix(".part")
-        out = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-        for index in range(len(self)):
-            out[index] = self.picture(index)
-        out.flush()
-        partial.rename(path)
-        return np.load(path, mmap_mode="r")
 
-
-def load(folder: str | Path, limit: int | None = None) -> Hands:
-    """Reads the finished shards of a folder, in order.
-
-    Args:
-        limit: read whole shards until at least this many hands are there.
-    """
-    blobs, ends, truths, total, hands = [], [], [], 0, 0
+def load(folder: str | Path) -> Hands:
+    """Reads the finished shards of a folder, in order."""
+    blobs, ends, truths, total = [], [], [], 0
     for path in sorted(Path(folder).glob("shard-*.npz")):
         with np.load(path) as shard:
             blobs.append(shard["webp"])
             ends.append(shard["ends"] + total)
             truths.append({key: shard[key] for key in TRUTH})
         total += len(blobs[-1])
-        hands += len(ends[-1])
-        if limit is not None and hands >= limit:
-            break
     if not blobs:
         raise FileNotFoundError(f"No rendered hands in {folder}: python -m training.render --out {folder}")
     return Hands(
