@@ -18,7 +18,7 @@ MOST_STREAMS = 2 * (os.cpu_count() or 1)  # cameras that the server reads at onc
 PATIENCE = 8  # seconds to wait for a connection before offering the other way
 
 
-def show_count(stream: Stream, running: bool) -> None:
+def show_count(stream: Stream, running: bool, connecting: bool = False) -> None:
     """Show what was read last, big, and why."""
     latest = stream.latest if running and stream.latest and not stream.latest.old else None
     hands = latest.reading.hands if latest else ()
@@ -26,6 +26,8 @@ def show_count(stream: Stream, running: bool) -> None:
         st.metric("Fingers", latest.reading.total if latest and hands else "–")
     if hands:
         st.write(" and ".join(f"**{hand.side} · {hand.fingers}**, {hand.confidence:.0%} sure" for hand in hands))
+    elif connecting:
+        st.write("Connecting …")
     elif not running:
         st.write("Press Start, let the browser use the camera, and hold up a hand, or two. Nothing is stored.")
     elif latest:
@@ -80,13 +82,12 @@ def show_history(stream: Stream) -> None:
     st.vega_lite_chart(pd.DataFrame(steps, columns=["seconds", "fingers"]), line)
 
 
-def play(stream: Stream, running: bool) -> None:
+def play(game: Game, stream: Stream, running: bool) -> None:
     """The game: a number is asked for, and shown."""
-    game: Game = st.session_state.setdefault("game", Game())
     now = time.monotonic()
-    if not running or not stream.latest:
+    if not running or not stream.latest or stream.latest.old:
         game.stop()
-        st.caption("Start the camera to play: a number is asked for, you show it.")
+        st.caption("It takes a camera that runs: a number is asked for, you show it.")
     else:
         reading = stream.latest.reading
         game.see(reading.total if reading.hands else None, now)
@@ -133,7 +134,13 @@ def read_on_server() -> None:
             media_toggle_controls=False,
             translations={"start": "Start", "stop": "Stop", "select_device": "Choose a camera"},
         )
-    running, connecting = context.state.playing, context.state.signalling
+        running, connecting = context.state.playing, context.state.signalling
+        # What is amiss stands in streamlit-webrtc's own frame, in a browser's words. It is not told here.
+        if not (running or connecting):
+            with st.expander("Does the camera not start?"):
+                st.write("\n".join(f"- {browser.PROBLEMS[why]}" for why in ("refused", "busy", "missing", "insecure")))
+                st.write("Or your browser reads by itself: it needs no connection, and says here what is amiss.")
+                switch("Read by this browser", "browser")
     if context.video_processor:
         context.video_processor.mirror, context.video_processor.gradcam = mirror, gradcam
         context.video_processor.stream.sure = sure
@@ -153,7 +160,7 @@ def read_on_server() -> None:
                 icon=":material/wifi_off:",
             )
             switch("Read by this browser", "browser")
-        show_count(stream, running)
+        show_count(stream, running, connecting)
         show_more(stream, running)
 
     with count:
@@ -162,18 +169,24 @@ def read_on_server() -> None:
 
 def read_here() -> None:
     """Frames are read in the browser; what was read comes here."""
+    running = st.session_state.setdefault("reads here", False)
 
-    @st.fragment
+    @st.fragment(run_every=1 if running else None)  # a reader that stops tells nothing of it
     def show() -> None:
         camera, count = st.columns([3, 2], gap="medium")
         with camera:
             state = browser.camera("camera", mirror=mirror, gradcam=gradcam, sure=sure, on_readings=follow)
+            if state["running"] != running:
+                st.session_state["reads here"] = state["running"]
+                st.rerun()
             if problem := state.get("problem"):
                 st.error(browser.PROBLEMS.get(problem, browser.PROBLEMS["unknown"]))
                 if problem == "runtime":
                     switch("Read by the server", "server")
                     take_pictures()
         with count:
+            if not running:
+                st.session_state.stream = Stream()  # what comes next starts with nothing
             stream = stream_here()
             stream.sure = sure
             show_count(stream, state["running"])
@@ -211,9 +224,12 @@ def follow() -> None:
 def show_more(stream: Stream, running: bool) -> None:
     if running and stream.history:
         show_history(stream)
-    with st.expander("Show me", key="show me", on_change="rerun") as game:
-        if game.open:
-            play(stream, running)
+    game: Game = st.session_state.setdefault("game", Game())
+    with st.expander("Show me", key="show me", on_change="rerun") as unfolded:
+        if unfolded.open:
+            play(game, stream, running)
+        else:
+            game.stop()  # nobody answers what is not seen
 
 
 def switch(label: str, way: str) -> None:

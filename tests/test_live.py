@@ -1,8 +1,8 @@
 """The Live page without a browser: what frames tell over time, what helps a visitor, the game."""
 
 import asyncio
-import dataclasses
 import json
+import math
 import os
 import re
 import time
@@ -15,6 +15,7 @@ from urllib.error import URLError
 import av
 import numpy as np
 import pytest
+import streamlit as st
 from aiortc import MediaStreamTrack
 from streamlit.testing.v1 import AppTest
 from streamlit_webrtc.process import AsyncVideoProcessTrack
@@ -24,7 +25,7 @@ from model import CLASSES, Hand, Reading, shared_counter
 from model.images import decode
 from model.overlay import draw
 from pages import browser, relay
-from pages.camera import DARK, Camera, Stream
+from pages.camera import DARK, Camera, Latest, Stream
 from pages.game import HOLD, LIMIT, Answer, Game
 from pages.log import LOG
 
@@ -256,9 +257,25 @@ def test_live_offers_the_other_way_when_no_connection_comes(connection, monkeypa
     monkeypatch.setattr(time, "monotonic", lambda: now + 9)
     page.run()
     assert "No connection yet" in page.warning[0].value
+    assert "Connecting …" in texts(page)
+    assert "Press Start" not in texts(page)
     next(button for button in page.button if button.label == "Read by this browser").click().run()
     assert page.session_state["read"] == "browser"
     assert not page.warning
+
+
+def test_what_to_do_where_the_camera_does_not_start_is_there(connection):
+    connection.state.playing = False
+    page = open_page()
+    [help_] = [one for one in page.expander if "not start" in one.label]
+    told = help_.markdown[0].value
+    assert all(words in told for words in ("may not use the camera", "Another program", "No camera was found", "https"))
+    help_.button[0].click().run()
+    assert page.session_state["read"] == "browser"
+
+    connection.state.playing = True
+    page = open_page()
+    assert not any("not start" in one.label for one in page.expander)
 
 
 def test_past_its_limit_the_server_sends_visitors_to_their_browsers():
@@ -320,17 +337,17 @@ def minutes(monkeypatch) -> list[float]:
 
 def test_credentials_of_a_relay_are_fetched_anew_long_before_they_lapse(monkeypatch, minutes):
     monkeypatch.setenv("HF_TOKEN", "hf_token")
-    answers = [{"username": str(n), "credential": "secret"} for n in range(3)]
+    answers = [{"username": str(n), "credential": "secret"} for n in range(2)]
     monkeypatch.setattr("urllib.request.urlopen", service(*answers))
     told = []
     # What streamlit-webrtc is told, browser and server alike.
     monkeypatch.setattr(
         "streamlit_webrtc.component._component_func", lambda **args: told.append(args["rtc_configuration"])
     )
-    for late in (0, 9, 11, 19, 22):
+    for late in (0, 9, 11):
         minutes[0] = late
         open_page()
-    assert [one["iceServers"][0]["username"] for one in told] == ["0", "0", "1", "1", "2"]
+    assert [one["iceServers"][0]["username"] for one in told] == ["0", "0", "1"]
 
 
 def test_a_service_that_gave_no_credentials_is_asked_again(monkeypatch, minutes, caplog):
@@ -388,6 +405,40 @@ def test_every_problem_with_the_camera_has_its_words(monkeypatch, problem, words
     assert fingers(page) == "–"
 
 
+def test_a_browser_that_stops_telling_is_noticed(monkeypatch):
+    state, every, fragment = {"running": True}, [], st.fragment
+
+    def noted(run_every: float | None):
+        every.append(run_every)
+        return fragment(run_every=run_every)
+
+    monkeypatch.setattr(st, "fragment", noted)
+    monkeypatch.setattr(browser, "camera", lambda *args, **kwargs: state)
+    page = AppTest.from_file(ROOT / "pages/live.py", default_timeout=60)
+    page.session_state["read"] = "browser"
+    page.run()
+    assert every[-1] == 1  # it looks by itself
+    stream = page.session_state["stream"]
+    stream.follow(shared_counter()(PICTURE), 0.0, 120)
+    page.toggle[0].set_value(False).run()
+    assert fingers(page) == "3"
+    assert page.session_state["stream"] is stream  # settings do not interrupt it
+
+    stream.latest = stream.latest._replace(when=time.monotonic() - 10)
+    page.run()
+    assert fingers(page) == "–"
+    assert "Nothing comes any more" in page.warning[0].value
+
+    state["running"] = False
+    page.run()
+    assert every[-1] is None
+    assert "Press Start" in texts(page)
+    state["running"] = True
+    page.run()
+    assert not page.warning
+    assert "Waiting for the camera" in texts(page)
+
+
 # The game
 
 
@@ -440,11 +491,32 @@ def test_the_game_is_played_on_the_page(connection, monkeypatch):
     game = page.session_state["game"]
     asked = next(metric.value for metric in page.metric if metric.label == "Show me")
     assert asked == str(game.asked)
-    told = camera.stream.latest
-    label = f"{game.asked}L"
-    camera.stream.latest = told._replace(reading=dataclasses.replace(told.reading, hands=(hand(label),)))
+    camera.stream.latest = Latest(reading(hand(f"{game.asked}L")), math.inf, 20)  # frames go on and on
     page.run()
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 1)
     page.run()
     assert "**1 of 1** right" in texts(page)
+
+
+@pytest.mark.parametrize("unseen", ["folded", "stalled"])
+def test_what_nobody_sees_nobody_answers(connection, monkeypatch, unseen):
+    stream = connection.video_processor.stream
+    stream.latest = Latest(reading(hand("3L")), math.inf, 20)
+    page = open_page()
+    page.session_state["show me"] = True
+    page.run()
+    next(button for button in page.button if button.label == "Ask me").click().run()
+    game = page.session_state["game"]
+    assert game.asked is not None
+
+    if unseen == "folded":
+        page.session_state["show me"] = False
+    else:
+        stream.latest = stream.latest._replace(when=time.monotonic() - 3)
+    page.run()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + LIMIT + 60)
+    page.session_state["show me"] = True
+    page.run()
+    assert (game.asked, game.answers) == (None, [])
