@@ -71,8 +71,8 @@ def show_groups(rows: list[dict], key: str) -> None:
 SHARES = {"count": "Count right", "side": "Side right", "found": "Found"}
 
 
-def show_confusion(matrix: list[list[int]], labels: list[str], shares: bool) -> tuple[str, str] | None:
-    """Draw a confusion matrix. Returns (truth, told) of the cell that was chosen."""
+def show_confusion(matrix: list[list[int]], labels: list[str], shares: bool) -> None:
+    """Draw a confusion matrix. A click on a cell chooses it in the box named "cell"."""
     cells = pd.DataFrame(
         [
             {"truth": there, "told": told, "pictures": count, "share": count / max(sum(row), 1)}
@@ -101,8 +101,20 @@ def show_confusion(matrix: list[list[int]], labels: list[str], shares: bool) -> 
         )
     )
     chart = alt.layer(heat.add_params(chosen), text).properties(height=60 + 34 * len(labels))
-    points = st.altair_chart(chart, on_select="rerun", key=f"confusion {len(labels)}").selection["cell"]
-    return (points[0]["truth"], points[0]["told"]) if points else None
+    key = f"confusion {len(labels)}"
+
+    def choose() -> None:
+        points = st.session_state[key].selection["cell"]
+        st.session_state["cell"] = (points[0]["truth"], points[0]["told"]) if points else None
+
+    st.altair_chart(chart, on_select=choose, key=key)
+
+
+def describe(cell: tuple[str, str]) -> str:
+    """What happened to the hands of a cell of the matrix, and to how many."""
+    there, told = cell
+    count = matrix[labels.index(there)][labels.index(told)]
+    return f"{there}, and told so: {count:,}" if there == told else f"{there}, but told {told}: {count:,}"
 
 
 def show_mistakes(entries: list[dict], key: str) -> None:
@@ -231,13 +243,24 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 matrix, labels, part = views[view]
 left, right = st.columns([3, 2], gap="medium")
 with left:
-    cell = show_confusion(matrix, labels, shares)
+    show_confusion(matrix, labels, shares)
 with right:
-    if not cell:
-        st.caption("Choose a cell to see its pictures.")
-    elif cell[0] == cell[1]:
-        row = labels.index(cell[0])
-        st.write(f"**{cell[0]}**, and told so: {matrix[row][row]:,}.")
+    # A box too: a keyboard has no way into the drawing.
+    cells = [
+        (there, told)
+        for there, row in zip(labels, matrix, strict=True)
+        for told, count in zip(labels, row, strict=True)
+        if count
+    ]
+    cell = st.selectbox(
+        "Pictures of the cell",
+        cells,
+        index=None,
+        format_func=describe,
+        key="cell",
+        placeholder="Choose one, here or in the matrix",
+    )
+    if cell and cell[0] == cell[1]:
         mistaken = {Path(entry["file"]).name for entry in wrong}
         found = (
             picture
@@ -247,9 +270,12 @@ with right:
         pictures = list(islice(found, SHOWN))
         if clicked := show_gallery(pictures, [words(truth(picture)) for picture in pictures], "right"):
             open_picture(clicked)
-    else:
-        count = matrix[labels.index(cell[0])][labels.index(cell[1])]
-        st.write(f"**{cell[0]}**, but told **{cell[1]}**: {count:,}.")
+        if not pictures:
+            st.caption(
+                "What was told right is not listed, only counted. It can be shown of Kaggle Fingers alone, where that "
+                "data set is: `python -m training data` fetches it."
+            )
+    elif cell:
         # Missed hands have no class that was told, and no cell.
         misread = [entry for entry in wrong if entry["probabilities"]]
         entries = [entry for entry in misread if (part(entry["truth"]), part(entry["predicted"])) == cell]

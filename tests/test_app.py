@@ -303,6 +303,35 @@ def test_evaluation_opens_with_every_set_beside_mediapipe(measured, tmp_path):
         assert not page.exception
 
 
+def test_a_cell_of_the_confusion_matrix_is_chosen_in_a_box_too(measured):
+    page = open_page("evaluation")
+    box = page.selectbox[1]
+    assert len(box.options) == 12  # 0L 1L 2L, 3L told 2L, 4L 5L, 0R …: none of the other 132, which nothing is in
+    box.set_value(("3L", "2L")).run()
+    assert not page.exception
+    assert page.selectbox[1].options[3] == "3L, but told 2L: 3"
+    assert [button.label for button in page.button] == ["3L, told 2L 89%"] * 6  # here, and among the surest mistakes
+    page.selectbox[1].set_value(("5R", "5R")).run()
+    assert [button.label for button in page.button if "right" in button.key] == ["5 right"] * 3
+    # What another view has no cell for is forgotten.
+    page.segmented_control[0].set_value("Fingers").run()
+    assert page.selectbox[1].value is None
+
+
+def test_where_names_tell_no_class_a_mistake_opens_and_what_was_right_is_counted(measured, data, tmp_path):
+    (data / "webcam.png").write_bytes(hand("3L"))
+    wrong = [{**measured["wrong"][0], "file": "webcam.png"}]
+    webcam = measured | {"set": "webcam", "title": "Webcam", "wrong": wrong}
+    (tmp_path / "metrics/webcam.json").write_text(json.dumps(webcam))
+    page = open_page("evaluation")
+    page.selectbox[1].set_value(("5R", "5R")).run()
+    assert any("Kaggle Fingers alone" in caption.value for caption in page.caption)
+    page.button[0].click().run()
+    assert not page.exception
+    assert fingers(page)
+    assert len(bars(page)) == 1
+
+
 def test_mistakes_are_listed_where_their_pictures_are_not(measured, monkeypatch):
     monkeypatch.setattr(pages.parts, "DATA", Path("nowhere"))
     page = open_page("evaluation")

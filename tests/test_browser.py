@@ -75,9 +75,9 @@ def metric(page: Page, label: str):
     return page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue").first
 
 
-def choose(page: Page, option: str) -> None:
-    """Pick from the page's select box. What is built meanwhile closes its list: it is opened again, for a while."""
-    box, offered = page.get_by_role("combobox"), page.get_by_role("option", name=option)
+def choose(page: Page, label: str, option: str) -> None:
+    """Pick from a select box of the page. What is built meanwhile closes its list: it is opened again, for a while."""
+    box, offered = page.get_by_role("combobox", name=label), page.get_by_role("option", name=option)
     end = time.monotonic() + WAIT / 1000
     while True:
         if box.get_attribute("aria-expanded") != "true":
@@ -521,11 +521,14 @@ def test_a_picture_is_dropped_and_read(page):
     shares = page.locator(".bars > span:not(.track):not(.head)")
     expect(shares).to_have_count(len(CLASSES))
     assert sum(int(text.rstrip("%")) for text in shares.all_inner_texts()) == pytest.approx(100, abs=6)
+    expect(page.locator(".bars .told")).to_have_text(str(hand.fingers))
+    expect(page.locator(".bars .told")).to_have_css("font-weight", "700")
+    expect(page.locator(".bars b").nth(1)).to_have_css("font-weight", "400")
     overlay = page.get_by_test_id("stImage").locator("img")
     first = overlay.get_attribute("src")
     assert overlay.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
     # Another class has another map.
-    choose(page, "0 right")
+    choose(page, "for the class", "0 right")
     expect(overlay).not_to_have_attribute("src", first, timeout=WAIT)
 
 
@@ -565,12 +568,13 @@ def test_a_cell_of_the_confusion_matrix_tells_its_pictures(page):
     page.goto("/evaluation")
     expect(page.locator(".scores").first).to_contain_text("Kaggle Fingers", timeout=WAIT)
     expect(metric(page, "Pictures")).to_have_text(re.compile("[1-9]"), timeout=WAIT)
-    choose(page, "Kaggle Fingers")
+    choose(page, "Measured on", "Kaggle Fingers")
     expect(metric(page, "Pictures")).to_have_text("3,600", timeout=WAIT)
     cells = page.get_by_test_id("stVegaLiteChart").first.locator(".mark-rect path")
     expect(cells).to_have_count(12 * 12, timeout=WAIT)
     cells.last.click(force=True)  # its number is written over it
-    expect(page.get_by_text("5R, and told so")).to_be_visible(timeout=WAIT)
+    box = page.get_by_role("combobox", name="Pictures of the cell")
+    expect(box).to_have_value("5R, and told so: 300", timeout=WAIT)
     # Those of the data set that is here.
     expect(page.locator("[class*=st-key-thumbnail-right]")).to_have_count(2, timeout=WAIT)
 
