@@ -22,8 +22,10 @@ def start() -> None:
     names = {"asctime": "time", "levelname": "level", "message": "event"}
     handler.setFormatter(JsonFormatter(list(names), rename_fields=names))
     st.set_option("logger.enableRich", False)  # it would print tracebacks in colour, past the log
-    # The last two log what pages and requests let through.
-    for logger in (LOG, logging.getLogger("streamlit.error_util"), logging.getLogger("uvicorn.error")):
+    # The other two log what pages and requests let through; below that, uvicorn tells visitors' addresses.
+    levels = {"handful": logging.INFO, "streamlit.error_util": logging.WARNING, "uvicorn.error": logging.WARNING}
+    for name, level in levels.items():
+        logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-    LOG.setLevel(logging.INFO)
+        logger.setLevel(level)
     logging.basicConfig(handlers=[handler])  # asyncio's errors, and what packages warn of

@@ -283,10 +283,12 @@ def test_what_pages_read_and_refuse_is_counted_and_logged_too(capsys, monkeypatc
     assert told in [(line.get("where"), line["event"], line.get("kind")) for line in lines]
 
 
-def test_what_nothing_caught_is_logged_as_json_too(capsys):
+def test_what_nothing_caught_is_logged_as_json_too_and_no_visitor_s_address(capsys):
     start()
     AppTest.from_string("1 / 0").run()
-    logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=MemoryError())
+    server = logging.getLogger("uvicorn.error")
+    server.info('127.0.0.1:43398 - "WebSocket /_stcore/stream" [accepted]')
+    server.error("Exception in ASGI application", exc_info=MemoryError())
     page, request = (json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{"))
     assert "ZeroDivisionError" in page["exc_info"]
     assert "MemoryError" in request["exc_info"]
