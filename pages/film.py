@@ -14,7 +14,6 @@ from model.overlay import draw
 from model.tracking import Tracker
 from pages import metrics
 
-MAX_BYTES = 200_000_000
 MAX_SIDE = 1280  # of what is written, and read: hands are found in far smaller pictures
 MAX_PIXELS = 10_000_000  # of a frame: 4K, and a little more
 # The containers that strangers' bytes may reach, as FFmpeg names them: MP4 and MOV; WebM and MKV. Some of the others

@@ -9,11 +9,11 @@ import pandas as pd
 import streamlit as st
 
 from pages import metrics
-from pages.film import MAX_BYTES, BadFilm, annotate
+from pages.film import BadFilm, annotate
 from pages.log import LOG
 
 st.title("Films")
-file = st.file_uploader("A film of hands", ["mp4", "mov", "m4v", "webm"], max_upload_size=MAX_BYTES // 1_000_000)
+file = st.file_uploader("A film of hands", ["mp4", "mov", "m4v", "webm"])
 gradcam = st.toggle("Show where the model looked")
 if not file:
     st.write("Film a hand that counts, and drop it here. It is read frame by frame, and kept nowhere.")
