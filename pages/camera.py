@@ -3,7 +3,8 @@
 import time
 from collections import deque
 from dataclasses import replace
-from typing import NamedTuple
+from threading import Timer
+from typing import Any, NamedTuple
 
 import av
 from streamlit_webrtc import VideoProcessorBase
@@ -19,6 +20,7 @@ WINDOW = 2
 HISTORY = 30  # seconds of counts that are kept
 ALONE = 5  # seconds without a hand after which a visitor may want help
 DARK = 35  # mean of green, 0-255, under which a room is too dark: hands are lost in the camera's noise
+GIVE_UP = 60  # seconds after which a connection that has not come is let go of
 EDGE = 0.01  # share of the frame that is its edge
 
 
@@ -143,3 +145,19 @@ class Camera(VideoProcessorBase):
         seconds = round(time.monotonic() - self._began, 1)
         self._began = None
         LOG.info("camera ended", extra={"seconds": seconds, "readings": self._readings, "cameras": metrics.streams()})
+
+
+def give_up(worker: Any) -> None:
+    """Let go of a connection, streamlit-webrtc's `WebRtcWorker`, that does not come in time.
+
+    To a browser that names no address of its own, nothing ever fails: sockets, a thread and the visit would be kept
+    for ever, of visitors who left long ago, too.
+    """
+
+    def look() -> None:
+        if worker and worker.pc.connectionState != "connected":
+            worker.stop()
+
+    timer = Timer(GIVE_UP, look)
+    timer.daemon = True
+    timer.start()

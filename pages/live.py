@@ -9,7 +9,7 @@ from streamlit_webrtc import webrtc_streamer
 
 from model.images import BadImage, decode
 from pages import browser, metrics, relay
-from pages.camera import HISTORY, Camera, Stream
+from pages.camera import HISTORY, Camera, Stream, give_up
 from pages.game import Game
 from pages.parts import show_probabilities, show_reading
 
@@ -146,6 +146,8 @@ def read_on_server() -> None:
         context.video_processor.stream.sure = sure
     if not connecting:
         st.session_state.pop("connecting", None)
+    elif "connecting" not in st.session_state:
+        give_up(context._get_worker())
     now = time.monotonic()
     since = st.session_state.setdefault("connecting", now) if connecting else None
 

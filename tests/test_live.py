@@ -213,7 +213,10 @@ def test_live_waits_for_its_visitor():
 @pytest.fixture
 def connection(monkeypatch) -> SimpleNamespace:
     """A stream to the server, as streamlit-webrtc tells of it."""
-    context = SimpleNamespace(video_processor=Camera(), state=SimpleNamespace(playing=True, signalling=False))
+    pc, stopped = SimpleNamespace(connectionState="connecting"), []
+    worker = SimpleNamespace(pc=pc, stopped=stopped, stop=lambda: stopped.append(True))
+    state = SimpleNamespace(playing=True, signalling=False)
+    context = SimpleNamespace(video_processor=Camera(), state=state, _get_worker=lambda: worker)
     monkeypatch.setattr("streamlit_webrtc.webrtc_streamer", lambda *args, **kwargs: context)
     return context
 
@@ -262,6 +265,18 @@ def test_live_offers_the_other_way_when_no_connection_comes(connection, monkeypa
     next(button for button in page.button if button.label == "Read by this browser").click().run()
     assert page.session_state["read"] == "browser"
     assert not page.warning
+
+
+@pytest.mark.parametrize("came", [True, False])
+def test_a_connection_that_does_not_come_is_let_go_of(connection, monkeypatch, came):
+    monkeypatch.setattr("pages.camera.GIVE_UP", 0.01)
+    connection.state.playing, connection.state.signalling = False, True
+    worker = connection._get_worker()
+    if came:
+        worker.pc.connectionState = "connected"
+    open_page().run()
+    time.sleep(0.1)
+    assert worker.stopped == ([] if came else [True])
 
 
 def test_what_to_do_where_the_camera_does_not_start_is_there(connection):
@@ -419,7 +434,7 @@ def test_a_browser_that_stops_telling_is_noticed(monkeypatch):
     page.run()
     assert every[-1] == 1  # it looks by itself
     stream = page.session_state["stream"]
-    stream.follow(shared_counter()(PICTURE), 0.0, 120)
+    stream.latest = Latest(reading(hand("3L")), math.inf, 20)
     page.toggle[0].set_value(False).run()
     assert fingers(page) == "3"
     assert page.session_state["stream"] is stream  # settings do not interrupt it
@@ -481,8 +496,8 @@ def test_no_number_is_asked_twice_in_a_row_nor_one_that_is_shown():
 
 
 def test_the_game_is_played_on_the_page(connection, monkeypatch):
-    camera = connection.video_processor
-    camera.recv(video_frame(PICTURE))
+    stream = connection.video_processor.stream
+    stream.latest = Latest(reading(hand("3L")), math.inf, 20)  # frames go on and on
     page = open_page()
     assert "Ask me" not in [button.label for button in page.button]  # folded
     page.session_state["show me"] = True
@@ -491,7 +506,7 @@ def test_the_game_is_played_on_the_page(connection, monkeypatch):
     game = page.session_state["game"]
     asked = next(metric.value for metric in page.metric if metric.label == "Show me")
     assert asked == str(game.asked)
-    camera.stream.latest = Latest(reading(hand(f"{game.asked}L")), math.inf, 20)  # frames go on and on
+    stream.latest = Latest(reading(hand(f"{game.asked}L")), math.inf, 20)
     page.run()
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 1)
