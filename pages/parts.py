@@ -58,7 +58,7 @@ def show_reading(image: np.ndarray, reading: Reading, key: str) -> None:
     """Draw a picture with what was read in it, and why: bars and Grad-CAM of any class."""
     picture, why = st.columns([3, 2], gap="medium")
     if not reading.hands:
-        picture.image(image, width="stretch")
+        picture.image(image, width="stretch", alt="The picture")
         why.info("No hand was found in this picture.")
         return
     with why:
@@ -80,7 +80,7 @@ def show_reading(image: np.ndarray, reading: Reading, key: str) -> None:
         )
     # Of several hands, each has a class told of its own.
     shown = draw(image, reading, label=None if label == told else label, gradcam=gradcam)
-    picture.image(shown, width="stretch")
+    picture.image(shown, width="stretch", alt="The picture, with what was read drawn in")
 
 
 def is_right(reading: Reading, picture: Path) -> bool:
