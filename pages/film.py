@@ -19,6 +19,8 @@ MAX_PIXELS = 10_000_000  # of a frame: 4K, and a little more
 # The containers that strangers' bytes may reach, as FFmpeg names them: MP4 and MOV; WebM and MKV. Some of the others
 # are texts that name further files, or streams in the network to wait for.
 CONTAINERS = {"format_whitelist": "mov,matroska"}
+# A film tells its size, but a frame inside may be larger: FFmpeg decodes none such, be it to find out what film it is.
+LARGEST = {"max_pixels": str(MAX_PIXELS)}
 
 
 class BadFilm(ValueError):
@@ -49,7 +51,7 @@ def annotate(source: BinaryIO, target: BinaryIO, *, gradcam: bool = False) -> Ge
         BadFilm: it is no film that can be read. Frames before a broken part have been told by then.
     """
     try:
-        with av.open(source, "r", options=CONTAINERS, metadata_errors="ignore") as film:
+        with av.open(source, "r", options=CONTAINERS | LARGEST, metadata_errors="ignore") as film:
             if not film.streams.video:
                 raise BadFilm("There is no picture in this film, only sound.")
             yield from _annotate(film, target, gradcam)
@@ -63,6 +65,7 @@ def _annotate(film: av.container.InputContainer, target: BinaryIO, gradcam: bool
     stream = film.streams.video[0]
     if stream.codec_context is None:
         raise BadFilm("Its pictures are of a kind that cannot be read. Save it as MP4 with H.264.")
+    stream.codec_context.options = LARGEST
     stream.thread_type = "AUTO"
     if stream.width * stream.height > MAX_PIXELS:
         raise BadFilm(f"Its pictures are {stream.width} × {stream.height} pixels. Save it as 4K or smaller.")

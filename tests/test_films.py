@@ -147,6 +147,32 @@ def test_a_film_that_breaks_off_tells_and_writes_what_came_before():
     assert len(frames_of(target)) == len(told)
 
 
+def test_a_film_whose_frames_become_too_large_is_read_until_there(monkeypatch):
+    monkeypatch.setitem(pages.film.LARGEST, "max_pixels", "10000")
+
+    def packets(size, count, start):
+        encoder = av.CodecContext.create("libx264", "w")
+        encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = *size, "yuv420p", Fraction(1, 10)
+        for i in range(start, start + count):
+            frame = av.VideoFrame.from_ndarray(np.zeros((*size[::-1], 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 10)
+            yield from encoder.encode(frame)
+        yield from encoder.encode()
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.time_base = 64, 48, "yuv420p", Fraction(1, 10)
+        out.start_encoding()
+        for packet in (*packets((64, 48), 80, 0), *packets((160, 120), 80, 80)):
+            packet.stream = stream
+            out.mux(packet)
+    told = []
+    with pytest.raises(BadFilm, match="not further"):
+        told.extend(annotate(io.BytesIO(file.getvalue()), io.BytesIO()))
+    assert 40 < len(told) <= 80
+
+
 def test_a_film_whose_title_is_not_utf_8_is_read():
     data = film(parts=("3L_0",)).getvalue().replace(b"Lavf", b"\xe4\xf6\xfc.")
     assert len(list(annotate(io.BytesIO(data), io.BytesIO()))) == 10
