@@ -444,7 +444,7 @@ http {{
     client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
     uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
     map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
-    upstream copies {{ ip_hash; {copies} }}
+    upstream copies {{ hash $cookie_visitor; {copies} }}
     server {{
         listen 127.0.0.1:{port};
         location /count/ {{
@@ -468,18 +468,24 @@ def test_two_copies_serve_behind_a_proxy_and_under_a_path(browser, filmed, addre
         (tmp_path / "nginx.conf").write_text(PROXY.format(folder=tmp_path, port=port, copies=copies))
         proxy = subprocess.Popen([NGINX, "-c", tmp_path / "nginx.conf", "-p", tmp_path])
         try:
-            page = browser.new_page(base_url=f"http://127.0.0.1:{port}", viewport={"width": 1280, "height": 900})
-            page.set_default_timeout(WAIT)
             total = str(shared_counter()(filmed[1]).total)
-            for query in ("", "?read=browser"):
+            site = f"http://127.0.0.1:{port}"
+            for visitor, query in (("1", ""), ("2", "?read=browser")):
+                page = browser.new_page(base_url=site, viewport={"width": 1280, "height": 900})
+                page.set_default_timeout(WAIT)
+                page.context.add_cookies([{"name": "visitor", "value": visitor, "url": site}])
                 page.goto(f"/count/{query}")
                 frame = page if query else page.frame_locator("iframe")
                 frame.get_by_role("button", name="Start").click()
                 expect(metric(page, "Fingers")).to_have_text(total, timeout=WAIT)
-            page.goto("/count/pictures")
-            page.locator("input[type=file]").first.set_input_files(PICTURE)
-            expect(metric(page, "Fingers")).to_have_text("3", timeout=WAIT)
-            page.close()
+                if query:
+                    page.goto("/count/pictures")
+                    page.locator("input[type=file]").first.set_input_files(PICTURE)
+                    expect(metric(page, "Fingers")).to_have_text("3", timeout=WAIT)
+                page.close()
+            # Each copy had one of the two, all that one did.
+            read = re.findall(r'handful_reading_seconds_count{where="(\w+)"}', httpx.get(f"{other}/metrics").text)
+            assert sorted(read) == ["browser", "pictures"]
         finally:
             proxy.terminate()
             proxy.wait()
