@@ -20,8 +20,9 @@ import streamlit as st
 from anyio import CapacityLimiter, to_thread
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, request_response
@@ -125,6 +126,31 @@ class SafeHeaders:
         await self.app(scope, receive, send_safely)
 
 
+class CookieInFrames:
+    """Lets visitors upload where another site shows the app in a frame, as huggingface.co does with a Space.
+
+    Streamlit refuses uploads without its cookie against forged requests, and in such a frame browsers keep only cookies
+    that say they are meant for it; partitioned, so that each site which shows the app has another. They want https too.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    (name, value.replace(b"SameSite=Lax", b"SameSite=None; Secure; Partitioned"))
+                    if value.startswith(b"_streamlit_xsrf=")
+                    else (name, value)
+                    for name, value in message["headers"]
+                ]
+            await send(message)
+
+        secure = scope["type"] == "http" and "https" in (scope["scheme"], Headers(scope=scope).get("x-forwarded-proto"))
+        await self.app(scope, receive, send_cookie if secure else send)
+
+
 def refused(request: Request, error: Exception) -> JSONResponse:
     """Any error that the client can do something about."""
     match error:
@@ -218,4 +244,4 @@ routes = [
     Mount("/browser", SafeHeaders(browser)),
     Route("/metrics", SafeHeaders(request_response(numbers))),
 ]
-app = st.App(ROOT / "pages/navigation.py", routes=routes, lifespan=lifespan)
+app = st.App(ROOT / "pages/navigation.py", routes=routes, lifespan=lifespan, middleware=[Middleware(CookieInFrames)])

@@ -559,6 +559,24 @@ def test_a_large_film_is_read_and_can_be_stopped(page, tmp_path):
     assert download.value.path().read_text().startswith("seconds,fingers,hands\n0.0,3,left 3\n")
 
 
+def test_another_site_that_shows_the_app_in_a_frame_lets_it_upload_and_film(page, address):
+    page.set_extra_http_headers({"X-Forwarded-Proto": "https"})  # as a proxy tells; to browsers, localhost is as safe
+    page.goto("/metrics")
+    page.evaluate(
+        "at => document.body.insertAdjacentHTML('afterbegin', `<iframe src=${at} allow=camera width=1000 height=800>`)",
+        f"{address.replace('127.0.0.1', 'localhost')}/pictures",
+    )
+    frame = page.frame_locator("iframe")
+    frame.locator("input[type=file]").first.set_input_files(PICTURE)
+    expect(frame.get_by_test_id("stMetricValue").first).to_have_text("3", timeout=WAIT)
+    frame.get_by_role("tab", name="Camera").click()
+    expect(frame.get_by_role("button", name="Take Photo")).to_be_enabled(timeout=WAIT)
+    (cookie,) = page.context.cookies(address.replace("127.0.0.1", "localhost"))
+    assert (cookie["sameSite"], cookie["secure"], cookie["partitionKey"]) == ("None", True, "http://127.0.0.1")
+    # Where nobody tells of https, Streamlit's cookie is as it was.
+    assert "SameSite=Lax" in httpx.get(f"{address}/_stcore/health").headers["set-cookie"]
+
+
 def test_a_click_on_a_sample_opens_it(page):
     page.goto("/samples")
     expect(page.get_by_text("24 of 24 pictures")).to_be_visible(timeout=WAIT)
