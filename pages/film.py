@@ -1,5 +1,6 @@
 """Films in, annotated films out."""
 
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +22,40 @@ MAX_PIXELS = 10_000_000  # of a frame: 4K, and a little more
 CONTAINERS = {"format_whitelist": "mov,matroska"}
 # A film tells its size, but a frame inside may be larger: FFmpeg decodes none such, be it to find out what film it is.
 LARGEST = {"max_pixels": str(MAX_PIXELS)}
+PATIENCE = 3.0  # seconds for FFmpeg to open a film, and for each frame: a sound one takes a hundredth
+
+
+class Source:
+    """A film's bytes. Some damaged films lead FFmpeg in circles: there they end, once it has read for too long."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.until, self.late = file, time.monotonic() + PATIENCE, False
+
+    def in_time(self) -> bool:
+        self.late = self.late or time.monotonic() > self.until
+        return not self.late
+
+    def read(self, size: int) -> bytes:
+        return self.file.read(size) if self.in_time() else b""
+
+    def seek(self, offset: int, whence: int) -> int:
+        return self.file.seek(offset, whence) if self.in_time() else -1
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def frames(self, film: av.container.InputContainer) -> Generator[av.VideoFrame]:
+        """The pictures of the film that was opened from here.
+
+        Raises:
+            TimeoutError: it was read for too long.
+        """
+        self.until = time.monotonic() + PATIENCE
+        for frame in film.decode(film.streams.video[0]):
+            yield frame
+            self.until = time.monotonic() + PATIENCE  # whatever was done with the frame takes its own time
+        if self.late:
+            raise TimeoutError
 
 
 class BadFilm(ValueError):
@@ -50,18 +85,21 @@ def annotate(source: BinaryIO, target: BinaryIO, *, gradcam: bool = False) -> Ge
     Raises:
         BadFilm: it is no film that can be read. Frames before a broken part have been told by then.
     """
+    limited = Source(source)
     try:
-        with av.open(source, "r", options=CONTAINERS | LARGEST, metadata_errors="ignore") as film:
+        with av.open(limited, "r", options=CONTAINERS | LARGEST, metadata_errors="ignore") as film:
             if not film.streams.video:
                 raise BadFilm("There is no picture in this film, only sound.")
-            yield from _annotate(film, target, gradcam)
-    except av.FFmpegError as error:
+            yield from _annotate(film, limited, target, gradcam)
+    except (av.FFmpegError, TimeoutError) as error:
         raise BadFilm(
             "This film cannot be read, or not further: it is damaged, or no MP4, MOV or WebM. Save it anew, as MP4."
         ) from error
 
 
-def _annotate(film: av.container.InputContainer, target: BinaryIO, gradcam: bool) -> Generator[FilmFrame]:
+def _annotate(
+    film: av.container.InputContainer, source: Source, target: BinaryIO, gradcam: bool
+) -> Generator[FilmFrame]:
     stream = film.streams.video[0]
     if stream.codec_context is None:
         raise BadFilm("Its pictures are of a kind that cannot be read. Save it as MP4 with H.264.")
@@ -74,7 +112,7 @@ def _annotate(film: av.container.InputContainer, target: BinaryIO, gradcam: bool
     with av.open(target, "w", format="mp4") as out:
         encoder = None
         try:
-            for frame in film.decode(stream):
+            for frame in source.frames(film):
                 when = frame.time if frame.time is not None else last + 0.04
                 start = when if start is None else start
                 seconds = when - start

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import streamlit as st
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import pages.film
@@ -171,6 +172,16 @@ def test_a_film_whose_frames_become_too_large_is_read_until_there(monkeypatch):
     with pytest.raises(BadFilm, match="not further"):
         told.extend(annotate(io.BytesIO(file.getvalue()), io.BytesIO()))
     assert 40 < len(told) <= 80
+
+
+def test_a_film_that_leads_ffmpeg_in_circles_is_let_go_of(monkeypatch):
+    monkeypatch.setattr(pages.film, "PATIENCE", 0.5)
+    picture = io.BytesIO()
+    Image.new("RGB", (96, 96)).save(picture, "HEIF")
+    start = time.monotonic()
+    with pytest.raises(BadFilm, match="cannot be read"):
+        list(annotate(io.BytesIO(film("mov").getvalue() + picture.getvalue()), io.BytesIO()))
+    assert time.monotonic() - start < 5
 
 
 def test_a_film_whose_title_is_not_utf_8_is_read():
