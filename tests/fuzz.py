@@ -114,27 +114,44 @@ def damage(sound: list[bytes], rng: np.random.Generator, others: list[bytes]) ->
     return bytes(data)
 
 
-def told(read: Callable[[bytes], object], data: bytes) -> Outcome:
+def keep(files: list[File]) -> None:
+    KEPT.mkdir(exist_ok=True)
+    for name, data in files:
+        (KEPT / name).write_bytes(data)
+
+
+def give_up(file: File) -> None:
+    """End this process: nothing else ends a thread that a decoder holds."""
+    keep([file])
+    print(f"{file[0]!r} has no end; see {KEPT}", file=sys.__stderr__, flush=True)
+    os._exit(1)
+
+
+def told(read: Callable[[bytes], object], file: File) -> Outcome:
     """What becomes of a file. Any other error is passed on."""
+    watch = Timer(2 * LIMIT, give_up, [file])
+    watch.start()
     start = time.perf_counter()
     try:
-        read(data)
+        read(file[1])
     except (BadImage, BadFilm) as error:
         message = str(error)
     else:
         return "read", time.perf_counter() - start
+    finally:
+        watch.cancel()
     assert re.fullmatch(r"[A-Z][^\n]{10,200}[.!]", message), message
     return "refused", time.perf_counter() - start
 
 
 def by_decoder(files: list[File]) -> Generator[Outcome]:
-    for _, data in files:
-        yield told(decode, data)
+    for file in files:
+        yield told(decode, file)
 
 
 def by_films(files: list[File]) -> Generator[Outcome]:
-    for _, data in files:
-        yield told(lambda data: list(annotate(io.BytesIO(data), io.BytesIO())), data)
+    for file in files:
+        yield told(lambda data: list(annotate(io.BytesIO(data), io.BytesIO())), file)
 
 
 def by_command_line(files: list[File], folder: Path) -> Generator[Outcome]:
@@ -226,9 +243,7 @@ def judged(way: str, files: list[File], outcomes: Generator[Outcome], known: lis
                 assert not known or kind == known[len(judged)], f"{kind}, but not elsewhere"
                 judged.append((kind, seconds))
     except Exception as error:
-        KEPT.mkdir(exist_ok=True)
-        for name, data in files[len(judged) :][: ROUND if way == "page" else 1]:
-            (KEPT / name).write_bytes(data)
+        keep(files[len(judged) :][: ROUND if way == "page" else 1])
         raise AssertionError(f"{way}: {error!r}; see {KEPT / files[len(judged)][0]}") from error
     return judged
 
