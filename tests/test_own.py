@@ -1,7 +1,11 @@
 """One's own hand: recorded on a page, read as a source, trained with from the model that comes with the repository."""
 
 import base64
+import os
+import subprocess
+import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -9,7 +13,6 @@ import numpy as np
 import pytest
 import streamlit as st
 import torch
-import wandb
 from streamlit.testing.v1 import AppTest
 
 from model import CLASSES, FingerCounter, shared_counter
@@ -17,8 +20,8 @@ from model.images import decode
 from pages import browser, metrics
 from pages.recording import MAX_BYTES, Ask, Recording, Shot, hand_of
 from tests.drawn import write_rendered
+from tests.server import uncounted
 from training import restore
-from training.__main__ import main
 from training.data import open_source
 from training.data.frames import BadData
 from training.data.own import OwnHand
@@ -30,11 +33,17 @@ ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "assets/samples"
 
 
+@cache
+def shipped() -> FingerCounter:
+    """The model that comes along, also while another test has the app's replaced."""
+    return FingerCounter()
+
+
 def shot(label: str, number: int = 0) -> Shot:
     """A bundled sample, recorded."""
     image = decode(SAMPLES / f"{label}_{number}.jpg")
     jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-    return Shot(jpeg, hand_of(shared_counter()(image), label))
+    return Shot(jpeg, hand_of(shipped()(image), label))
 
 
 def record(folder: Path, bursts: dict[Ask, list[Shot]], name: str = "own-hand.zip") -> Path:
@@ -138,13 +147,17 @@ def test_pictures_that_are_damaged_or_too_large_are_refused_counted_and_asked_fo
 # The source
 
 
-@pytest.fixture
-def recorded(tmp_path) -> Path:
+def record_two(folder: Path) -> Path:
     """Two classes in three rounds of two pictures."""
     rounds = {1: (0, 1), 2: (2, 3), 3: (4, 5)}
     return record(
-        tmp_path, {Ask(n, label): [shot(label, k) for k in two] for n, two in rounds.items() for label in ("3L", "5R")}
+        folder, {Ask(n, label): [shot(label, k) for k in two] for n, two in rounds.items() for label in ("3L", "5R")}
     )
+
+
+@pytest.fixture
+def recorded(tmp_path) -> Path:
+    return record_two(tmp_path)
 
 
 def test_a_recording_is_read_with_its_sides_boxes_and_pictures(recorded):
@@ -254,26 +267,29 @@ def test_the_networks_of_the_shipped_model_are_restored_from_it():
         assert probabilities[0].numpy() == pytest.approx(hand.probabilities, abs=0.1)
 
 
+def train(folder: Path) -> Path:
+    """A recording, and in the same folder the model that docs/own.md makes of it, by a little of the training."""
+    run = folder / "run"
+    fit = ["fit", "--config", "training/own.yaml", "--data.folder", str(record_two(folder)), "--data.workers", "0"]
+    fit += ["--data.sources", "{own: 48, bundled: 16}", "--data.empty", "8", "--data.batch_size", "24"]
+    fit += ["--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run)]
+    fit += ["--trainer.logger", "false", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+    fit += ["--trainer.enable_progress_bar", "false"]
+    export = ["export", "--finder", "model/handful.onnx", "--classifier", str(run / "best.ckpt"), "--log", "true"]
+    export += ["--output", str(folder / "own.onnx")]
+    env = uncounted(os.environ) | {"WANDB_MODE": "offline", "WANDB_DIR": str(folder)}
+    for command in (fit, export):
+        done = subprocess.run([sys.executable, "-m", "training", *command], cwd=ROOT, env=env, capture_output=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_export")
-def test_from_a_recording_to_a_model_that_reads(recorded, tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    run = tmp_path / "run"
-    command = ["fit", "--config", "training/own.yaml", "--data.folder", str(recorded), "--data.workers", "0"]
-    command += ["--data.sources", "{own: 48, bundled: 16}", "--data.empty", "8", "--data.batch_size", "24"]
-    command += ["--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run)]
-    command += ["--trainer.logger", "false", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
-    main([*command, "--trainer.enable_progress_bar", "false"])
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    main(
-        ["export", "--finder", "model/handful.onnx", "--classifier", str(run / "best.ckpt"), "--log", "true"]
-        + ["--output", str(tmp_path / "own.onnx")]
-    )
-    wandb.teardown()  # or the next run of this process would go where this one did
-    (logged,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+@pytest.mark.ahead(work=train)
+def test_from_a_recording_to_a_model_that_reads(ahead):
+    (logged,) = ahead.glob("wandb/offline-run-*/*.wandb")
     assert b"own.onnx" in logged.read_bytes()
-    counter = FingerCounter(tmp_path / "own.onnx")
+    counter = FingerCounter(ahead / "own.onnx")
     assert "own hand" in counter.metadata["data"]
     assert shared_counter().metadata["data"] in counter.metadata["data"]
     # A few steps at a low rate: what it could read, it still can.
