@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from model import CLASSES, tell
+from model import CLASSES, FingerCounter, tell
 from tests.drawn import write_fingers, write_rendered
 from training.data.frames import SIDELESS, Frame
 from training.data.rendered import Rendered
@@ -212,6 +212,16 @@ def test_the_exported_model_is_what_is_measured(tmp_path, capsys):
     assert pd.crosstab(counts.truth, counts.told).to_numpy().sum() == both.sum()
     assert (counts.truth == counts.told).sum() == np.trace(both)
     assert "webcam: not measured." in capsys.readouterr().out
+
+
+def test_of_what_is_not_here_the_measures_of_this_model_stay_and_those_of_another_go(tmp_path):
+    metrics = tmp_path / "metrics"
+    metrics.mkdir()
+    for name, sha256 in ("webcam", FingerCounter().sha256), ("digits", "another"):
+        write(metrics / f"{name}.json", {"model": {"sha256": sha256}})
+    evaluate(tmp_path, output=metrics)
+    assert (metrics / "webcam.json").exists()
+    assert not (metrics / "digits.json").exists()
 
 
 def test_a_false_alarm_is_written_down(tmp_path):

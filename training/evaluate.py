@@ -78,7 +78,9 @@ def evaluate(
             source, index = held_out(name, folder)
         except ValueError as error:
             print(f"{name}: not measured. {error}")
-            (output / f"{name}.json").unlink(missing_ok=True)  # of another model, which this one must not be taken for
+            before = output / f"{name}.json"
+            if before.exists() and json.loads(before.read_text(encoding="utf-8"))["model"]["sha256"] != counter.sha256:
+                before.unlink()  # of another model, which this one must not be taken for
             continue
         readings = read(counter, source, index, folder)
         measured = {"set": name, "title": title, "command": COMMAND, "model": about, **measure(readings)}
