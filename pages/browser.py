@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from model import CLASSES, Reading, tell
+from model import CLASSES, Reading, shared_counter, tell
 
 ASSETS = Path(__file__).parent.parent / "assets/browser"
 # Version and checksums of the runtime: wherever a browser gets it from, it must be these bytes.
@@ -30,15 +30,17 @@ NO_MAP = np.zeros((len(CLASSES), 1, 1), np.float32)  # Grad-CAM is drawn in the 
 @st.cache_resource
 def component() -> Callable[..., Any]:
     """The component, known to Streamlit under its name from now on."""
-    html, css, js = ((ASSETS / f"camera.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js"))
+    names = ("camera.html", "camera.css", "component.js")
+    html, css, js = ((ASSETS / name).read_text(encoding="utf-8") for name in names)
     return st.components.v2.component("handful_camera", html=html, css=css, js=js)
 
 
 def component_data(**settings: bool | float | str | None) -> dict:
-    """The visitor's settings, and where the browser finds what it reads with."""
-    own = ["browser/onnxruntime/"] if all((HOME / name).is_file() for name in RUNTIME["files"]) else []
+    """The visitor's settings, and where the browser finds what it reads with, as seen from camera.js."""
+    own = ["onnxruntime/"] if all((HOME / name).is_file() for name in RUNTIME["files"]) else []
     places = {"places": [*own, CDN], "files": RUNTIME["files"]}
-    return settings | {"worker": "browser/reader.js", "model": "browser/handful.onnx", "runtime": places}
+    model = f"handful.onnx?{shared_counter().sha256}"
+    return settings | {"worker": "reader.js", "model": model, "runtime": places}
 
 
 def camera(key: str, *, mirror: bool, gradcam: bool, sure: float, on_readings: Callable[[], None]) -> dict:

@@ -119,8 +119,8 @@ def read_on_server() -> None:
         st.info("The server reads as many cameras as it can just now. Your browser can read by itself.")
         switch("Read by this browser", "browser")
         return
-    camera, count = st.columns([3, 2], gap="medium")
-    with camera:
+    picture, count = st.columns([3, 2], gap="medium")
+    with picture:
         context = webrtc_streamer(
             "live",
             video_processor_factory=Camera,
@@ -141,9 +141,6 @@ def read_on_server() -> None:
                 st.write("\n".join(f"- {browser.PROBLEMS[why]}" for why in ("refused", "busy", "missing", "insecure")))
                 st.write("Or your browser reads by itself: it needs no connection, and says here what is amiss.")
                 switch("Read by this browser", "browser")
-    if context.video_processor:
-        context.video_processor.mirror, context.video_processor.gradcam = mirror, gradcam
-        context.video_processor.stream.sure = sure
     if not connecting:
         st.session_state.pop("connecting", None)
     elif "connecting" not in st.session_state:
@@ -155,7 +152,10 @@ def read_on_server() -> None:
     def show() -> None:
         if not (running or connecting) and time.monotonic() - now >= relay.KEPT:
             st.rerun()  # Start connects by what the page was told last
-        stream = context.video_processor.stream if context.video_processor else Stream()
+        stream = Stream()
+        if camera := context.video_processor:
+            stream = camera.stream
+            camera.mirror, camera.gradcam, stream.sure = settings()
         if since and not stream.latest and time.monotonic() - since > PATIENCE:
             st.warning(
                 "No connection yet: a firewall may be in the way. This browser can read by itself.",
@@ -175,6 +175,7 @@ def read_here() -> None:
 
     @st.fragment(run_every=1 if running else None)  # a reader that stops tells nothing of it
     def show() -> None:
+        mirror, gradcam, sure = settings()
         camera, count = st.columns([3, 2], gap="medium")
         with camera:
             state = browser.camera("camera", mirror=mirror, gradcam=gradcam, sure=sure, on_readings=follow)
@@ -240,6 +241,24 @@ def switch(label: str, way: str) -> None:
         st.rerun()  # all of the page, not this fragment alone
 
 
+@st.fragment
+def choose() -> None:
+    """What of a camera is shown, and how: whatever shows it takes that up by itself.
+
+    The page is not built anew for it. Where several runs of it follow each other closely, streamlit-webrtc may take
+    that for a visitor who left, and stop the camera.
+    """
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.toggle("Mirror", True, key="mirror", bind="query-params")
+        st.toggle("Show where the model looks", key="look", bind="query-params")
+        st.slider("Only hands at least so sure", 0, 95, 0, 5, "%d%%", key="sure", bind="query-params")
+
+
+def settings() -> tuple[bool, bool, float]:
+    """What was chosen: mirror or not, Grad-CAM or not, and how sure a hand must be, 0-1."""
+    return st.session_state.mirror, st.session_state.look, st.session_state.sure / 100
+
+
 stage = st.container()  # above the settings: a picture is what a visitor came for
 with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
     way = st.segmented_control(
@@ -251,9 +270,7 @@ with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         bind="query-params",
         help="Read by the browser, no picture leaves your device, and no connection is needed once the page is there.",
     )
-    mirror = st.toggle("Mirror", True, key="mirror", bind="query-params")
-    gradcam = st.toggle("Show where the model looks", key="look", bind="query-params")
-    sure = st.slider("Only hands at least so sure", 0, 95, 0, 5, "%d%%", key="sure", bind="query-params") / 100
+    choose()
 
 with stage:
     if way == "browser":

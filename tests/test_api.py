@@ -27,6 +27,7 @@ import model.__main__ as cli
 from model import CLASSES
 from model.images import decode
 from pages import browser, metrics
+from pages.browser import component_data
 from pages.log import start
 
 ROOT = Path(__file__).parent.parent
@@ -303,6 +304,16 @@ def test_answers_are_taken_for_nothing_else(client, monkeypatch):
     for headers in (answer.headers for answer in answers):
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Content-Security-Policy"] == "frame-ancestors 'self'"
+
+
+def test_after_an_update_no_browser_takes_what_it_kept_from_before(client):
+    script = client.get("/browser/camera.js")
+    assert script.headers["Cache-Control"] == "no-cache"
+    unchanged = client.get("/browser/camera.js", headers={"If-None-Match": script.headers["ETag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    # The model is asked for by its checksum: another one has another address.
+    assert component_data()["model"] == f"handful.onnx?{shared_counter().sha256}"
+    assert "immutable" in client.get("/browser/handful.onnx").headers["Cache-Control"]
 
 
 def test_nothing_but_the_browser_s_files_is_served(client):

@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, WebSocket, expect, sync_playwright
 from playwright.sync_api import TimeoutError as Late
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 import tests.browser
 from model import CLASSES, shared_counter
 from model.images import decode
-from pages.browser import HOME, RUNTIME, component_data, to_reading
+from pages.browser import ASSETS, HOME, RUNTIME, component_data, to_reading
 from tests.drawn import write_fingers
 from tests.replay_dockerfile import free_port
 from tests.server import ROOT, Wire, camera_arguments, film, running
@@ -33,7 +34,6 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: python tests/browser.py"),
     pytest.mark.usefixtures("quiet"),
 ]
-CAMERA = ROOT / "assets/browser/camera.js"
 PICTURE = ROOT / "assets/samples/3L_0.jpg"
 TURNSERVER = shutil.which("turnserver")
 # What the first visitor to a page waits for, on a busy machine: where eight programs ask for each core, a page takes
@@ -76,6 +76,18 @@ def metric(page: Page, label: str):
     return page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue").first
 
 
+def received(page: Page) -> list[ForwardMsg]:
+    """What the page is told by the server from now on."""
+    came: list[ForwardMsg] = []
+
+    def open_(socket: WebSocket) -> None:
+        if "_stcore" in socket.url:
+            socket.on("framereceived", lambda frame: came.append(ForwardMsg.FromString(frame)))
+
+    page.on("websocket", open_)
+    return came
+
+
 def choose(page: Page, label: str, option: str) -> None:
     """Pick from a select box of the page. What is built meanwhile closes its list: it is opened again, for a while."""
     box, offered = page.get_by_role("combobox", name=label), page.get_by_role("option", name=option)
@@ -92,6 +104,7 @@ def choose(page: Page, label: str, option: str) -> None:
 
 
 def test_live_counts_what_the_camera_shows(page, filmed):
+    came = received(page)
     page.goto("/")
     expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
     expect(page.locator("link[rel~=icon]")).to_have_attribute("href", re.compile("^data:image/svg"))
@@ -103,11 +116,15 @@ def test_live_counts_what_the_camera_shows(page, filmed):
     expect(metric(page, "Fingers")).to_have_text(str(told.total), timeout=WAIT)
     expect(page.get_by_text(f"{told.hands[0].side} · {told.total}")).to_be_visible()
     expect(page.get_by_text(re.compile(r"[1-9]\d* frames a second, \d+ ms each"))).to_be_visible(timeout=WAIT)
-    # The stream goes on while the settings change.
+    # The stream goes on while the settings change: the page is not built anew.
+    came.clear()
     page.get_by_text("Show where the model looks").click()
     page.get_by_text("Mirror").click()
     page.wait_for_timeout(1500)
     expect(metric(page, "Fingers")).to_have_text(str(told.total))
+    assert "look=true" in page.url
+    ended = {message.script_finished for message in came if message.HasField("script_finished")}
+    assert ended == {ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY}
     assert "handful_streams 1.0" in page.request.get("/metrics").text()
     page.frame_locator("iframe").get_by_role("button", name="Stop").click()
     expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
@@ -181,6 +198,7 @@ TWO_CAMERAS = """
 def test_the_browser_reads_by_itself(page, filmed, runtime):
     told = shared_counter()(filmed[1])
     sent = []
+    came = received(page)
     page.on("request", lambda request: sent.append(request.url))
     page.add_init_script(TWO_CAMERAS)
     # A camera that was picked once, and is there no more, is no hindrance.
@@ -209,7 +227,10 @@ def test_the_browser_reads_by_itself(page, filmed, runtime):
     expect(metric(page, "Fingers")).to_have_text(str(told.total))
     page.get_by_role("button", name="Stop").click()
     expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
-    assert any(url.endswith("/browser/handful.onnx") for url in sent)
+    assert any(url.endswith(f"/browser/handful.onnx?{shared_counter().sha256}") for url in sent)
+    # Told five times a second, little comes, and whole: not as something that the browser may have thrown away.
+    assert max(message.ByteSize() for message in came) < 10_000
+    assert not any(message.HasField("ref_hash") for message in came)
     # The camera that is picked is asked for from now on, and kept in the address beside the other settings.
     page.get_by_role("combobox", name="Camera").select_option("Two")
     page.wait_for_url(re.compile("(?=.*camera=two)(?=.*mirror=false)"))
@@ -342,14 +363,13 @@ def show_camera(page: Page) -> None:
     """The camera's component alone, which the page can `hide()` and `show()` as Streamlit does."""
     page.goto("/metrics")
     page.evaluate(
-        """async ([js, html, data]) => {
-          document.head.append(Object.assign(document.createElement("script"), { type: "none", src: "/static/none" }));
+        """async ([html, data]) => {
           const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
           navigator.mediaDevices.getUserMedia = async (wish) => {
             await window.allowed;
             return (window.stream = await open(wish));
           };
-          const { default: camera } = await import(URL.createObjectURL(new Blob([js], { type: "text/javascript" })));
+          const { default: camera } = await import("/browser/camera.js");
           window.readings = 0;
           window.states = [];
           window.show = () => {
@@ -365,11 +385,7 @@ def show_camera(page: Page) -> None:
           };
           window.hide = window.show();
         }""",
-        [
-            CAMERA.read_text(),
-            CAMERA.with_suffix(".html").read_text(),
-            component_data(mirror=True, gradcam=False, sure=0),
-        ],
+        [(ASSETS / "camera.html").read_text(), component_data(mirror=True, gradcam=False, sure=0)],
     )
 
 

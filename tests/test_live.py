@@ -423,9 +423,10 @@ def test_every_problem_with_the_camera_has_its_words(monkeypatch, problem, words
 def test_a_browser_that_stops_telling_is_noticed(monkeypatch):
     state, every, fragment = {"running": True}, [], st.fragment
 
-    def noted(run_every: float | None):
-        every.append(run_every)
-        return fragment(run_every=run_every)
+    def noted(function=None, *, run_every: float | None = None):
+        if function is None:
+            every.append(run_every)
+        return fragment(function, run_every=run_every)
 
     monkeypatch.setattr(st, "fragment", noted)
     monkeypatch.setattr(browser, "camera", lambda *args, **kwargs: state)

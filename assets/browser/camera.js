@@ -180,7 +180,7 @@ class Camera {
 
   async hire() {
     const { worker, model, runtime } = this.settings;
-    const at = (path) => new URL(path, base()).href;
+    const at = (path) => new URL(path, import.meta.url).href;
     const reader = new Worker(at(worker), { type: "module" });
     await new Promise((resolve, reject) => {
       reader.onmessage = ({ data }) => (data.ready ? resolve() : reject(new DOMException(data.error, "NoRuntime")));
@@ -261,11 +261,6 @@ async function openCamera(id) {
 
 function end(stream) {
   stream.getTracks().forEach((track) => track.stop());
-}
-
-// The app may lie under a path of its host's: where its own scripts come from tells which.
-function base() {
-  return document.querySelector('script[src*="static/"]').src.replace(/static\/.*$/, "");
 }
 
 function problem({ name }) {
