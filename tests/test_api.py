@@ -24,10 +24,9 @@ from streamlit.testing.v1 import AppTest
 
 import app
 import model.__main__ as cli
-from model import CLASSES
+from model import CLASSES, shared_counter
 from model.images import decode
 from pages import browser, metrics
-from pages.browser import component_data
 from pages.log import start
 
 ROOT = Path(__file__).parent.parent
@@ -312,7 +311,7 @@ def test_after_an_update_no_browser_takes_what_it_kept_from_before(client):
     unchanged = client.get("/browser/camera.js", headers={"If-None-Match": script.headers["ETag"]})
     assert (unchanged.status_code, unchanged.content) == (304, b"")
     # The model is asked for by its checksum: another one has another address.
-    assert component_data()["model"] == f"handful.onnx?{shared_counter().sha256}"
+    assert browser.component_data()["model"] == f"handful.onnx?{shared_counter().sha256}"
     assert "immutable" in client.get("/browser/handful.onnx").headers["Cache-Control"]
 
 
