@@ -1,6 +1,5 @@
 """The webcam: how many fingers are up, while they are."""
 
-import os
 import time
 
 import pandas as pd
@@ -10,11 +9,12 @@ from streamlit_webrtc import webrtc_streamer
 from model.images import BadImage, decode
 from pages import browser, metrics, relay
 from pages.camera import HISTORY, Camera, Stream, give_up
+from pages.cores import cores
 from pages.game import Game
 from pages.parts import show_probabilities, show_reading
 
 WAYS = ("server", "browser")
-MOST_STREAMS = 2 * (os.cpu_count() or 1)  # cameras that the server reads at once, see `python -m benchmarks load`
+MOST_STREAMS = 2 * cores()  # cameras that the server reads at once, see `python -m benchmarks load`
 PATIENCE = 8  # seconds to wait for a connection before offering the other way
 
 

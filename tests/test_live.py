@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import os
 import re
 import time
 from fractions import Fraction
@@ -26,6 +25,7 @@ from model.images import decode
 from model.overlay import draw
 from pages import browser, relay
 from pages.camera import DARK, Camera, Latest, Stream
+from pages.cores import cores
 from pages.game import HOLD, LIMIT, Answer, Game
 from pages.log import LOG
 
@@ -293,8 +293,20 @@ def test_what_to_do_where_the_camera_does_not_start_is_there(connection):
     assert not any("not start" in one.label for one in page.expander)
 
 
-def test_past_its_limit_the_server_sends_visitors_to_their_browsers():
-    pages.metrics.STREAMS.set(2 * os.cpu_count() - 1)
+@pytest.mark.parametrize(("quota", "left"), [("max 100000", 64), ("200000 100000", 2), ("50000 100000", 1), (None, 64)])
+def test_a_container_has_the_cores_that_it_was_given(monkeypatch, tmp_path, quota, left):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
+    monkeypatch.setattr("pages.cores.QUOTA", tmp_path / "cpu.max")
+    if quota:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    assert cores() == left
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {5})
+    assert cores() == 1
+
+
+def test_past_its_limit_the_server_sends_visitors_to_their_browsers(monkeypatch):
+    monkeypatch.setattr("pages.cores.cores", lambda: 3)
+    pages.metrics.STREAMS.set(5)
     assert not open_page().info
     pages.metrics.STREAMS.inc()
     page = open_page()
