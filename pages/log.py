@@ -10,7 +10,6 @@ Errors that nothing caught are told so too, with their traceback. What Streamlit
 import logging
 import sys
 
-import streamlit as st
 from pythonjsonlogger.json import JsonFormatter
 
 LOG = logging.getLogger("handful")
@@ -21,11 +20,16 @@ def start() -> None:
     handler = logging.StreamHandler(sys.stderr)
     names = {"asctime": "time", "levelname": "level", "message": "event"}
     handler.setFormatter(JsonFormatter(list(names), rename_fields=names))
-    st.set_option("logger.enableRich", False)  # it would print tracebacks in colour, past the log
-    # The other two log what pages and requests let through; below that, uvicorn tells visitors' addresses.
-    levels = {"handful": logging.INFO, "streamlit.error_util": logging.WARNING, "uvicorn.error": logging.WARNING}
-    for name, level in levels.items():
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+    LOG.handlers, LOG.propagate = [handler], False
+    LOG.setLevel(logging.INFO)
+
+    def take(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:  # below that, uvicorn tells visitors' addresses
+            handler.handle(record)
+        return False
+
+    # These log what pages and requests let through. Whenever its config.toml changes, Streamlit gives them handlers and
+    # levels anew: what it leaves alone are filters.
+    for name in ("streamlit.error_util", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).filters = [take]
     logging.basicConfig(handlers=[handler])  # asyncio's errors, and what packages warn of

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +21,7 @@ import pytest
 from anyio import CapacityLimiter
 from PIL import Image
 from starlette.testclient import TestClient
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 import app
@@ -283,13 +285,20 @@ def test_what_pages_read_and_refuse_is_counted_and_logged_too(capsys, monkeypatc
     assert told in [(line.get("where"), line["event"], line.get("kind")) for line in lines]
 
 
-def test_what_nothing_caught_is_logged_as_json_too_and_no_visitor_s_address(capsys):
+@pytest.mark.parametrize("edited", [False, True], ids=["", "after config.toml was edited"])
+def test_what_nothing_caught_is_logged_as_json_alone_and_no_visitor_s_address(capsys, edited):
     start()
+    if edited:  # Streamlit looks at it again and again, and sets up its own log anew
+        config.get_config_options(force_reparse=True)
     AppTest.from_string("1 / 0").run()
     server = logging.getLogger("uvicorn.error")
     server.info('127.0.0.1:43398 - "WebSocket /_stcore/stream" [accepted]')
+    logging.getLogger("uvicorn.access").info('127.0.0.1:43398 - "GET /api/health HTTP/1.1" 200')
     server.error("Exception in ASGI application", exc_info=MemoryError())
-    page, request = (json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{"))
+    told = capsys.readouterr().err
+    assert "127.0.0.1" not in told
+    assert not re.search("^(Traceback|Exception)", told, re.M)
+    page, request = (json.loads(line) for line in told.splitlines() if line.startswith("{"))
     assert "ZeroDivisionError" in page["exc_info"]
     assert "MemoryError" in request["exc_info"]
 
