@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from benchmarks import ROOT, machine, summary, table
-from benchmarks.frames import SETS
+from benchmarks.frames import frames
 from model import MODEL, FingerCounter
 from model.images import decode
 from model.overlay import draw
@@ -80,13 +80,13 @@ def run(rounds: int = 50, starts: int = 7, readings: int = 40) -> dict:
         starts: times that a new Python is started.
         readings: readings in each take of the readings a second.
     """
-    files = [frame.path for frame in SETS["samples"].frames(ROOT, 12)]
+    files = [frame.path for frame in frames("samples", ROOT, 12)]
     if not files:
-        sys.exit(f"There are no pictures in {SETS['samples'].folder}. They come with the project.")
+        sys.exit("There are no pictures in assets/samples. They come with the project.")
     pictures = [decode(file) for file in files]
     one = [paste([picture]) for picture in pictures]
     two = [paste([a, b]) for a, b in zip(pictures, pictures[::-1], strict=True)]
-    frames, photos = [jpeg(frame) for frame in one], [jpeg(paste([picture], PHOTO)) for picture in pictures[:2]]
+    jpegs, photos = [jpeg(frame) for frame in one], [jpeg(paste([picture], PHOTO)) for picture in pictures[:2]]
     counter = FingerCounter()
     read = [counter(frame) for frame in one]
 
@@ -103,7 +103,7 @@ def run(rounds: int = 50, starts: int = 7, readings: int = 40) -> dict:
     drawn = list(zip(one, read, strict=True))
     times = in_turns(
         {
-            "decode JPEG 640×480": each(frames, decode),
+            "decode JPEG 640×480": each(jpegs, decode),
             "read 640×480, one hand": each(one, counter),
             "read 640×480, two hands": each(two, counter),
             "draw, 640×480": each(drawn, lambda pair: draw(*pair)),

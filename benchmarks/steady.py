@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from benchmarks import ROOT, machine, table
-from benchmarks.frames import SETS, digest
+from benchmarks.frames import SETS, digest, frames
 from benchmarks.speed import FRAME, paste
 from model import FingerCounter, Reading
 from model.images import decode
@@ -77,16 +77,16 @@ def run(limit: int = 0) -> dict:
     counter, rng = FingerCounter(), np.random.default_rng(0)
     results: dict = {"machine": machine(), "sets": {}}
     for name in "samples", "webcam":
-        frames = SETS[name].frames(ROOT, min(limit or PICTURES, PICTURES))
-        if not frames:
+        shown = frames(name, ROOT, min(limit or PICTURES, PICTURES))
+        if not shown:
             continue
         if name == "samples":
-            Random(0).shuffle(frames)
-        films = [(frame.total, [counter(image) for image in film(decode(frame.path), rng)]) for frame in frames]
+            Random(0).shuffle(shown)
+        films = [(frame.total, [counter(image) for image in film(decode(frame.path), rng)]) for frame in shown]
         results["sets"][name] = {
             "title": SETS[name].title,
-            "pictures": len(frames),
-            "digest": digest(frames),
+            "pictures": len(shown),
+            "digest": digest(shown),
             "told": {
                 f"{rate} a second, {'tracked' if tracked else 'frame by frame'}": measure(films, rate, tracked)
                 for rate in (RATE, 10)

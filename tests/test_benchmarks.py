@@ -15,10 +15,12 @@ from PIL import Image
 
 import benchmarks.__main__ as cli
 from benchmarks import ROOT, api, live, load, mediapipe, soak, speed, start, steady, summary, table
-from benchmarks.frames import SETS, Frame, digest
+from benchmarks.frames import SETS, Frame, digest, frames
 from model import Hand, Reading
 from model.images import decode
+from tests.drawn import write_fingers
 from tests.server import running
+from training.data import open_source
 from training.evaluate import held_out
 
 
@@ -30,73 +32,65 @@ def picture(path, color=100) -> None:
 # Frames
 
 
-def test_a_set_that_is_not_there_is_empty(tmp_path):
-    assert all(frame_set.frames(tmp_path) == [] for frame_set in SETS.values())
+def test_of_a_set_that_is_not_there_the_way_to_it_is_told(tmp_path, capsys):
+    assert all(frames(name, tmp_path) == [] for name in SETS)
+    assert "Fingers test: left out. " in (told := capsys.readouterr().err)
+    assert "python -m training data" in told
 
 
 def test_bundled_samples_tell_their_fingers():
-    frames = SETS["samples"].frames(ROOT)
-    assert {frame.total for frame in frames} == {0, 1, 2, 3, 4, 5}
+    assert {frame.total for frame in frames("samples", ROOT)} == {0, 1, 2, 3, 4, 5}
 
 
 def test_fingers_are_sampled_evenly(tmp_path):
-    for n in range(12):
-        picture(tmp_path / f"data/fingers/test/{n:02}ab-12_{n // 2}{'LR'[n % 2]}.png")
-    assert [frame.total for frame in SETS["fingers-test"].frames(tmp_path, 6)] == [0, 1, 2, 3, 4, 5]
-    assert len(SETS["fingers-test"].frames(tmp_path)) == 12
+    files = sorted((write_fingers(tmp_path / "data/fingers", train=1, test=1) / "test").iterdir())
+    found = frames("fingers-test", tmp_path, 6)
+    assert [frame.path for frame in found] == [files[k] for k in (0, 2, 4, 7, 9, 11)]
+    assert [frame.total for frame in found] == [int(frame.path.stem[-2]) for frame in found]
+    assert len(frames("fingers-test", tmp_path)) == 12
 
 
-def test_webcam_frames_sum_the_hands_of_the_sessions_kept(tmp_path):
-    data = tmp_path / "data/people/HandsDataset/data"
-    data.mkdir(parents=True)
+def test_webcam_frames_are_those_that_evaluate_reads_in_order_of_time(tmp_path):
+    """Within a session, whatever the split; without the photographs that nobody trains on or measures with."""
+    folder = tmp_path / "data/people/HandsDataset"
     header = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
-    row = "{},800,600,{}-hand,1,2,3,4\n"
     train = [("5_pic00002.jpg", 4), ("5_pic00002.jpg", 5), ("2_pic00001.jpg", 3), ("Hand_0000002.jpg", 5)]
     test = [("5_pic00001.jpg", 0), ("pic00001.jpg", 2), ("25_pic00001.jpg", 2)]
-    (data / "train_labels.csv").write_text(header + "".join(row.format(*hand) for hand in train))
-    (data / "test_labels.csv").write_text(header + "".join(row.format(*hand) for hand in test))
-    assert len(SETS["webcam-all"].frames(tmp_path)) == 6
-    frames = SETS["webcam"].frames(tmp_path)
-    # In order of time within a session, whatever the split.
-    assert [(frame.path.parent.name, frame.path.name, frame.total, frame.session) for frame in frames] == [
-        ("test", "5_pic00001.jpg", 0, "5_"),
-        ("train", "5_pic00002.jpg", 9, "5_"),
-        ("test", "pic00001.jpg", 2, ""),
+    (folder / "data").mkdir(parents=True)
+    for split, hands in ("train", train), ("test", test):
+        rows = "".join(f"{name},8,8,{fingers}-hand,1,2,3,4\n" for name, fingers in hands)
+        (folder / f"data/{split}_labels.csv").write_text(header + rows)
+        for name, _ in hands:
+            picture(folder / f"images/{split}/{name}")
+    assert [(frame.path.parent.name, frame.path.name, frame.total) for frame in frames("webcam", tmp_path)] == [
+        ("test", "5_pic00001.jpg", 0),
+        ("train", "5_pic00002.jpg", 9),
+        ("test", "pic00001.jpg", 2),
     ]
-
-
-def test_sign_language_keeps_the_people_from_the_121st_on(tmp_path):
-    folder = tmp_path / "data/people/Sign-Language-Digits-Dataset/Dataset"
-    for digit in 0, 5:
-        (folder / str(digit)).mkdir(parents=True)
-        for k in range(122):
-            (folder / f"{digit}/IMG_{1000 + k}.JPG").touch()
-    frames = SETS["digits"].frames(tmp_path)
-    assert [(frame.path.name, frame.total) for frame in frames] == [("IMG_1120.JPG", 5), ("IMG_1121.JPG", 5)]
-    assert len(SETS["digits-all"].frames(tmp_path)) == 122
+    both = frames("webcam-all", tmp_path)
+    assert len(both) == len(open_source("webcam", tmp_path / "data")) == 5
+    assert {len({frame.session for frame in both if frame.path.name.startswith(name)}) for name in ("5_", "pic")} == {1}
+    assert len({frame.session for frame in both}) == 4
 
 
 def test_finger_counting_is_in_order_of_number(tmp_path):
     folder = tmp_path / "data/people/Human-Robot_Finger-Counting_Dataset/Raw_Images/Human/Set1"
     for name in "0/imbk.jpg", "1/one_10.jpg", "1/one_2.jpg", "3/three_1.jpg":
         picture(folder / name)
-    frames = SETS["counting-all"].frames(tmp_path)
-    assert [(frame.path.name, frame.total) for frame in frames] == [
-        ("one_2.jpg", 1),
-        ("one_10.jpg", 1),
-        ("three_1.jpg", 3),
-    ]
+    found = [(frame.path.name, frame.session) for frame in frames("counting-all", tmp_path)]
+    assert found == [("one_2.jpg", "1"), ("one_10.jpg", "1"), ("three_1.jpg", "3")]
 
 
 def test_rendered_hands_are_read_in_the_frames_that_evaluate_makes(tmp_path):
     shutil.copytree(ROOT / "training/tiny/data/render/train", tmp_path / "data/render/val")
-    frames = SETS["rendered"].frames(tmp_path, 6)
+    found = frames("rendered", tmp_path, 6)
     source, index = held_out("rendered", tmp_path / "data")
-    for frame in frames:
+    for frame in found:
         own = source.frame(index[int(frame.path.stem)])
         assert frame.total == own.targets[0] % 6
         assert np.array_equal(decode(frame.path), own.image)
-    assert len({frame.total for frame in frames}) > 1
+    assert len({frame.total for frame in found}) > 1
+    assert len({frame.session for frame in found}) == 6, "none follows another"
 
 
 def test_digest_names_the_frames(tmp_path):
@@ -159,11 +153,11 @@ def read(fingers: int) -> Reading:
 
 
 def test_a_film_is_a_second_of_frames_that_are_not_the_same():
-    frames = list(steady.film(np.full((64, 64, 3), 100, np.uint8), np.random.default_rng(0)))
-    assert len(frames) == steady.RATE
-    assert {(frame.shape, frame.dtype.name) for frame in frames} == {((480, 640, 3), "uint8")}
-    assert np.mean(frames) == pytest.approx(100, abs=10)
-    assert np.std([frame.mean() for frame in frames]) > 3
+    shown = list(steady.film(np.full((64, 64, 3), 100, np.uint8), np.random.default_rng(0)))
+    assert len(shown) == steady.RATE
+    assert {(frame.shape, frame.dtype.name) for frame in shown} == {((480, 640, 3), "uint8")}
+    assert np.mean(shown) == pytest.approx(100, abs=10)
+    assert np.std([frame.mean() for frame in shown]) > 3
 
 
 def test_flicker_and_lag_are_counted_in_time():
@@ -221,12 +215,12 @@ def counter(image) -> Reading:
 
 
 def test_frames_are_read_by_both(tmp_path):
-    frames = []
+    shown = []
     for name, total, session in ("a", 1, "x"), ("b", 1, "x"), ("c", 2, "y"):
         picture(tmp_path / f"{name}.png")
-        frames.append(Frame(tmp_path / f"{name}.png", total, session))
+        shown.append(Frame(tmp_path / f"{name}.png", total, session))
     worker = FakeWorker()
-    measured = mediapipe.measure(mediapipe.read(frames, counter, worker))
+    measured = mediapipe.measure(mediapipe.read(shown, counter, worker))
     # One call to warm up; tracking starts anew with each session.
     assert worker.given == [((8, 8, 3), reset) for reset in (False, True, False, True)]
     assert (measured["handful"]["accuracy"], measured["handful"]["no_hand"]) == (0.6667, 0)

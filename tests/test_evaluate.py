@@ -242,10 +242,11 @@ def test_the_report_has_a_row_a_set_beside_mediapipe(tmp_path, capsys):
     left_out = {"title": "One man", **both, "side_accuracy": None}
     write(tmp_path / "leave-one-out.json", {"sources": {"counting": left_out}})
     modes = {"static": {"accuracy": 0.976}, "tracking": {"accuracy": 0.826}}
-    write(tmp_path / "mediapipe.json", {"sets": {"webcam": modes, "counting-all": modes, "digits": {"frames": 0}}})
+    sets = {"webcam": modes | {"frames": 1}, "counting-all": modes | {"frames": 2}, "digits": {"frames": 0}}
+    write(tmp_path / "mediapipe.json", {"sets": sets})
     report(tmp_path)
     lines = [re.sub(" +", " ", line) for line in capsys.readouterr().out.splitlines()]
-    shares = "| 2 | 100.0% | 50.0% | {} | 50.0% | 100.0% | 0.100 | 97.6% / 82.6% |"
-    assert "| Webcam " + shares.format("100.0%") in lines
+    shares = "| 2 | 100.0% | 50.0% | {} | 50.0% | 100.0% | 0.100 | 97.6% / 82.6%{} |"
+    assert "| Webcam " + shares.format("100.0%", " of 1") in lines, "of which it read only one"
     assert "In 53 places without hands, a hand was seen in 6." in lines
-    assert "| One man " + shares.format("–") in lines
+    assert "| One man " + shares.format("–", "") in lines

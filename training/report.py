@@ -23,9 +23,11 @@ def report(folder: Path = METRICS) -> None:
     def shares(one: dict, name: str) -> list[str]:
         keys = ("total_accuracy", "fingers_accuracy", "side_accuracy", "recall", "precision")
         other = theirs.get(name, {})
-        modes = [f"{other[mode]['accuracy']:.1%}" for mode in ("static", "tracking") if mode in other]
+        modes = " / ".join(f"{other[mode]['accuracy']:.1%}" for mode in ("static", "tracking") if mode in other)
+        if modes and other["frames"] != one["pictures"]:
+            modes += f" of {other['frames']:,}"
         told = ["–" if one[key] is None else f"{one[key]:.1%}" for key in keys]
-        return [f"{one['pictures']:,}", *told, f"{one['ece']:.3f}", " / ".join(modes) or "–"]
+        return [f"{one['pictures']:,}", *told, f"{one['ece']:.3f}", modes or "–"]
 
     rows = [[measured[name]["title"], *shares(measured[name], name)] for name in TITLES if name in measured]
     print("\n" + table(["Held-out set", *COLUMNS, MEDIAPIPE], rows))

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from benchmarks import ROOT, machine, summary, table
-from benchmarks.frames import SETS, Frame, digest
+from benchmarks.frames import SETS, Frame, digest, frames
 from model import MODEL, FingerCounter
 from model.images import decode
 
@@ -187,14 +187,12 @@ def run(limit: int = 0) -> dict:
         # The counter as it is meant to be used: one thread a reading.
         counter = FingerCounter()
         for name, frame_set in SETS.items():
-            frames = frame_set.frames(ROOT, limit)
-            results[name] = {"title": frame_set.title, "source": frame_set.source, "frames": len(frames)}
-            if frames:
-                print(f"{frame_set.title}: {len(frames)} frames ...", file=sys.stderr, flush=True)
-                results[name] |= {"digest": digest(frames)}
-                results[name] |= measure(read(frames, counter, worker, frame_set.favour))
-            else:
-                print(f"{frame_set.title}: not here ({frame_set.folder}), left out", file=sys.stderr, flush=True)
+            found = frames(name, ROOT, limit)
+            results[name] = {"title": frame_set.title, "source": frame_set.source, "frames": len(found)}
+            if found:
+                print(f"{frame_set.title}: {len(found)} frames ...", file=sys.stderr, flush=True)
+                results[name] |= {"digest": digest(found)}
+                results[name] |= measure(read(found, counter, worker, frame_set.favour))
         return {
             "date": date.today().isoformat(),
             "machine": machine(),
