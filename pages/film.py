@@ -4,6 +4,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from fractions import Fraction
+from threading import Semaphore
 from typing import BinaryIO
 
 import av
@@ -14,6 +15,7 @@ from model import Reading
 from model.overlay import draw
 from model.tracking import Tracker
 from pages import metrics
+from pages.cores import cores
 
 MAX_SIDE = 1280  # of what is written, and read: hands are found in far smaller pictures
 MAX_PIXELS = 10_000_000  # of a frame: 4K, and a little more
@@ -22,6 +24,7 @@ MAX_PIXELS = 10_000_000  # of a frame: 4K, and a little more
 CONTAINERS = {"format_whitelist": "mov,matroska"}
 # A film tells its size, but a frame inside may be larger: FFmpeg decodes none such, be it to find out what film it is.
 LARGEST = {"max_pixels": str(MAX_PIXELS)}
+readers = Semaphore(cores())  # films at once, of all visitors: each takes all that it gets of a core
 PATIENCE = 3.0  # seconds for FFmpeg to open a film, and for each frame: a sound one takes a hundredth
 
 
@@ -59,7 +62,15 @@ class Source:
 
 
 class BadFilm(ValueError):
-    """A film that is refused. The text is for the user: what is wrong, and what to do."""
+    """A film that is refused. The text is for the user: what is wrong, and what to do.
+
+    Attributes:
+        status: why, as an HTTP status: that of a `BadImage`.
+    """
+
+    def __init__(self, message: str, status: int = 422):
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ def annotate(source: BinaryIO, target: BinaryIO, *, gradcam: bool = False) -> Ge
     try:
         with av.open(limited, "r", options=CONTAINERS | LARGEST, metadata_errors="ignore") as film:
             if not film.streams.video:
-                raise BadFilm("There is no picture in this film, only sound.")
+                raise BadFilm("There is no picture in this film, only sound.", 415)
             yield from _annotate(film, limited, target, gradcam)
     except (av.FFmpegError, TimeoutError) as error:
         raise BadFilm(
@@ -102,11 +113,11 @@ def _annotate(
 ) -> Generator[FilmFrame]:
     stream = film.streams.video[0]
     if stream.codec_context is None:
-        raise BadFilm("Its pictures are of a kind that cannot be read. Save it as MP4 with H.264.")
+        raise BadFilm("Its pictures are of a kind that cannot be read. Save it as MP4 with H.264.", 415)
     stream.codec_context.options = LARGEST
     stream.thread_type = "AUTO"
     if stream.width * stream.height > MAX_PIXELS:
-        raise BadFilm(f"Its pictures are {stream.width} × {stream.height} pixels. Save it as 4K or smaller.")
+        raise BadFilm(f"Its pictures are {stream.width} × {stream.height} pixels. Save it as 4K or smaller.", 413)
     length = float(film.duration / av.time_base) if film.duration else 0.0
     track, start, last = Tracker(), None, -1.0
     with av.open(target, "w", format="mp4") as out:

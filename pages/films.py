@@ -9,30 +9,33 @@ import pandas as pd
 import streamlit as st
 
 from pages import metrics
-from pages.film import BadFilm, annotate
+from pages.film import BadFilm, annotate, readers
 from pages.log import LOG
 
 st.title("Films")
 file = st.file_uploader("A film of hands", ["mp4", "mov", "m4v", "webm"])
-gradcam = st.toggle("Show where the model looked")
+gradcam = st.toggle("Show where the model looked", disabled=bool(file), help="Choose before the film comes.")
+# What was read of a film stays, also of one that was stopped half-way.
+done: dict = st.session_state.setdefault("films", {})
 if not file:
+    done.clear()  # large
     st.write("Film a hand that counts, and drop it here. It is read frame by frame, and kept nowhere.")
     st.stop()
 
-# What was read of a film stays, also of one that was stopped half-way.
-done: dict = st.session_state.setdefault("films", {})
-key = (file.file_id, gradcam)
-if key not in done:
+if file.file_id not in done:
+    done.clear()  # one film at a time
+    progress = st.progress(0.0, "Reading …")
+    while not readers.acquire(timeout=0.5):
+        progress.progress(0.0, "Others' films are read first …")
     rows: list[dict] = []
     target = io.BytesIO()
-    done.clear()  # one film at a time: they are large
-    # Not `done[key]` from here on: a click starts the page anew, which may empty `done` before this run has ended.
-    one = done[key] = {"rows": rows, "film": target, "problem": "", "closed": Event()}
-    progress = st.progress(0.0, "Reading …")
-    st.button("Stop here")  # any click stops the loop below: Streamlit runs the page anew
+    one = {"rows": rows, "film": target, "problem": "", "closed": Event()}
     frames = annotate(file, target, gradcam=gradcam)
     start = told = time.monotonic()
     try:
+        st.button("Stop here")  # any click stops the loop below: Streamlit runs the page anew
+        # Not `done[…]` from here on: that run may empty `done` before this one has ended.
+        done[file.file_id] = one
         for frame in frames:
             reading = frame.reading
             sides = ", ".join(f"{hand.side} {hand.fingers}" for hand in reading.hands)
@@ -44,17 +47,18 @@ if key not in done:
                 text = f"{frame.seconds:.0f} s read" + (f", {left:.0f} s left" if frame.progress else "")
                 progress.progress(frame.progress, text)
     except BadFilm as error:
-        metrics.refused("films")
+        metrics.refused("films", error.status)
         one["problem"] = str(error)
     finally:
+        readers.release()
         frames.close()
         one["closed"].set()
         LOG.info("film read", extra={"frames": len(rows), "seconds": round(time.monotonic() - start, 1)})
     st.rerun()
 
 # A click starts the page anew before what it stopped has written the film's end.
-done[key]["closed"].wait(10)
-rows, target, problem = (done[key][name] for name in ("rows", "film", "problem"))
+done[file.file_id]["closed"].wait(10)
+rows, target, problem = (done[file.file_id][name] for name in ("rows", "film", "problem"))
 if problem:
     st.error(problem)
 if rows:

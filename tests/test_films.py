@@ -6,6 +6,7 @@ import time
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from threading import Semaphore
 
 import av
 import cv2
@@ -17,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 import pages.film
 from model.images import decode
+from pages import metrics
 from pages.film import MAX_SIDE, BadFilm, annotate
 
 ROOT = Path(__file__).parent.parent
@@ -126,14 +128,16 @@ def test_sound_alone_is_refused():
         frame.sample_rate = 44100
         out.mux(stream.encode(frame))
         out.mux(stream.encode())
-    with pytest.raises(BadFilm, match="only sound"):
+    with pytest.raises(BadFilm, match="only sound") as refused:
         list(annotate(io.BytesIO(file.getvalue()), io.BytesIO()))
+    assert refused.value.status == 415
 
 
 def test_pictures_of_an_unknown_kind_are_refused():
     data = film("mp4").getvalue().replace(b"avc1", b"zzzz")
-    with pytest.raises(BadFilm, match=r"H\.264"):
+    with pytest.raises(BadFilm, match=r"H\.264") as refused:
         list(annotate(io.BytesIO(data), io.BytesIO()))
+    assert refused.value.status == 415
 
 
 def test_a_film_that_breaks_off_tells_and_writes_what_came_before():
@@ -192,17 +196,51 @@ def test_a_film_whose_title_is_not_utf_8_is_read():
 def test_the_page_shows_count_film_and_table():
     page = AppTest.from_file(ROOT / "pages/films.py", default_timeout=60).run()
     assert "kept nowhere" in page.markdown[0].value
+    page.toggle[0].set_value(True).run()
     page.file_uploader[0].upload("hand.mp4", film().getvalue(), "video/mp4").run()
     assert not page.exception
     assert page.caption[0].value.startswith("20 frames, 1.9 seconds")
     assert [button.label for button in page.get("download_button")] == ["MP4", "CSV"]
+    # Another choice would throw all this away.
+    assert page.toggle[0].disabled
+    assert page.toggle[0].value
+    assert page.session_state.films
+    page.file_uploader[0].set_value(None).run()
+    assert not page.session_state.films
+    assert not page.toggle[0].disabled
 
 
-def test_the_page_tells_what_is_wrong_with_a_film():
+@pytest.mark.parametrize("data", [film(parts=("3L_0",)).getvalue(), b"no film"], ids=["film", "no film"])
+def test_no_more_films_are_read_at_once_than_there_are_cores_and_others_are_told(monkeypatch, data):
+    others = Semaphore(0)
+    progress = st.delta_generator.DeltaGenerator.progress
+
+    def told(bar, value, text):
+        if "Others' films" in text:
+            others.release()  # one of them has ended
+        return progress(bar, value, text)
+
+    monkeypatch.setattr(pages.film, "readers", others)
+    monkeypatch.setattr(st.delta_generator.DeltaGenerator, "progress", told)
+    page = AppTest.from_file(ROOT / "pages/films.py", default_timeout=20).run()
+    page.file_uploader[0].upload("hand.mp4", data, "video/mp4").run()
+    assert bool(page.caption) != bool(page.error)
+    assert others.acquire(blocking=False)
+    assert not others.acquire(blocking=False)
+
+
+def test_the_page_tells_and_counts_what_is_wrong_with_a_film(monkeypatch):
+    def count() -> float:
+        labels = {"where": "films", "kind": "too large"}
+        return metrics.REGISTRY.get_sample_value("handful_refused_total", labels) or 0
+
+    monkeypatch.setattr(pages.film, "MAX_PIXELS", 640 * 480 - 1)
+    before = count()
     page = AppTest.from_file(ROOT / "pages/films.py", default_timeout=60).run()
-    page.file_uploader[0].upload("hand.mp4", b"nothing", "video/mp4").run()
+    page.file_uploader[0].upload("hand.mp4", film(parts=("3L_0",)).getvalue(), "video/mp4").run()
     assert not page.exception
-    assert "cannot be read" in page.error[0].value
+    assert "640 × 480 pixels" in page.error[0].value
+    assert count() == before + 1
 
 
 def test_a_film_s_run_ends_well_where_a_click_has_begun_another(monkeypatch):
