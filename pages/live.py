@@ -11,7 +11,7 @@ from pages import browser, metrics, relay
 from pages.camera import HISTORY, Camera, Stream, give_up
 from pages.cores import cores
 from pages.game import Game
-from pages.parts import show_probabilities, show_reading
+from pages.parts import show_counts, show_probabilities, show_reading
 
 WAYS = ("server", "browser")
 MOST_STREAMS = 2 * cores()  # cameras that the server reads at once, see `python -m benchmarks load`
@@ -51,35 +51,10 @@ def show_count(stream: Stream, running: bool, connecting: bool = False) -> None:
 
 def show_history(stream: Stream) -> None:
     """The count over the last half minute."""
-    now = stream.history[-1][0]
-    # Only where the count changes, and now: a step needs no more.
-    steps = [
-        (seconds - now, total)
-        for i, (seconds, total) in enumerate(stream.history)
-        if i in (0, len(stream.history) - 1) or total != stream.history[i - 1][1]
-    ]
-    # Told as it is drawn, not by Altair: that one would check each of these drawings for longer than all else takes.
-    line = {
-        "height": 120,
-        "mark": {"type": "line", "interpolate": "step-after", "color": "#0f8a80", "strokeWidth": 3},
-        "encoding": {
-            "x": {
-                "field": "seconds",
-                "type": "quantitative",
-                "scale": {"domain": [-HISTORY, 0]},
-                "axis": {"tickCount": 6},
-                "title": "seconds",
-            },
-            "y": {
-                "field": "fingers",
-                "type": "quantitative",
-                "scale": {"domain": [0, 10]},
-                "axis": {"values": [0, 5, 10]},
-                "title": None,
-            },
-        },
-    }
-    st.vega_lite_chart(pd.DataFrame(steps, columns=["seconds", "fingers"]), line)
+    # A list at once: the camera's thread goes on meanwhile.
+    counts = pd.DataFrame(list(stream.history), columns=["seconds", "fingers"])
+    counts.seconds = (counts.seconds - counts.seconds.iloc[-1]).round(2)
+    show_counts(counts, 120, (-HISTORY, 0))
 
 
 def play(game: Game, stream: Stream, running: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from model import CLASSES, Hand, Reading, shared_counter
@@ -52,6 +53,44 @@ def show_probabilities(hand: Hand | None) -> None:
         '<div class="bars" data-testid="probabilities">'
         '<span class="head left">left</span><b></b><span class="head">right</span>' + "".join(rows) + "</div>"
     )
+
+
+def show_counts(counts: pd.DataFrame, height: int, span: tuple[float, float] | None = None) -> None:
+    """Draw the count over time, as steps.
+
+    Args:
+        counts: a row a frame: `seconds`, `fingers`, and whatever else the pointer is to tell of it.
+        height: pixels.
+        span: first and last second of the axis; by default those of the counts.
+    """
+    # Only where something changes, and the end: a step needs no more.
+    told = counts.drop(columns="seconds")
+    steps = (told != told.shift()).any(axis=1)
+    steps.iloc[-1] = True
+    most = max(10, int(counts.fingers.max()))
+    # Told as it is drawn, not by Altair: that one would check each of Live's drawings for longer than all else takes.
+    line = {
+        "height": height,
+        "mark": {"type": "line", "interpolate": "step-after", "color": "#0f8a80", "strokeWidth": 3},
+        "encoding": {
+            "x": {
+                "field": "seconds",
+                "type": "quantitative",
+                "scale": {"domain": span} if span else {},
+                "axis": {"tickCount": 6},
+                "title": "seconds",
+            },
+            "y": {
+                "field": "fingers",
+                "type": "quantitative",
+                "scale": {"domain": [0, most]},
+                "axis": {"values": list(range(0, most + 1, 5))},
+                "title": None,
+            },
+            "tooltip": [{"field": name} for name in counts],
+        },
+    }
+    st.vega_lite_chart(counts[steps], line)
 
 
 def show_reading(image: np.ndarray, reading: Reading, key: str) -> None:

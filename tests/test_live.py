@@ -4,18 +4,22 @@ import asyncio
 import json
 import math
 import re
+import sys
 import time
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
+from threading import Event, Thread
 from types import SimpleNamespace
 from urllib.error import URLError
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 import streamlit as st
 from aiortc import MediaStreamTrack
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 from streamlit_webrtc.process import AsyncVideoProcessTrack
 
@@ -124,6 +128,30 @@ def test_help_comes_only_after_a_while_without_a_hand():
     assert stream.advice == ""
     follow(stream, reading(), 7.5, 1)
     assert "No hand" in stream.advice
+
+
+def drawn(page: AppTest) -> tuple[dict, pd.DataFrame]:
+    """The page's chart: how it is drawn, and from what."""
+    [chart] = page.get("vega_lite_chart")
+    return json.loads(chart.proto.spec), convert_arrow_bytes_to_pandas_df(chart.proto.data.data)
+
+
+def test_the_chart_has_the_steps_of_the_count_and_room_for_four_hands():
+    def show(totals: list[int]) -> None:
+        import pandas as pd
+
+        from pages.parts import show_counts
+
+        show_counts(pd.DataFrame({"seconds": range(len(totals)), "fingers": totals}), 120, (0, 30))
+
+    page = AppTest.from_function(show, args=([1, 1, 1, 3, 3, 3],)).run()
+    told, steps = drawn(page)
+    assert steps.to_numpy().tolist() == [[0, 1], [3, 3], [5, 3]]
+    assert told["encoding"]["y"]["scale"]["domain"] == [0, 10]
+    assert told["encoding"]["x"]["scale"]["domain"] == [0, 30]
+    told, _ = drawn(AppTest.from_function(show, args=([1, 17],)).run())
+    assert told["encoding"]["y"]["scale"]["domain"] == [0, 17]
+    assert told["encoding"]["y"]["axis"]["values"] == [0, 5, 10, 15]
 
 
 # On the server
@@ -327,6 +355,32 @@ def test_cameras_are_counted_while_they_run():
     for _ in range(2):
         camera.on_ended()
     assert pages.metrics.streams() == 0
+
+
+def test_the_chart_is_drawn_while_frames_come(connection):
+    stream = connection.video_processor.stream
+    follow(stream, reading(hand("3L")), 0, 30)
+    stream.latest = stream.latest._replace(when=math.inf)
+    begun, ended = Event(), Event()
+
+    def film() -> None:
+        while not ended.is_set():
+            stream.history.append(stream.history.popleft())
+            begun.set()
+            time.sleep(0)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads take turns as often as they may on a busy server
+    thread = Thread(target=film)
+    thread.start()
+    try:
+        begun.wait()
+        page = open_page()
+    finally:
+        ended.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert drawn(page)[1].fingers.tolist() == [3, 3]
 
 
 def test_only_what_helps_is_told(connection):
