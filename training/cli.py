@@ -9,7 +9,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 
 class CLI(LightningCLI):
-    """Lightning's own command line, with the callbacks named, so that each value has its own flag."""
+    """Lightning's own command line, with the callbacks named, so that each value has its own flag.
+
+    `checkpoint` keeps the weights that measure best, `last` those of the last epoch, to go on from.
+    """
 
     def __init__(
         self,
@@ -23,7 +26,13 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        # Not `save_last` of the former: that one is written only when the best is.
+        parser.add_lightning_class_args(ModelCheckpoint, "last")
+        parser.link_arguments("checkpoint.dirpath", "last.dirpath")
+        parser.set_defaults({"last.filename": "last", "last.enable_version_counter": False})
+        # The rate falls until the end, so no training ends before, but one whose loss is no number any more.
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults({"early_stopping.monitor": "val/loss", "early_stopping.patience": 10**6})
         parser.add_lightning_class_args(EMAWeightAveraging, "ema")
         parser.set_defaults({"trainer.precision": precision(), "trainer.default_root_dir": "runs"})
 

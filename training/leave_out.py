@@ -11,6 +11,7 @@ from model import FingerCounter
 from training.classifier import Classifier
 from training.cli import CLI
 from training.data import Hands, open_source
+from training.data.frames import BadData
 from training.data.scenes import Frames
 from training.evaluate import METRICS, measure, read, write
 from training.export import export
@@ -53,7 +54,14 @@ def leave_out(
         classifier: the same of the classifier's.
         runs: folder for checkpoints and models, a folder a source.
         output: folder for the measures.
+
+    Raises:
+        BadData: one of `sources` is none that is measured, or is not there.
     """
+    for name in sources:
+        if name not in TITLES:
+            raise BadData(f"{name!r} cannot be left out and measured: choose from {', '.join(TITLES)}.")
+        open_source(name, folder)  # what is wrong with it is told now, not after two trainings
     output.mkdir(parents=True, exist_ok=True)
     budget = {"epochs": epochs, "finder_epochs": finder_epochs}
     found_in, learned = (
@@ -68,13 +76,13 @@ def leave_out(
         rest: object,
         length: int,
         *more: str,
-    ) -> CLI:
+    ) -> None:
         arguments = ["fit", "--config", str(config), "--data.folder", str(folder), "--data.sources", json.dumps(rest)]
         arguments += more
         arguments += ["--trainer.max_epochs", str(length), "--checkpoint.dirpath", str(to)]
         if (last := to / "last.ckpt").exists():
             arguments += ["--ckpt_path", str(last)]
-        return CLI(kind, data, [*arguments, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(to)])
+        CLI(kind, data, [*arguments, "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(to)])
 
     for name in sources:
         run = runs / name
@@ -83,9 +91,9 @@ def leave_out(
             continue
         rest = {other: crops for other, crops in learned.items() if other != name}
         others = [other for other in found_in if other != name]
-        find = fit(Finder, Frames, finder, run / "finder", others, finder_epochs, "--data.scenes", str(scenes))
-        fit(Classifier, Hands, classifier, run / "classifier", rest, epochs)
         if not (run / "handful.onnx").exists():
+            fit(Finder, Frames, finder, run / "finder", others, finder_epochs, "--data.scenes", str(scenes))
+            fit(Classifier, Hands, classifier, run / "classifier", rest, epochs)
             slim(run / "finder/best.ckpt", folder, run / "slim.ckpt", seen=seen)
             export(run / "slim.ckpt", run / "classifier/best.ckpt", run / "handful.onnx")
         source, counter = open_source(name, folder), FingerCounter(run / "handful.onnx")
@@ -94,7 +102,7 @@ def leave_out(
             run / "measured.json",
             {"title": TITLES[name]}
             | {key: measured[key] for key in MEASURES}
-            | {"budget": budget | {"crops": sum(rest.values()), "scenes": find.datamodule.scenes}}
+            | {"budget": budget | {"crops": sum(rest.values()), "scenes": scenes}}
             | {"training commit": counter.metadata["training commit"]},
         )
     measures = {name: runs / name / "measured.json" for name in TITLES}
