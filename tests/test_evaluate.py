@@ -12,6 +12,7 @@ import pytest
 
 from model import CLASSES, FingerCounter, tell
 from tests.drawn import write_fingers, write_rendered
+from training.__main__ import main
 from training.data.frames import SIDELESS, Frame
 from training.data.rendered import Rendered
 from training.evaluate import by_group, evaluate, measure, reliability, write
@@ -217,11 +218,24 @@ def test_the_exported_model_is_what_is_measured(tmp_path, capsys):
 def test_of_what_is_not_here_the_measures_of_this_model_stay_and_those_of_another_go(tmp_path):
     metrics = tmp_path / "metrics"
     metrics.mkdir()
-    for name, sha256 in ("webcam", FingerCounter().sha256), ("digits", "another"):
-        write(metrics / f"{name}.json", {"model": {"sha256": sha256}})
+    before = measured((there("3L"), told("3L")), (there("3L"), told("2L")))
+    for name, sha256 in ("webcam", FingerCounter().sha256), ("digits", "another"), ("empty", "another"):
+        write(metrics / f"{name}.json", {"model": {"sha256": sha256}, **before})
+    write_rendered(tmp_path / "render/val", 1)
     evaluate(tmp_path, output=metrics)
-    assert (metrics / "webcam.json").exists()
-    assert not (metrics / "digits.json").exists()
+    assert {file.stem for file in metrics.iterdir()} == {"webcam", "rendered", "summary"}
+    summary = json.loads((metrics / "summary.json").read_text())
+    assert list(summary) == ["webcam", "rendered"]
+    assert summary["webcam"]["fingers_accuracy"] == 0.5
+
+
+def test_with_nothing_to_measure_with_all_measures_stay(tmp_path):
+    write(tmp_path / "summary.json", {"webcam": {"recall": 1}})
+    write(tmp_path / "digits.json", {"model": {"sha256": "another"}})
+    before = {file: file.read_text() for file in tmp_path.iterdir()}
+    with pytest.raises(SystemExit, match=r"nothing here to measure with\. .* python -m training data$"):
+        main(["evaluate", "--folder", str(tmp_path / "none"), "--output", str(tmp_path)])
+    assert {file: file.read_text() for file in tmp_path.iterdir()} == before
 
 
 def test_a_false_alarm_is_written_down(tmp_path):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from model import CLASSES, MODEL, FingerCounter, Hand
 from training.data import open_source
 from training.data.fingers import Fingers
-from training.data.frames import SIDELESS, Frame, Frames
+from training.data.frames import SIDELESS, BadData, Frame, Frames
 from training.data.places import places
 from training.data.rendered import Rendered
 
@@ -62,41 +62,41 @@ def evaluate(
 ) -> None:
     """Read the held-out pictures of every set that is there with the exported model.
 
+    Of a set that is not there, what was measured of this very model before stays; of another, it goes.
+
     Args:
         folder: the data sets, as `python -m training data` leaves them.
         model: the ONNX file.
         output: folder for the measures: one JSON file a set, and the shares of all sets in summary.json.
         counts: a CSV for `dvc plots`: of each hand found, how many fingers are up, and how many were told.
+
+    Raises:
+        BadModel: `model` is none of Handful's.
+        BadData: no set is there, or one is damaged.
     """
     counter = FingerCounter(model)
     about = {"file": model.name, "sha256": counter.sha256, **counter.metadata}
-    output.mkdir(parents=True, exist_ok=True)
-    summary: dict[str, dict] = {}
-    rows = ["truth,told"]
-    for name, title in TITLES.items():
+    sets = {}
+    for name in TITLES:
         try:
-            source, index = held_out(name, folder)
-        except ValueError as error:
+            sets[name] = held_out(name, folder)
+        except BadData as error:
             print(f"{name}: not measured. {error}")
-            before = output / f"{name}.json"
-            if before.exists() and json.loads(before.read_text(encoding="utf-8"))["model"]["sha256"] != counter.sha256:
-                before.unlink()  # of another model, which this one must not be taken for
-            continue
+    empty = places(folder, validation=True)
+    if not sets and not empty:
+        raise BadData(f"{folder}: there is nothing here to measure with. Fetch the data sets: python -m training data")
+    output.mkdir(parents=True, exist_ok=True)
+    for name in (*TITLES, "empty"):
+        before = output / f"{name}.json"
+        if before.exists() and json.loads(before.read_text(encoding="utf-8"))["model"]["sha256"] != counter.sha256:
+            before.unlink()
+    for name, (source, index) in sets.items():
         readings = read(counter, source, index, folder)
-        measured = {"set": name, "title": title, "command": COMMAND, "model": about, **measure(readings)}
+        measured = {"set": name, "title": TITLES[name], "command": COMMAND, "model": about, **measure(readings)}
         if isinstance(source, Rendered):
             measured["groups"] = by_group(readings, source.traits())
         write(output / f"{name}.json", measured)
-        shares = ("total_accuracy", "fingers_accuracy", "side_accuracy", "recall", "precision", "ece")
-        summary[name] = {key: round(measured[key], 4) for key in shares if measured[key] is not None}
-        told = ", ".join(f"{key.replace('_', ' ')} {share:.4f}" for key, share in summary[name].items())
-        print(f"{name}: {measured['right']:,} of {measured['pictures']:,} right; {told}")
-        for (truth, count), hands in np.ndenumerate(np.array(measured["fingers_confusion"])):
-            rows += [f"{truth},{count}"] * hands
-    write(output / "summary.json", summary)
-    if counts:
-        counts.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    if empty := places(folder, validation=True):
+    if empty:
         alarms = [
             {"place": i, "hands": [{"told": h.label, **h.to_dict()} for h in hands]}
             for i, image in enumerate(empty)
@@ -109,6 +109,21 @@ def evaluate(
             | {"pictures": len(empty), "with_hands": len(alarms), "alarms": alarms},
         )
         print(f"without hands: a hand is seen in {len(alarms)} of {len(empty)} pictures")
+    summary: dict[str, dict] = {}
+    rows = ["truth,told"]
+    for name in TITLES:
+        if not (output / f"{name}.json").exists():
+            continue
+        measured = json.loads((output / f"{name}.json").read_text(encoding="utf-8"))
+        shares = ("total_accuracy", "fingers_accuracy", "side_accuracy", "recall", "precision", "ece")
+        summary[name] = {key: round(measured[key], 4) for key in shares if measured[key] is not None}
+        told = ", ".join(f"{key.replace('_', ' ')} {share:.4f}" for key, share in summary[name].items())
+        print(f"{name}: {measured['right']:,} of {measured['pictures']:,} right; {told}")
+        for (truth, count), hands in np.ndenumerate(np.array(measured["fingers_confusion"])):
+            rows += [f"{truth},{count}"] * hands
+    write(output / "summary.json", summary)
+    if counts:
+        counts.write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 def write(file: Path, measured: dict) -> None:
