@@ -6,6 +6,7 @@ import math
 import re
 import sys
 import time
+from base64 import b64encode
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -412,7 +413,7 @@ def minutes(monkeypatch) -> list[float]:
     """How late it is: a list of one number."""
     late, start = [0.0], time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: start + 60 * late[0])
-    monkeypatch.setattr(relay, "_kept", (0.0, []))
+    monkeypatch.setattr(relay, "_kept", ([], 0.0, 0.0))
     return late
 
 
@@ -438,12 +439,54 @@ def test_a_service_that_gave_no_credentials_is_asked_again(monkeypatch, minutes,
     monkeypatch.setenv("CLOUDFLARE_TURN_KEY_API_TOKEN", "token")
     given = [{"urls": ["turn:turn.example.org"], "username": "visitor", "credential": "secret"}]
     lost = URLError("https://example.org/key/token")
-    monkeypatch.setattr("urllib.request.urlopen", service(lost, lost, {"iceServers": given}))
+    monkeypatch.setattr("urllib.request.urlopen", service(lost, lost, {"iceServers": given}, *4 * [lost]))
     for late, servers in ((0, [relay.STUN]), (0.5, [relay.STUN]), (1.1, [relay.STUN]), (2.2, given), (11, given)):
         minutes[0] = late
         assert relay.ice_servers() == servers
-    assert [record.variable for record in caplog.records] == 2 * ["CLOUDFLARE_TURN_KEY_ID"]
+    # What it gave is handed out for as long as it holds.
+    for late, servers in ((13, given), (13.5, given), (14.1, given), (52, given), (53.1, [relay.STUN])):
+        minutes[0] = late
+        assert relay.ice_servers() == servers
+    assert [record.variable for record in caplog.records] == 6 * ["CLOUDFLARE_TURN_KEY_ID"]
     assert not re.search("secret|token|example|visitor", str([vars(record) for record in caplog.records]))
+
+
+def test_a_service_that_is_slow_holds_up_one_visitor_alone(monkeypatch, minutes):
+    monkeypatch.setenv("HF_TOKEN", "hf_token")
+    asked, answered = Event(), Event()
+    monkeypatch.setattr(relay, "fetch", lambda: ["first"])
+    assert relay.ice_servers() == ["first"]
+    monkeypatch.setattr(relay, "fetch", lambda: (asked.set(), answered.wait(10), ["second"])[-1])
+    minutes[0] = 11
+    visitor = Thread(target=relay.ice_servers)
+    visitor.start()
+    asked.wait(10)
+    assert relay.ice_servers() == ["first"]
+    answered.set()
+    visitor.join()
+    assert relay.ice_servers() == ["second"]
+
+
+def test_twilio_gives_servers_to_an_account(monkeypatch, minutes):
+    monkeypatch.setenv("TWILIO_ACCOUNT_SID", "AC1")
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", "secret")
+    given = [{"urls": "turn:global.turn.twilio.com:3478", "username": "visitor", "credential": "word"}]
+    requests, answer = [], service({"ice_servers": given})
+
+    def ask(request, timeout: float) -> BytesIO:
+        requests.append((request.get_method(), request.full_url, request.get_header("Authorization"), timeout))
+        return answer(request, timeout)
+
+    monkeypatch.setattr("urllib.request.urlopen", ask)
+    assert relay.ice_servers() == given
+    login = b64encode(b"AC1:secret").decode()
+    url = "https://api.twilio.com/2010-04-01/Accounts/AC1/Tokens.json"
+    assert requests == [("POST", url, f"Basic {login}", relay.PATIENCE)]
+
+
+def test_addresses_of_a_relay_may_have_spaces_between_them(monkeypatch):
+    monkeypatch.setenv("TURN_URLS", "turn:a.example.org, turns:b.example.org ")
+    assert relay.ice_servers()[0]["urls"] == ["turn:a.example.org", "turns:b.example.org"]
 
 
 # In the browser
