@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import cv2
 import httpx
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
 import app
-from model import FingerCounter
+from model import MODEL, FingerCounter, shared_counter
 from model.images import decode
 from model.summary import COLUMNS, describe
 from pages import log, metrics, summary
@@ -220,6 +222,18 @@ def test_a_report_that_cannot_be_written_is_told(samples, tmp_path):
     csv = str(tmp_path / "then.csv")
     with pytest.raises(SystemExit, match="cannot be written"):
         main(["drift", csv, csv, "--output", str(tmp_path / "no folder/page.html")])
+
+
+def test_a_folder_is_read_with_the_model_that_the_server_reads_with(tmp_path, monkeypatch):
+    model = onnx.load(MODEL)
+    [bias] = [weights for weights in model.graph.initializer if weights.name == "finder.head.2.bias"]
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) - 20, bias.name))
+    onnx.save(model, tmp_path / "blind.onnx")
+    shutil.copy(PICTURES[0], tmp_path)
+    for name, hands in (str(tmp_path / "blind.onnx"), 0), ("", 1):
+        monkeypatch.setenv("HANDFUL_MODEL", name)
+        shared_counter.cache_clear()
+        assert summarize(tmp_path)[0]["hands"].tolist() == [hands]
 
 
 # What the server keeps

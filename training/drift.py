@@ -16,7 +16,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from benchmarks import table
-from model import CLASSES, FingerCounter
+from model import CLASSES, shared_counter
 from model.__main__ import find
 from model.images import BadImage, decode
 from model.summary import COLUMNS, describe
@@ -68,7 +68,8 @@ def drift(reference: Path, current: Path, output: Path = Path("drift.html"), fai
     """Tell whether the pictures of now are like those of before, as a table and as a page that needs no network.
 
     Args:
-        reference: pictures that are read as well as they should be: a folder, or a server's summary (HANDFUL_SUMMARY).
+        reference: pictures that are read as well as they should be: a server's summary (HANDFUL_SUMMARY), or a folder,
+            which is read as a server reads, with the model that HANDFUL_MODEL names.
         current: the pictures in question: the same.
         output: the page.
         fail: end with status 1 where something drifted.
@@ -110,7 +111,7 @@ def summarize(path: Path) -> tuple[pd.DataFrame, int]:
         if frame.empty:
             raise BadData(f"There is no reading yet in {path}.")
         return frame, 0
-    counter, rows, refused = FingerCounter(), [], 0
+    counter, rows, refused = shared_counter(), [], 0
     for file, problem in tqdm(list(find(path)), f"Reading {path}", unit=" pictures"):
         try:
             if problem:
