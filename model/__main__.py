@@ -41,18 +41,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a table too, one row a hand")
     parser.add_argument("--overlays", type=Path, metavar="DIR", help="write the pictures with hands and counts drawn")
     args = parser.parse_args(argv)
+    root = ""
     # Whatever cannot be written is told before the work, not after it.
     try:
         if args.overlays:
+            # Overlays lie to one another as the pictures do, so that two of the same name never meet.
+            folders = [path if os.path.isdir(path) else path.parent for path in args.paths]
+            root = os.path.commonpath([os.path.abspath(folder) for folder in folders])
             args.overlays.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=args.overlays).close()
         # Closed below. Names that are not UTF-8 come out as they went in.
         table = open(args.csv or os.devnull, "w", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter: pictures on two drives
         parser.error(f"cannot write: {error}")
     with table:
         try:
-            return run(args.paths, csv.DictWriter(table, COLUMNS, extrasaction="ignore"), args.overlays)
+            return run(args.paths, csv.DictWriter(table, COLUMNS, extrasaction="ignore"), args.overlays, root)
         except KeyboardInterrupt:
             return 130
         except BrokenPipeError:
@@ -61,12 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141
 
 
-def run(paths: Sequence[Path], table: csv.DictWriter, overlays: Path | None) -> int:
-    """Read every picture, print its line and write its rows and overlay. Returns 1 if any failed, or else 0."""
+def run(paths: Sequence[Path], table: csv.DictWriter, overlays: Path | None, root: str) -> int:
+    """Read every picture, print its line and write its rows and overlay, which lies as the picture does to `root`.
+
+    Returns 1 if any failed, or else 0.
+    """
     table.writeheader()
     found = [item for path in paths for item in find(path)]
-    # Overlays lie to one another as the pictures do, so that two of the same name never meet.
-    root = os.path.commonpath([os.path.abspath(path if os.path.isdir(path) else path.parent) for path in paths])
     # On a terminal the lines themselves show how far the work is.
     progress = sys.stderr.isatty() and not sys.stdout.isatty()
     failed = False

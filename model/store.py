@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "handful"
+CACHE = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "handful"  # some have no home
 PATIENCE = 60  # seconds that a store may take: an app that waits for ever is never up
 
 
@@ -27,19 +27,22 @@ def local(name: str) -> Path:
     once; another is fetched each time: what lies there may have changed.
 
     Raises:
-        BadModel: there is no such file, its checksum is another, or it cannot be fetched.
+        BadModel: there is no such file, its checksum is another, or it cannot be read or fetched.
     """
     address, told, sha256 = name.partition("#sha256=")
     sha256 = sha256.lower()
     if told and not re.fullmatch("[0-9a-f]{64}", sha256):
         raise BadModel(f"{plain(address)}: after #sha256= come the 64 hexadecimal digits of a checksum.")
-    if "://" in address:
-        kept = CACHE / f"{sha256}.onnx"
-        return kept if kept.is_file() and checksum(kept) == sha256 else fetch(address, sha256)
-    path = Path(address).expanduser()
-    if not path.is_file():
-        raise BadModel(f"{path}: there is no such file.")
-    check(path, sha256, address)
+    try:
+        if "://" in address:
+            kept = CACHE / f"{sha256}.onnx"
+            return kept if kept.is_file() and checksum(kept) == sha256 else fetch(address, sha256)
+        path = Path(os.path.expanduser(address))
+        if not path.is_file():
+            raise BadModel(f"{path}: there is no such file.")
+        check(path, sha256, address)
+    except OSError as error:
+        raise BadModel(f"{plain(address)}: it cannot be read ({error.strerror}).") from error
     return path
 
 

@@ -142,6 +142,17 @@ def test_the_overlay_of_one_picture_or_folder_lies_at_the_top(folder, path):
     assert (overlay != picture).any()
 
 
+def test_pictures_on_two_drives_have_no_folder_in_common_for_overlays_to_lie_in(folder, capsys, monkeypatch):
+    def on_two_drives(paths):
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr(os.path, "commonpath", on_two_drives)  # only Windows has several
+    assert cli.main(["in/a/two.png"]) == 0
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["in/a/two.png", "--overlays", "out"])
+    assert "cannot write: Paths don't have the same drive" in capsys.readouterr().err
+
+
 def test_an_overlay_that_cannot_be_written_is_an_error_of_its_picture(folder, capsys):
     (folder / "out/two.png.jpg").mkdir(parents=True)
     assert cli.main(["in/a/two.png", "in/a/one.JPG", "--overlays", "out"]) == 1

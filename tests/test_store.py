@@ -294,11 +294,13 @@ def test_a_model_of_another_form(other_form, tmp_path, monkeypatch, caplog):
     [
         ("nowhere/handful.onnx", "there is no such file"),
         ("assets", "there is no such file"),
+        ("~nobody at all/handful.onnx", "there is no such file"),
+        (name := "x" * 300, name),
         (f"http://127.0.0.1:{free_port()}/handful.onnx", "ClientConnectorError"),
         ("abfs://models/handful.onnx", "adlfs"),
         ("floppy://a/handful.onnx", "floppy"),
     ],
-    ids=["no file", "a folder", "nobody there", "a package is missing", "no such store"],
+    ids=["no file", "a folder", "no such user", "too long", "nobody there", "a package is missing", "no such store"],
 )
 def test_what_cannot_be_had(name, why, monkeypatch, caplog):
     assert use(name, monkeypatch).path == MODEL
