@@ -42,12 +42,14 @@ class Stream:
 
     Attributes:
         sure: hands that are less sure than this, 0-1, are not told.
+        began: when it was made, on the clock of `time.monotonic`.
         latest: what was read last. It is replaced as a whole: other threads may read it any time.
         history: (seconds, total) of each frame of the last half minute.
     """
 
     def __init__(self) -> None:
         self.sure = 0.0
+        self.began = time.monotonic()
         self.latest: Latest | None = None
         self.history: deque[tuple[float, int]] = deque()
         self._tracker = Tracker()

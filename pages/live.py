@@ -1,6 +1,8 @@
 """The webcam: how many fingers are up, while they are."""
 
 import time
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import pandas as pd
 import streamlit as st
@@ -16,6 +18,8 @@ from pages.parts import show_counts, show_probabilities, show_reading
 WAYS = ("server", "browser")
 MOST_STREAMS = 2 * cores()  # cameras that the server reads at once, see `python -m benchmarks load`
 PATIENCE = 8  # seconds to wait for a connection before offering the other way
+NO_CONNECTION = "No connection: a firewall may be in the way. This browser can read by itself."
+LOST = "The connection was lost. Press Start."
 
 
 def show_count(stream: Stream, running: bool, connecting: bool = False) -> None:
@@ -34,7 +38,7 @@ def show_count(stream: Stream, running: bool, connecting: bool = False) -> None:
         st.write("No hand in sight.")
     elif stream.latest:
         st.warning(
-            "Nothing comes any more. It goes on by itself once the connection is back; else press Stop, then Start.",
+            "Nothing comes any more. Wait a few seconds; if it does not go on by itself, press Stop, then Start.",
             icon=":material/wifi_off:",
         )
     else:
@@ -87,6 +91,20 @@ def play(game: Game, stream: Stream, running: bool) -> None:
         st.download_button("CSV", table.to_csv(index=False), "show-me.csv", icon=":material/download:")
 
 
+def look_for_end() -> None:
+    """Remember why a stream ended, until the next Start: streamlit-webrtc tells no more than that it did.
+
+    Before a connection is given up, frames stay away for seconds; a visitor's Stop comes while they do not.
+    """
+    state, stream = st.session_state["live"].state, stream_here()
+    st.session_state.ended = ""
+    if not (state.playing or state.signalling):
+        if stream.latest and stream.latest.old:
+            st.session_state.ended = LOST
+        elif not stream.latest and time.monotonic() - stream.began > PATIENCE:
+            st.session_state.ended = NO_CONNECTION
+
+
 def read_on_server() -> None:
     """Frames go to the server by WebRTC and come back drawn upon."""
     own = st.session_state.get("live")  # what streamlit-webrtc keeps of this visit's stream
@@ -108,34 +126,32 @@ def read_on_server() -> None:
             video_html_attrs={"autoPlay": True, "muted": True, "playsInline": True, "style": {"width": "100%"}},
             media_toggle_controls=False,
             translations={"start": "Start", "stop": "Stop", "select_device": "Choose a camera"},
+            on_change=look_for_end,
         )
         running, connecting = context.state.playing, context.state.signalling
+        ended = st.session_state.get("ended", "")
         # What is amiss stands in streamlit-webrtc's own frame, in a browser's words. It is not told here.
-        if not (running or connecting):
+        if not (running or connecting or ended):
             with st.expander("Does the camera not start?"):
                 st.write("\n".join(f"- {browser.PROBLEMS[why]}" for why in ("refused", "busy", "missing", "insecure")))
                 st.write("Or your browser reads by itself: it needs no connection, and says here what is amiss.")
                 switch("Read by this browser", "browser")
-    if not connecting:
-        st.session_state.pop("connecting", None)
-    elif "connecting" not in st.session_state:
+    if (camera := context.video_processor) and camera.stream is not stream_here():
+        st.session_state.stream = camera.stream
         give_up(context._get_worker())
     now = time.monotonic()
-    since = st.session_state.setdefault("connecting", now) if connecting else None
 
     @st.fragment(run_every=0.2 if running else 1 if connecting else relay.KEPT)
     def show() -> None:
         if not (running or connecting) and time.monotonic() - now >= relay.KEPT:
             st.rerun()  # Start connects by what the page was told last
-        stream = Stream()
+        stream = stream_here()
         if camera := context.video_processor:
-            stream = camera.stream
             camera.mirror, camera.gradcam, stream.sure = settings()
-        if since and not stream.latest and time.monotonic() - since > PATIENCE:
-            st.warning(
-                "No connection yet: a firewall may be in the way. This browser can read by itself.",
-                icon=":material/wifi_off:",
-            )
+        late = connecting and not stream.latest and time.monotonic() - stream.began > PATIENCE
+        if amiss := NO_CONNECTION if late else ended:
+            st.warning(amiss, icon=":material/wifi_off:")
+        if amiss == NO_CONNECTION:
             switch("Read by this browser", "browser")
         show_count(stream, running, connecting)
         show_more(stream, running)
@@ -186,7 +202,7 @@ def take_pictures() -> None:
 
 
 def stream_here() -> Stream:
-    """The stream of this visit's browser."""
+    """The stream of this visit, whoever reads it."""
     return st.session_state.setdefault("stream", Stream())
 
 
@@ -234,12 +250,21 @@ def settings() -> tuple[bool, bool, float]:
     return st.session_state.mirror, st.session_state.look, st.session_state.sure / 100
 
 
+def is_near() -> bool:
+    """Whether the page comes from this machine or its own network: no firewall is in between."""
+    host = urlsplit(st.context.url or "//localhost").hostname or ""
+    try:
+        return ip_address(host).is_private
+    except ValueError:  # a name
+        return "." not in host or host.endswith(".local")
+
+
 stage = st.container()  # above the settings: a picture is what a visitor came for
 with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
     way = st.segmented_control(
         "Read by the",
         WAYS,
-        default="server",
+        default="server" if is_near() or relay.named() else "browser",
         required=True,
         key="read",
         bind="query-params",

@@ -164,7 +164,7 @@ def test_a_stream_counts_through_a_relay_where_no_direct_path_is(browser, filmed
             expect(metric(page, "Fingers")).to_have_text(str(shared_counter()(filmed[1]).total), timeout=3 * WAIT)
         else:
             # Without one there is no way: the page offers the other way to read.
-            expect(page.get_by_text("No connection yet")).to_be_visible(timeout=WAIT)
+            expect(page.get_by_text("No connection: a firewall")).to_be_visible(timeout=WAIT)
             assert "handful_streams 0.0" in page.request.get(f"{address}/metrics").text()
             page.get_by_role("button", name="Read by this browser").click()
             expect(page.locator("canvas[role=img]")).to_be_visible(timeout=WAIT)

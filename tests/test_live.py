@@ -246,8 +246,42 @@ def connection(monkeypatch) -> SimpleNamespace:
     worker = SimpleNamespace(pc=pc, stopped=stopped, stop=lambda: stopped.append(True))
     state = SimpleNamespace(playing=True, signalling=False)
     context = SimpleNamespace(video_processor=Camera(), state=state, _get_worker=lambda: worker)
-    monkeypatch.setattr("streamlit_webrtc.webrtc_streamer", lambda *args, **kwargs: context)
+    known = []
+
+    def streamer(key: str, on_change, **settings) -> SimpleNamespace:
+        st.session_state[key] = context
+        now = dict(vars(context.state))
+        if known and known[-1] != now:
+            on_change()
+        known.append(now)
+        return context
+
+    monkeypatch.setattr("streamlit_webrtc.webrtc_streamer", streamer)
     return context
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "way"),
+    [
+        ("http://localhost:8501/", "", "server"),
+        ("http://127.0.0.1:8501/", "", "server"),
+        ("http://[fd00::7]/", "", "server"),
+        ("http://192.168.1.7:8501/", "", "server"),
+        ("http://kitchen:8501/", "", "server"),
+        ("http://kitchen.local:8501/", "", "server"),
+        ("https://handful.example.org/", "", "browser"),
+        ("https://handful.example.org/", "TURN_URLS", "server"),
+        ("https://handful.example.org/", "HF_TOKEN", "server"),
+        ("http://8.8.8.8/", "", "browser"),
+    ],
+)
+def test_far_from_the_server_the_browser_reads_unless_there_is_a_relay(connection, monkeypatch, url, named, way):
+    monkeypatch.setattr("streamlit.runtime.context.ContextProxy.url", url)
+    monkeypatch.setattr(browser, "camera", lambda *args, **kwargs: {"running": False})
+    monkeypatch.setattr(relay, "fetch", list)
+    if named:
+        monkeypatch.setenv(named, "turn:turn.example.org")
+    assert open_page().session_state["read"] == way
 
 
 def test_live_tells_what_the_camera_read(connection):
@@ -273,7 +307,7 @@ def test_live_tells_what_the_camera_read(connection):
 
     camera.stream.latest = latest._replace(when=time.monotonic() - 10)
     page.run()
-    assert "goes on by itself" in page.warning[0].value
+    assert "Nothing comes any more" in page.warning[0].value
     assert fingers(page) == "–"
     camera.recv(video_frame(PICTURE))
     page.run()
@@ -288,12 +322,46 @@ def test_live_offers_the_other_way_when_no_connection_comes(connection, monkeypa
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 9)
     page.run()
-    assert "No connection yet" in page.warning[0].value
+    assert "No connection" in page.warning[0].value
     assert "Connecting …" in texts(page)
     assert "Press Start" not in texts(page)
+    # Whoever looks back once it was given up meets the same, until Start is pressed again.
+    connection.state.signalling = False
+    page.run().run()
+    assert "No connection" in page.warning[0].value
+    assert "Press Start" in texts(page)
+    connection.state.signalling = True
+    connection.video_processor = Camera()
+    page.run()
+    assert not page.warning
+    monkeypatch.setattr(time, "monotonic", lambda: now + 18)
+    connection.state.signalling = False
+    page.run()
     next(button for button in page.button if button.label == "Read by this browser").click().run()
     assert page.session_state["read"] == "browser"
     assert not page.warning
+
+
+def test_a_connection_that_was_lost_is_told_until_the_next_start(connection):
+    stream = connection.video_processor.stream
+    page = open_page()
+
+    def end() -> AppTest:
+        connection.state.playing = False
+        return page.run().run()
+
+    stream.latest = Latest(reading(hand("3L")), time.monotonic() - 5, 20)
+    assert "connection was lost" in end().warning[0].value
+    connection.state.signalling = True
+    assert not page.run().warning
+
+    # Whoever presses Stop knows why it ended: frames came until then, or Start was pressed a moment ago.
+    for latest in (Latest(reading(hand("3L")), time.monotonic(), 20), None):
+        connection.state.playing, connection.state.signalling = True, False
+        page.run()
+        stream.latest = latest
+        assert not end().warning
+        assert "Press Start" in texts(page)
 
 
 @pytest.mark.parametrize("came", [True, False])
@@ -303,9 +371,14 @@ def test_a_connection_that_does_not_come_is_let_go_of(connection, monkeypatch, c
     worker = connection._get_worker()
     if came:
         worker.pc.connectionState = "connected"
-    open_page().run()
+    page = open_page().run()
     time.sleep(0.1)
     assert worker.stopped == ([] if came else [True])
+    if not came:  # streamlit-webrtc makes another one for the same offer
+        connection.video_processor = Camera()
+        page.run()
+        time.sleep(0.1)
+        assert worker.stopped == [True, True]
 
 
 def test_what_to_do_where_the_camera_does_not_start_is_there(connection):
