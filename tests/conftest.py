@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 
 import pytest
 
@@ -22,25 +23,27 @@ def _the_main_module_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
+Work = Callable[[Path], object]
+
+
 @pytest.fixture(scope="session", autouse=True)
-def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future]]:
-    """The work of tests marked `ahead`, begun at once: it takes a minute of one core, and the tests use another."""
-    marked = {item.nodeid: mark for item in request.session.items if (mark := item.get_closest_marker("ahead"))}
+def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Work, Future]]:
+    """The work of tests marked `ahead`, begun at once: it takes minutes of one core, and the tests use another."""
+    marks = (item.get_closest_marker("ahead") for item in request.session.items)
+    works = dict.fromkeys(mark.kwargs["work"] for mark in marks if mark)
     with ThreadPoolExecutor(1) as pool:
-        yield {
-            name: pool.submit(mark.kwargs["work"], tmp_path_factory.mktemp("ahead")) for name, mark in marked.items()
-        }
+        yield {work: pool.submit(work, tmp_path_factory.mktemp("ahead")) for work in works}
 
 
 @pytest.fixture
-def ahead(request: pytest.FixtureRequest, begun: dict[str, Future]) -> object:
+def ahead(request: pytest.FixtureRequest, begun: dict[Work, Future]) -> object:
     """What came of the work that was begun ahead of this test."""
-    return begun[request.node.nodeid].result()
+    return begun[request.node.get_closest_marker("ahead").kwargs["work"]].result()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Tests that want it quiet come last: earlier, they would wait for that work."""
-    items.sort(key=lambda item: "quiet" in item.fixturenames)
+    """Tests whose work is begun ahead come late, and last those that want it quiet: earlier, they would wait for it."""
+    items.sort(key=lambda item: ("quiet" in item.fixturenames, item.get_closest_marker("ahead") is not None))
 
 
 @pytest.fixture(scope="session")

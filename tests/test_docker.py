@@ -4,14 +4,21 @@ import ast
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
 from pages.browser import RUNTIME
 from tests.replay_dockerfile import ROOT, command, ignored, instructions, replay
 
+
+def build(folder: Path) -> dict:
+    """The replay, which has a folder of its own."""
+    return replay()
+
+
 # The first test to ask for the replay waits for its packages, however slow the network is.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.ahead(work=build)]
 
 DOCKERIGNORE = (ROOT / ".dockerignore").read_text()
 
@@ -46,11 +53,11 @@ def test_instructions_join_continued_lines_and_drop_comments():
     assert command("a b") == ["sh", "-c", "a b"]
 
 
-@pytest.fixture(scope="module")
-def report():
+@pytest.fixture
+def report(ahead):
     if sys.platform == "win32":
         pytest.skip("the Dockerfile's commands are for Linux")
-    return replay()
+    return ahead
 
 
 def imported(source: str) -> set[str]:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,7 @@ from torchvision.ops import box_iou
 import training.export
 from model import CLASSES, MODEL, FingerCounter
 from tests.drawn import draw_hand
+from tests.server import ROOT, uncounted
 from training.classifier import Classifier
 from training.data.scenes import fit
 from training.export import (
@@ -48,9 +51,21 @@ def pictures():
     return [*frames, rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)]
 
 
-@pytest.fixture(scope="module")
-def networks():
-    """A finder that sees hands everywhere and a classifier whose answers differ from picture to picture."""
+# Networks that were hardly trained are not sure of anything.
+EASILY_TOLD = {"THRESHOLD": 0.1, "ANOTHER": 0.1, "SURE": 1.1}  # all are looked at twice
+
+
+def make(folder: Path) -> Path:
+    """What `write` leaves in a folder, written by a process of its own: it takes a while."""
+    code = f"from pathlib import Path; from tests.test_export import write; write(Path({str(folder)!r}))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=uncounted(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+def write(folder: Path) -> None:
+    """A finder that sees hands everywhere, a classifier whose answers differ between pictures, and their ONNX file."""
     torch.manual_seed(0)
     finder, network = HandFinder(), HandNet()
     finder.head[-1].bias.data[0] = 3.0
@@ -63,16 +78,26 @@ def networks():
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(network(x)[0], targets).backward()
         optimizer.step()
-    return finder.eval(), network.eval()
+    networks = finder.eval(), network.eval()
+    torch.save(networks, folder / "networks.pt")
+    vars(training.export).update(EASILY_TOLD)
+    about = {"training commit": "abc", "licence": "Apache-2.0", "data": "drawn"}
+    onnx.save(to_onnx(Reader(*networks, SIZE).eval(), about), folder / "hand.onnx")
+
+
+pytestmark = pytest.mark.ahead(work=make)
+
+
+@pytest.fixture(scope="module")
+def networks(begun):
+    return torch.load(begun[make].result() / "networks.pt", weights_only=False)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def easily_told():
-    """Networks that were hardly trained are not sure of anything."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.export, "THRESHOLD", 0.1)
-        patch.setattr(training.export, "ANOTHER", 0.1)
-        patch.setattr(training.export, "SURE", 1.1)  # all are looked at twice
+        for name, value in EASILY_TOLD.items():
+            patch.setattr(training.export, name, value)
         yield
 
 
@@ -82,10 +107,8 @@ def reader(networks):
 
 
 @pytest.fixture(scope="module")
-def exported(reader, quick_export, tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "hand.onnx"
-    onnx.save(to_onnx(reader, {"training commit": "abc", "licence": "Apache-2.0", "data": "drawn"}), path)
-    return path
+def exported(begun):
+    return begun[make].result() / "hand.onnx"
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,20 +67,25 @@ def test_a_training_tells_how_it_goes(folder, tmp_path, monkeypatch):
     assert str(folder) not in about["config"]
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("quick_export")
-def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folder, tmp_path, monkeypatch, capsys):
-    # Which channels are left out does not matter here, and to find out takes a while: see tests/test_slim.py.
-    monkeypatch.setattr(
-        "training.slim.surgery",
-        lambda products, wanted, variance, keep: (
-            np.arange(len(products) - 1 - keep),
-            np.linspace(0, 1, len(products) - keep),
-        ),
-    )
-    monkeypatch.chdir(ROOT)
-    data = tmp_path / "data"
-    shutil.copytree(folder / "fingers", data / "fingers")
+# Which channels of a finder are left out does not matter here, and to find out takes a while: see tests/test_slim.py.
+LEAVE_OUT = """
+import sys
+import numpy as np
+import training.slim
+from training.__main__ import main
+
+training.slim.surgery = lambda products, wanted, variance, keep: (
+    np.arange(len(products) - 1 - keep),
+    np.linspace(0, 1, len(products) - keep),
+)
+main(sys.argv[1:])
+"""
+
+
+def leave_out(folder: Path) -> list[str]:
+    """The command that trains without the webcam frames and measures with them, run once in a folder."""
+    data = folder / "data"
+    write_fingers(data / "fingers", train=30, test=4)
     webcam = data / "people/HandsDataset"
     (webcam / "data").mkdir(parents=True)
     (webcam / "images/train").mkdir(parents=True)
@@ -92,8 +96,6 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
         lines.append(f"1_pic{k}.jpg,{picture.shape[1]},{picture.shape[0]},3-hand,100,80,200,190")
     (webcam / "data/train_labels.csv").write_text("\n".join(lines))
     (webcam / "data/test_labels.csv").write_text(lines[0])
-    assert len(places(data)) == 2, "one webcam frame in six, its hands covered"
-    assert places(data, sources=["fingers"]) == []
 
     finder, classifier = (
         yaml.safe_load((ROOT / f"training/{name}.yaml").read_text()) for name in ("finder", "fingers")
@@ -102,24 +104,41 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     classifier["data"] |= {"sources": {"fingers": 288, "webcam": 60}, "batch_size": 60, "workers": 0}
     for name, config in ("finder", finder), ("classifier", classifier):
         config["trainer"] |= {"accelerator": "cpu", "enable_progress_bar": False}
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config))
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
     command = [
         "leave-out", "--folder", str(data), "--sources", "[webcam]", "--epochs", "1", "--finder_epochs", "1",
-        "--scenes", "64", "--seen", "32", "--runs", str(tmp_path / "runs"),
-        "--finder", str(tmp_path / "finder.yaml"), "--classifier", str(tmp_path / "classifier.yaml"),
-        "--output", str(tmp_path / "metrics"),
+        "--scenes", "64", "--seen", "32", "--runs", str(folder / "runs"),
+        "--finder", str(folder / "finder.yaml"), "--classifier", str(folder / "classifier.yaml"),
+        "--output", str(folder / "metrics"),
     ]  # fmt: skip
-    main(command)
-    measured = json.loads((tmp_path / "metrics/leave-one-out.json").read_text())["sources"]
+    run([sys.executable, "-c", LEAVE_OUT, *command])
+    return command
+
+
+def run(command: list[str]) -> str:
+    """What a command says on its way, run where nobody counts its lines."""
+    done = subprocess.run(command, cwd=ROOT, env=uncounted(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ahead(work=leave_out)
+def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(ahead, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    command, folder = ahead, Path(ahead[ahead.index("--runs") + 1]).parent
+    assert len(places(folder / "data")) == 2, "one webcam frame in six, its hands covered"
+    assert places(folder / "data", sources=["fingers"]) == []
+    measured = json.loads((folder / "metrics/leave-one-out.json").read_text())["sources"]
     assert list(measured) == ["webcam"]
     assert measured["webcam"]["pictures"] == 7, "all of it, as nothing was trained on"
     assert measured["webcam"]["budget"] == {"epochs": 1, "finder_epochs": 1, "crops": 288, "scenes": 64}
     assert measured["webcam"]["side_accuracy"] is None
     assert 0 <= measured["webcam"]["total_accuracy"] <= 1
-    narrow = torch.load(tmp_path / "runs/webcam/slim.ckpt", weights_only=False)["state_dict"]
+    narrow = torch.load(folder / "runs/webcam/slim.ckpt", weights_only=False)["state_dict"]
     wide = folded(HandFinder()).state_dict()
     assert sum(map(torch.numel, narrow.values())) < sum(map(torch.numel, wide.values()))
-    about = FingerCounter(tmp_path / "runs/webcam/handful.onnx").metadata
+    about = FingerCounter(folder / "runs/webcam/handful.onnx").metadata
     assert "HandsDataset" not in about["data"]
     assert yaml.safe_load(about["config"])["trainer"]["max_epochs"] == 1
     assert yaml.safe_load(about["finder's config"])["data"]["sources"] == ["fingers"]
@@ -128,21 +147,38 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(folde
     assert "webcam: measured before" in capsys.readouterr().out
 
     # Cut off when its model was there: neither that nor what it comes from is made again.
-    made = [tmp_path / "runs/webcam" / name for name in ("classifier/best.ckpt", "slim.ckpt", "handful.onnx")]
+    made = [folder / "runs/webcam" / name for name in ("classifier/best.ckpt", "slim.ckpt", "handful.onnx")]
     before = [file.stat().st_mtime_ns for file in made]
-    (tmp_path / "runs/webcam/measured.json").unlink()
+    (folder / "runs/webcam/measured.json").unlink()
     main(command)
     assert [file.stat().st_mtime_ns for file in made] == before
-    assert json.loads((tmp_path / "metrics/leave-one-out.json").read_text())["sources"] == measured
+    assert json.loads((folder / "metrics/leave-one-out.json").read_text())["sources"] == measured
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("rendered", "'rendered' cannot be left out and measured: choose from webcam, digits, counting"),
+        ("digits", "no pictures of SignLanguageDigits here"),
+    ],
+)
+def test_what_cannot_be_left_out_is_told_before_anything_is_trained(name, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match=says):
+        main(["leave-out", "--folder", str(tmp_path), "--sources", f"[{name}]", "--output", str(tmp_path)])
 
 
 def test_a_stopped_training_goes_on_from_its_last_epoch(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    main(arguments(folder, tmp_path, "--trainer.max_epochs", "1"))
-    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 4
-    main(arguments(folder, tmp_path, "--ckpt_path", "last"))
-    assert metrics(tmp_path)["epoch"].min() == 1
-    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 8, "one more epoch, not two"
+    # Measured so, no epoch is better than the first.
+    first_is_best = ("--checkpoint.monitor", "epoch", "--checkpoint.mode", "min")
+    main(arguments(folder, tmp_path, "--trainer.max_epochs", "2", *first_is_best))
+    assert torch.load(tmp_path / "best.ckpt", weights_only=False)["global_step"] == 4
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 8
+    main(arguments(folder, tmp_path, "--trainer.max_epochs", "3", *first_is_best, "--ckpt_path", "last"))
+    assert metrics(tmp_path)["epoch"].min() == 2
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 12, "one more epoch, not two"
+    assert {file.name for file in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
 
 
 def test_the_same_seed_gives_the_same_weights(folder, tmp_path, monkeypatch):
@@ -199,23 +235,28 @@ def test_a_training_starts_from_another_one_and_their_mean_is_a_checkpoint_too(f
 
 
 @pytest.mark.slow
-def test_two_processes_train_together_and_measure_the_same(folder, tmp_path, monkeypatch):
-    board = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {tmp_path}, name: board}}}}"
+def two_processes(folder: Path) -> Path:
+    """A folder with data and the run of two processes that trained on it together."""
+    write_fingers(folder / "data/fingers", train=30, test=4)
+    board = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {folder}, name: board}}}}"
     more = ("--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "30")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "training"]
-    command = [*torchrun, *arguments(folder, tmp_path, *more, f"--trainer.logger+={board}")]
-    done = subprocess.run(command, cwd=ROOT, env=uncounted(os.environ), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "All distributed processes registered. Starting with 2 processes" in done.stderr
-    together = metrics(tmp_path).dropna(subset="val/accuracy").iloc[-1]
-    events = EventAccumulator(str(tmp_path / "board/version_0"))
+    said = run([*torchrun, *arguments(folder / "data", folder, *more, f"--trainer.logger+={board}")])
+    assert "All distributed processes registered. Starting with 2 processes" in said
+    return folder
+
+
+@pytest.mark.ahead(work=two_processes)
+def test_two_processes_train_together_and_measure_the_same(ahead, monkeypatch):
+    together = metrics(ahead).dropna(subset="val/accuracy").iloc[-1]
+    events = EventAccumulator(str(ahead / "board/version_0"))
     events.Reload()
     assert events.Images("val/confusion"), "of both processes' pictures"
 
     # One process measures the same weights alike, over all of the validation pictures.
-    alone = tmp_path / "alone"
+    alone = ahead / "alone"
     monkeypatch.chdir(ROOT)
-    main(["validate", *arguments(folder, alone)[1:], "--ckpt_path", str(tmp_path / "last.ckpt")])
+    main(["validate", *arguments(ahead / "data", alone)[1:], "--ckpt_path", str(ahead / "last.ckpt")])
     told = metrics(alone).iloc[-1]
     for name in ("val/accuracy", "val/fingers_accuracy", "val/loss"):
         assert told[name] == pytest.approx(together[name], abs=1e-5), name
