@@ -123,15 +123,15 @@ class Camera(VideoProcessorBase):
 
     def recv(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Read a frame, and draw what was read."""
+        now = metrics.last_frames[self] = time.monotonic()
         if self._began is None:
-            self._began = time.monotonic()
-            metrics.STREAMS.inc()
+            self._began = now
             LOG.info("camera began", extra={"cameras": metrics.streams()})
         image = frame.to_ndarray(format="rgb24")
         # As the camera sees it: in a mirror, a left hand is a right one.
         reading = metrics.read(image, "live")
         self._readings += 1
-        reading = self.stream.follow(reading, time.monotonic(), float(image[::4, ::4, 1].mean()))
+        reading = self.stream.follow(reading, now, float(image[::4, ::4, 1].mean()))
         picture = draw(image, reading, gradcam=self.gradcam, mirror=self.mirror)
         return av.VideoFrame.from_ndarray(picture, format="rgb24")
 
@@ -143,7 +143,7 @@ class Camera(VideoProcessorBase):
     def on_ended(self) -> None:
         if self._began is None:
             return
-        metrics.STREAMS.dec()
+        metrics.last_frames.pop(self, None)
         seconds = round(time.monotonic() - self._began, 1)
         self._began = None
         LOG.info("camera ended", extra={"seconds": seconds, "readings": self._readings, "cameras": metrics.streams()})

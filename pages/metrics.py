@@ -1,5 +1,6 @@
 """What operators see of a running server, at /metrics: numbers for Prometheus, never pictures."""
 
+import time
 from typing import BinaryIO
 
 import numpy as np
@@ -10,6 +11,7 @@ from model.images import decode
 from pages import summary
 from pages.log import LOG
 
+PAUSE = 2  # seconds without a frame, after which a camera takes no place: its visitor may have left
 REGISTRY = CollectorRegistry()  # of our own: a page that is edited while it runs may register its numbers again
 READING = Histogram(
     "handful_reading_seconds",
@@ -25,9 +27,16 @@ REFUSED = Counter("handful_refused", "What could not be read, and why.", ["where
 KINDS = {413: "too large", 415: "unknown format", 422: "unreadable", 503: "busy"}  # by status; else: request
 
 
+last_frames: dict[object, float] = {}  # when each camera that the server reads had its last one
+
+
 def streams() -> int:
     """How many cameras the server reads now."""
-    return int(STREAMS._value.get())
+    now = time.monotonic()
+    return sum(now - when < PAUSE for when in list(last_frames.values()))
+
+
+STREAMS.set_function(streams)
 
 
 def refused(where: str, status: int = 422) -> None:

@@ -41,7 +41,7 @@ PICTURE = decode(ROOT / "assets/samples/3L_0.jpg")
 @pytest.fixture(autouse=True)
 def no_session(monkeypatch):
     """Without a server there is no session for streamlit-webrtc to ask, and nobody else's camera."""
-    pages.metrics.STREAMS.set(0)
+    pages.metrics.last_frames.clear()
     monkeypatch.setattr("streamlit_webrtc.component.get_this_session_info", lambda: None)
 
 
@@ -408,9 +408,9 @@ def test_a_container_has_the_cores_that_it_was_given(monkeypatch, tmp_path, quot
 
 def test_past_its_limit_the_server_sends_visitors_to_their_browsers(monkeypatch):
     monkeypatch.setattr("pages.cores.cores", lambda: 3)
-    pages.metrics.STREAMS.set(5)
+    pages.metrics.last_frames.update(dict.fromkeys("abcde", math.inf))  # frames go on and on
     assert not open_page().info
-    pages.metrics.STREAMS.inc()
+    pages.metrics.last_frames["f"] = math.inf
     page = open_page()
     assert "as many cameras as it can" in page.info[0].value
     page.button[0].click().run()
@@ -418,7 +418,7 @@ def test_past_its_limit_the_server_sends_visitors_to_their_browsers(monkeypatch)
     assert not page.info
 
 
-def test_cameras_are_counted_while_they_run():
+def test_cameras_are_counted_while_they_run(monkeypatch):
     camera = Camera()
     assert pages.metrics.streams() == 0  # a connection that fails brings no frame, and never ends
     camera.on_ended()
@@ -426,6 +426,14 @@ def test_cameras_are_counted_while_they_run():
     for _ in range(2):
         camera.recv(video_frame(PICTURE))
     assert pages.metrics.streams() == 1
+    assert pages.metrics.REGISTRY.get_sample_value("handful_streams") == 1
+    # Whoever closes the page leaves a connection that stays for half a minute.
+    now = time.monotonic()
+    with monkeypatch.context() as later:
+        later.setattr(time, "monotonic", lambda: now + 3)
+        assert pages.metrics.streams() == 0
+        camera.recv(video_frame(PICTURE))
+        assert pages.metrics.streams() == 1
     for _ in range(2):
         camera.on_ended()
     assert pages.metrics.streams() == 0
