@@ -4,13 +4,13 @@ import io
 import time
 from threading import Event
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
 from pages import metrics
 from pages.film import BadFilm, annotate, readers
 from pages.log import LOG
+from pages.parts import show_counts
 
 st.title("Films")
 file = st.file_uploader("A film of hands", ["mp4", "mov", "m4v", "webm"])
@@ -29,7 +29,7 @@ if file.file_id not in done:
         progress.progress(0.0, "Others' films are read first …")
     rows: list[dict] = []
     target = io.BytesIO()
-    one = {"rows": rows, "film": target, "problem": "", "closed": Event()}
+    one: dict = {"rows": rows, "film": target, "problem": "", "closed": Event()}
     frames = annotate(file, target, gradcam=gradcam)
     start = told = time.monotonic()
     try:
@@ -66,16 +66,7 @@ if rows:
     picture, chart = st.columns([3, 2], gap="medium")
     picture.video(target.getvalue())
     with chart:
-        line = (
-            alt.Chart(table)
-            .mark_line(interpolate="step-after", color="#0f8a80", strokeWidth=3)
-            .encode(
-                alt.X("seconds:Q", title="seconds"),
-                alt.Y("fingers:Q", scale=alt.Scale(domain=[0, 10]), axis=alt.Axis(values=[0, 5, 10]), title=None),
-                tooltip=["seconds", "fingers", "hands"],
-            )
-        )
-        st.altair_chart(line.properties(height=220))
+        show_counts(table, 220)
         st.caption(f"{len(table):,} frames, {table.seconds.iloc[-1]:.1f} seconds.")
         with st.container(horizontal=True):
             st.download_button("MP4", target.getvalue(), "fingers.mp4", "video/mp4", icon=":material/download:")

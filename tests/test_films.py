@@ -200,6 +200,7 @@ def test_the_page_shows_count_film_and_table():
     page.file_uploader[0].upload("hand.mp4", film().getvalue(), "video/mp4").run()
     assert not page.exception
     assert page.caption[0].value.startswith("20 frames, 1.9 seconds")
+    assert page.get("vega_lite_chart")
     assert [button.label for button in page.get("download_button")] == ["MP4", "CSV"]
     # Another choice would throw all this away.
     assert page.toggle[0].disabled
