@@ -1,6 +1,7 @@
 """Pictures from files, from the camera or from the examples: what is in them, and why."""
 
 import json
+from html import escape
 
 import pandas as pd
 import streamlit as st
@@ -16,11 +17,11 @@ with upload:
     # Not every browser knows that HEIC is a picture. What is none after all is told with the readings.
     kinds = ["image", "heic", "heif", "hif"]
     files = st.file_uploader(
-        "Pictures of one hand each", kinds, accept_multiple_files=True, max_upload_size=MAX_BYTES // 1_000_000
+        "Pictures of hands", kinds, accept_multiple_files=True, max_upload_size=MAX_BYTES // 1_000_000
     )
 if camera.open:  # only then does the browser ask for the camera
     with camera:
-        shot = st.camera_input("Hold up one hand")
+        shot = st.camera_input("Hold up a hand, or two")
     shown = [shot] if shot else []
 else:
     shown = files
@@ -37,6 +38,8 @@ def read(data: bytes) -> Reading | str:
 
 # What was read stays read: a click elsewhere on the page reads nothing anew.
 known: dict[str, Reading | str] = st.session_state.setdefault("readings", {})
+for gone in known.keys() - {file.file_id for file in (*files, *shown)}:
+    del known[gone]
 new = [file for file in shown if file.file_id not in known]
 progress = st.empty()
 for done, file in enumerate(new, start=1):
@@ -82,7 +85,8 @@ if len(shown) > 1:
 if shown:
     file = shown[chosen]
     reading = known[file.file_id]
-    st.subheader(file.name)
+    # Not as Markdown: names may hold whatever that would take for pictures or formulas.
+    st.html(f'<h3 style="overflow-wrap: anywhere">{escape(file.name)}</h3>')
     if isinstance(reading, str):
         st.error(reading)
     else:

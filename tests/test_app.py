@@ -37,6 +37,11 @@ def bars(page: AppTest) -> list[str]:
     return [element.body for element in page.html if "bars" in element.body]
 
 
+def name(page: AppTest) -> str:
+    """Of the picture that is shown."""
+    return next(found[1] for element in page.html if (found := re.fullmatch("<h3.*?>(.*)</h3>", element.body)))
+
+
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> Path:
     """A small data set in place of the real one."""
@@ -68,7 +73,7 @@ def test_one_picture_is_shown_with_its_reading():
     assert not page.exception
     reading = shared_counter()(decode(hand("3L")))
     assert fingers(page) == str(reading.total)
-    assert page.subheader[0].value == "hand.png"
+    assert name(page) == "hand.png"
     assert page.selectbox[0].value == reading.hands[0].label
     assert "0 left" in page.selectbox[0].options
     assert not page.dataframe
@@ -107,7 +112,23 @@ def test_a_bad_picture_among_many_loses_nothing():
     assert "empty" in table["error"][2]
     assert table["error"].isna()[0]
     assert [button.label for button in page.get("download_button")] == ["CSV", "JSON"]
-    assert page.subheader[0].value == "three.png"
+    assert name(page) == "three.png"
+
+
+def test_a_file_s_name_is_shown_as_it_is():
+    page = open_page("pictures")
+    page.file_uploader[0].set_value(("![](a.png) $5 and $6 <b>.png", hand("3L"), "image/png")).run()
+    assert name(page) == "![](a.png) $5 and $6 &lt;b&gt;.png"
+    assert not page.subheader
+
+
+def test_of_pictures_that_are_taken_away_nothing_stays():
+    page = open_page("pictures")
+    three, five = ((f"{label}.png", hand(label), "image/png") for label in ("3L", "5R"))
+    page.file_uploader[0].set_value([three, five]).run()
+    assert [reading.total for reading in page.session_state.readings.values()] == [3, 5]
+    page.file_uploader[0].set_value([five]).run()
+    assert [reading.total for reading in page.session_state.readings.values()] == [5]
 
 
 def test_the_camera_is_asked_for_only_on_its_tab():
