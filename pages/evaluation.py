@@ -236,7 +236,7 @@ views: dict[str, tuple[list[list[int]], list[str], Callable[[str], str]]] = {
 }
 if sided:
     views["12 classes"] = (measured["confusion"], measured["classes"], str)
-    views["Side"] = (measured["side_confusion"], list(SIDES), lambda label: SIDES["LR".index(label[1])])
+    views["Side"] = (measured["side_confusion"], list(SIDES), lambda label: words(label).split()[1])
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     view = st.segmented_control("Compare", list(views), default="12 classes" if sided else "Fingers", required=True)
     shares = st.toggle("Shares, not counts")

@@ -4,7 +4,7 @@ import base64
 
 import streamlit as st
 
-from model import CLASSES
+from model import CLASSES, SIDES
 from model.images import BadImage
 from pages import browser, metrics
 from pages.parts import words
@@ -63,9 +63,13 @@ st.write(
 )
 stage = st.container()
 with st.container(horizontal=True, gap="medium"):
-    fingers = st.pills("Fingers", range(6), default=range(6), selection_mode="multi", key="fingers asked")
-    sides = st.pills("Hands", ["left", "right"], default=["left", "right"], selection_mode="multi", key="hands asked")
-    each = st.segmented_control("Pictures of each", [6, 9, 15], default=9, required=True, key="each")
+    fingers = st.pills(
+        "Fingers", range(6), default=range(6), selection_mode="multi", key="fingers asked", persist_state="session"
+    )
+    sides = st.pills("Hands", SIDES, default=SIDES, selection_mode="multi", key="hands asked", persist_state="session")
+    each = st.segmented_control(
+        "Pictures of each", [6, 9, 15], default=9, required=True, key="each", persist_state="session"
+    )
 shots = each // ROUNDS
 labels = [label for label in CLASSES if int(label[0]) in fingers and words(label).split()[1] in sides]
 plan = [Ask(when, label) for when in range(1, ROUNDS + 1) for label in sorted(labels)]

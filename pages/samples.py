@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from model import CLASSES, shared_counter
+from model import CLASSES, SIDES, shared_counter
 from model.images import BadImage, decode
 from pages.parts import BUNDLED, DATA, is_right, open_picture, show_gallery, truth, words
 
@@ -54,7 +54,7 @@ if not splits:
 with st.container(horizontal=True, gap="medium"):
     split = st.segmented_control("Split", list(splits), default=next(iter(splits)), required=True)
     fingers = st.segmented_control("Fingers", range(6), selection_mode="multi")
-    side = st.segmented_control("Side", ["left", "right"])
+    side = st.segmented_control("Side", SIDES)
     verdict = st.segmented_control("Model is", ["right", "wrong"])
 with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
     search = st.text_input("Name", placeholder="part of a file's name", width=260)

@@ -360,6 +360,21 @@ def test_mistakes_are_listed_where_their_pictures_are_not(measured, monkeypatch)
     assert list(page.dataframe[1].value["predicted"]) == ["2L"] * 3
 
 
+# Record
+
+
+def test_what_is_to_be_recorded_stays_chosen_as_the_recording_does():
+    page = AppTest.from_file(PAGES / "navigation.py", default_timeout=60).switch_page("record.py").run()
+    page.pills[0].set_value([3]).run()
+    page.pills[1].set_value(["right"]).run()
+    page.segmented_control[0].set_value(6).run()
+    page.switch_page("samples.py").run()
+    page.switch_page("record.py").run()
+    assert not page.exception
+    assert [control.value for control in (*page.pills, *page.segmented_control)] == [[3], ["right"], 6]
+    assert page.subheader[0].value == "Show 3 with your right hand"
+
+
 # All of them
 
 
