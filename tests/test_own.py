@@ -177,12 +177,31 @@ def test_the_last_burst_of_each_class_is_kept_whole_for_validation(recorded):
 
 
 def test_it_may_be_unpacked_and_there_may_be_several(recorded):
-    with zipfile.ZipFile(recorded / "own/own-hand.zip") as archive:
+    record(recorded, {Ask(n, "1L"): [shot("1L", n)] for n in (1, 2)}, "yesterday.zip")
+    with zipfile.ZipFile(recorded / "own/yesterday.zip") as archive:
         archive.extractall(recorded / "own/yesterday")
+    (recorded / "own/yesterday.zip").unlink()
     hands = OwnHand(recorded / "own")
-    assert len(hands) == 24
-    assert np.array_equal(hands.frame(0).image, hands.frame(12).image)
-    assert len(set(hands.groups)) == 12
+    assert len(hands) == 14
+    assert [CLASSES[frame.targets[0]] for frame in hands][-2:] == ["1L"] * 2
+    assert len(set(hands.groups)) == 8
+    # A picture that is replaced is another set to cut out.
+    assert {file.name for file in hands.files} == {"own-hand.zip", "0001.jpg", "0002.jpg"}
+    assert {file.name for file in hands.also} == {"own-hand.zip", "hands.csv"}
+
+
+@pytest.mark.parametrize("grown", ["own-hand (1).zip", "today.zip"])
+def test_of_a_recording_that_grew_between_two_downloads_nothing_is_both_learned_and_kept(recorded, grown):
+    """Whichever is read first: what was the last round of one is not that of the other."""
+    bursts = {Ask(n, label): [shot(label, n)] for n in range(1, 5) for label in ("3L", "5R")}
+    (recorded / "own/own-hand.zip").unlink()
+    record(recorded, {ask: shots for ask, shots in bursts.items() if ask.round < 4})
+    record(recorded, bursts, grown)
+    hands = OwnHand(recorded / "own")
+    assert len(hands) == 8
+    pictures = [hands.frame(i).image.tobytes() for i in range(8)]
+    assert len(set(pictures)) == 8
+    assert hands.validation.sum() == 2
 
 
 def test_pictures_without_a_box_get_that_of_their_neighbours_or_are_left_out_and_counted(tmp_path):

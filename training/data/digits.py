@@ -6,9 +6,7 @@ Source: github.com/ardamavi/Sign-Language-Digits-Dataset, by students of Ankara 
 School (Zeynep Dikle, Arda Mavi; arXiv:2011.08927). Apache-2.0.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -48,9 +46,9 @@ class SignLanguageDigits(Frames):
         "github.com/ardamavi/Sign-Language-Digits-Dataset (Apache-2.0)"
     )
 
-    def __init__(self, root: str | Path, transform: Callable[[Frame], Any] | None = None):
+    def __init__(self, root: str | Path):
         digits = [sorted((Path(root) / "Dataset" / str(digit)).glob("*.JPG")) for digit in range(1, 6)]
-        super().__init__(root, [file for files in digits for file in files], transform)
+        super().__init__(root, [file for files in digits for file in files])
         people = [k for files in digits for k in range(len(files))]
         self.groups = [f"{k:03}" for k in people]
         self.validation = np.array(people) >= VALIDATION

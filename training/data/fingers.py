@@ -11,22 +11,19 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import imagehash
 import numpy as np
-import torch
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor
-from torchvision.datasets import VisionDataset
 from tqdm import tqdm
 
 from model import CLASSES
-from training.data.frames import BadData, Frame
+from training.data.frames import BadData, Frame, Frames
 
 SIZE = 128
 PICTURES = {"train": 18_000, "test": 3_600}
@@ -37,17 +34,16 @@ NEAR = 4
 VALIDATION = 0.1
 
 
-class Fingers(VisionDataset):
-    """One split of Fingers: ((2, 128, 128) uint8 grey and mask, class index) for each picture.
+class Fingers(Frames):
+    """One split of Fingers: one hand a picture, with its mask.
 
     The mask tells hand from background (Otsu's threshold, softened): it lets training put the
-    hand in another room. Pictures are decoded once, into a memory-mapped file that every later
-    run and every worker shares; `__getitems__` hands a whole batch over in one read.
+    hand in another room. Near duplicates are one group.
 
     >>> pictures = Fingers("data/fingers", "test")
-    >>> image, target = pictures[0]
-    >>> image.shape, CLASSES[target]
-    (torch.Size([2, 128, 128]), '0L')
+    >>> frame = pictures[0]
+    >>> frame.image.shape, CLASSES[frame.targets[0]]
+    ((128, 128, 3), '0L')
 
     Raises:
         BadData: the folder misses a split, or a picture has a wrong name, size or content.
@@ -55,32 +51,20 @@ class Fingers(VisionDataset):
 
     credit = "Fingers by Pavel Koryakin, kaggle.com/datasets/koryakinp/fingers (CC0)"
 
-    def __init__(self, root: str | Path, split: str, transform: Callable | None = None):
-        super().__init__(root, transform=transform)
-        self.files = list_pictures(Path(root) / split)
-        self.targets = torch.tensor([CLASSES.index(label_of(file)) for file in self.files])
-        self._pictures, self.hashes = _decode_once(self.files, Path(root))
-        self.groups = self.near_duplicates()
-        self.validation = split_groups(self.groups, VALIDATION)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        images, targets = self.__getitems__([index])
-        return images[0], targets[0]
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """A batch: ((N, 2, 128, 128) uint8, (N,) int64)."""
-        images = torch.from_numpy(self._pictures[indices])
-        return self.transform(images) if self.transform else images, self.targets[indices]
+    def __init__(self, root: str | Path, split: str):
+        super().__init__(root, list_pictures(Path(root) / split))
+        self.targets = np.array([CLASSES.index(label_of(file)) for file in self.files])
+        self.hashes = _hash_once(self.files, Path(root))
+        near = self.near_duplicates()
+        self.groups = [str(group) for group in near]
+        self.validation = split_groups(near, VALIDATION)
 
     def frame(self, index: int) -> Frame:
-        """A picture as the other sources give theirs: its hand with box and mask."""
-        grey, mask = self._pictures[index]
+        grey = read_grey(self.files[index])
+        mask = _mask(grey)
         box = np.array(cv2.boundingRect((mask > 127).astype(np.uint8)), np.float32)
         box[2:] += box[:2]
-        return Frame(np.repeat(grey[:, :, None], 3, 2), box[None], self.targets[index : index + 1].numpy(), mask)
+        return Frame(np.repeat(grey[:, :, None], 3, 2), box[None], self.targets[index : index + 1], mask)
 
     def near_duplicates(self) -> np.ndarray:
         """(N,) int: the same number for near duplicates, which must not be split up."""
@@ -120,28 +104,20 @@ def list_pictures(folder: Path) -> list[Path]:
     return files
 
 
-def _decode_once(files: list[Path], root: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures and masks (N, 2, 128, 128) uint8, memory-mapped, and perceptual hashes (N,) uint64."""
+def _hash_once(files: Sequence[Path], root: Path) -> np.ndarray:
+    """Perceptual hashes (N,) uint64; kept, for they take a while."""
     states = ((file.name, stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()])
     key = hashlib.sha256(repr(list(states)).encode()).hexdigest()[:12]
-    stem = root / "cache" / f"{files[0].parent.name}-{key}"
-    pictures, hashes = stem.with_suffix(".npy"), stem.with_suffix(".hashes.npy")
+    hashes = root / "cache" / f"{files[0].parent.name}-{key}.hashes.npy"
     if not hashes.exists():
-        stem.parent.mkdir(exist_ok=True)
+        hashes.parent.mkdir(exist_ok=True)
+        pictures = map(read_grey, tqdm(files, f"Reading {files[0].parent.name}", unit=" pictures"))
+        found = [int(str(imagehash.phash(Image.fromarray(grey))), 16) for grey in pictures]
         # Written under a name of its own first: two processes may start together.
-        part = stem.with_suffix(f".{os.getpid()}.npy")
-        array = np.lib.format.open_memmap(part, "w+", np.uint8, (len(files), 2, SIZE, SIZE))
-        found = np.empty(len(files), np.uint64)
-        for i, file in enumerate(tqdm(files, f"Decoding {files[0].parent.name}", unit=" pictures")):
-            grey = read_grey(file)
-            array[i] = grey, _mask(grey)
-            found[i] = int(str(imagehash.phash(Image.fromarray(grey))), 16)
-        array.flush()
-        part.replace(pictures)
-        with hashes.with_suffix(f".{os.getpid()}").open("wb") as out:
-            np.save(out, found)
-        Path(out.name).replace(hashes)
-    return np.load(pictures, mmap_mode="r"), np.load(hashes)
+        part = hashes.with_suffix(f".{os.getpid()}.npy")
+        np.save(part, np.array(found, np.uint64))
+        part.replace(hashes)
+    return np.load(hashes)
 
 
 def read_grey(file: Path) -> np.ndarray:
@@ -208,7 +184,7 @@ def summary(folder: Path) -> dict:
     """
     splits = {split: Fingers(folder, split) for split in PICTURES}
     for split, data in splits.items():
-        each = Counter(CLASSES[i] for i in data.targets.tolist())
+        each = Counter(CLASSES[i] for i in data.targets)
         expected = PICTURES[split] // len(CLASSES)
         wrong = {c: each[c] for c in CLASSES if each[c] != expected}
         if wrong:
@@ -218,7 +194,7 @@ def summary(folder: Path) -> dict:
             )
     train, test = splits["train"], splits["test"]
     digests = {
-        split: [hashlib.sha256(data._pictures[i, 0].tobytes()).digest() for i in range(len(data))]
+        split: [hashlib.sha256(read_grey(file).tobytes()).digest() for file in data.files]
         for split, data in splits.items()
     }
     known = set(digests["train"])

@@ -1,5 +1,6 @@
 """What the sets of real people's hands share: frames, masks and boxes, crops, and how a set is fetched."""
 
+import contextlib
 import errno
 import hashlib
 import http.client
@@ -13,10 +14,10 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import cv2
 import numpy as np
@@ -39,7 +40,7 @@ SIDELESS = len(CLASSES)
 NOTHING = SIDELESS + 6
 
 GITHUB = "https://github.com"
-# Transfers that break are taken up again this many times, after 1, 2, 4 … seconds.
+# Transfers that break are begun again this many times, after 1, 2, 4 … seconds.
 RETRIES = 4
 BLOCK = 1 << 20
 # Errors that are the disk's fault, not the network's: no use in trying again.
@@ -70,6 +71,7 @@ class Frames(VisionDataset):
     Attributes:
         credit: name, authors, place and licence, said in every model made from the set.
         files: the pictures.
+        also: other files that frames are made of: a table of labels, say.
         groups: the person or the recording session of each picture. Pictures of one group are much
             alike: a group must not be split between training and validation.
         validation: (N,) bool: the picture belongs to the groups kept for validation.
@@ -77,26 +79,22 @@ class Frames(VisionDataset):
 
     credit: str
 
-    def __init__(self, root: str | Path, files: list[Path], transform: Callable[[Frame], Any] | None = None):
-        super().__init__(root, transform=transform)
+    def __init__(self, root: str | Path, files: Sequence[Path], also: Sequence[Path] = ()):
+        super().__init__(root)
         if not files:
             raise BadData(f"{root}: no pictures of {type(self).__name__} here. Fetch the set, or name its folder.")
-        self.files = files
+        self.files, self.also = files, also
         self.groups = [""] * len(files)
         self.validation = np.zeros(len(files), bool)
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> Any:
-        frame = self.frame(index)
-        return self.transform(frame) if self.transform else frame
-
-    def __iter__(self) -> Iterator:
-        return (self[i] for i in range(len(self)))
+    def __getitem__(self, index: int) -> Frame:
+        return self.frame(index)
 
     def frame(self, index: int) -> Frame:
-        """The frame of one picture, before any transform."""
+        """The frame of one picture."""
         raise NotImplementedError
 
 
@@ -209,20 +207,34 @@ def square_crop(
     return cv2.warpAffine(rgba, to_picture, (size, size), flags=flags)
 
 
+class Mapped(np.memmap):
+    """A file as an array, which goes to other processes by its name: numpy's own takes all of its content along."""
+
+    def __reduce__(self) -> str | tuple:
+        if isinstance(self.base, mmap):
+            return Mapped, (self.filename, self.dtype, "r", 0, self.shape)
+        return np.asarray(self).__reduce__()  # a part of it, as an array of its own
+
+
 def crops(
     dataset: Frames, size: int, margin: float, cache: Path
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Every hand of a set, cut out once and kept in `cache` for later runs and other workers.
 
+    What was cut out of an older state of the set, or by older code, is deleted.
+
     Returns:
         pictures (M, size, size, 4) uint8 RGBA, memory-mapped and read-only; targets (M,) int64;
         boxes (M, 4) float32 of the hands in the crops; validation (M,) bool.
     """
-    states = [(file.name, info.st_size, info.st_mtime_ns) for file in dataset.files for info in [file.stat()]]
+    made_of = [*dataset.files, *dataset.also]
+    # With their folders: a picture's often is its label.
+    states = [(file.parts[-2:], info.st_size, info.st_mtime_ns) for file in made_of for info in [file.stat()]]
     # The code that draws masks and boxes is part of the key: crops of an older one are not read.
     code = [Path(inspect.getfile(part)).read_bytes() for part in (Frames, type(dataset))]
     key = hashlib.sha256(repr((states, code, size, margin)).encode()).hexdigest()[:12]
-    pictures = Path(cache) / f"{type(dataset).__name__.lower()}-{size}-{key}.rgba"
+    name = f"{type(dataset).__name__.lower()}-{size}"
+    pictures = Path(cache) / f"{name}-{key}.rgba"
     labels = pictures.with_suffix(".npy")
     if not labels.exists():
         pictures.parent.mkdir(parents=True, exist_ok=True)
@@ -241,9 +253,13 @@ def crops(
         with labels.with_suffix(f".{os.getpid()}").open("wb") as out:
             np.save(out, np.array(found, np.float32).reshape(-1, 6))
         Path(out.name).replace(labels)
+        for old in pictures.parent.glob(f"{name}-*"):
+            if not old.name.startswith(pictures.stem):
+                with contextlib.suppress(PermissionError):  # Windows deletes no file that a training still reads
+                    old.unlink(missing_ok=True)
     rows = np.load(labels)
     index = rows[:, 0].astype(int)
-    array = np.memmap(pictures, np.uint8, "r", shape=(len(index), size, size, 4))
+    array = Mapped(pictures, np.uint8, "r", shape=(len(index), size, size, 4))
     return array, rows[:, 1].astype(int), rows[:, 2:], dataset.validation[index]
 
 
@@ -251,8 +267,8 @@ def fetch_archive(repository: str, commit: str, folder: Path, keep: Callable[[st
     """Download one commit of a public GitHub repository into `folder`.
 
     `folder` is there afterwards, whole, or it is not there: everything is checked and unpacked
-    beside it first. If it is there already, nothing is done. A download that was stopped goes on
-    where it stopped, the next time too.
+    beside it first. If it is there already, nothing is done. A transfer that breaks is begun anew:
+    GitHub packs archives as it sends them, and never sends a part of one.
 
     Args:
         repository: owner/name.
@@ -267,29 +283,26 @@ def fetch_archive(repository: str, commit: str, folder: Path, keep: Callable[[st
     if folder.is_dir() and any(folder.iterdir()):
         return
     name = repository.partition("/")[2]
-    part = folder.parent / f"{name}-{commit[:12]}.zip.part"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _download(f"{GITHUB}/{repository}/archive/{commit}.zip", part)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as beside:
-            _unpack(part, commit, Path(beside) / "files", keep)
+            archive = Path(beside) / f"{name}.zip"
+            _download(f"{GITHUB}/{repository}/archive/{commit}.zip", archive)
+            _unpack(archive, commit, Path(beside) / "files", keep)
             if folder.is_dir():
                 folder.rmdir()
             (Path(beside) / "files").rename(folder)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise BadData(
-                f"{folder.parent}: the disk is full. Make room and run this again: it goes on where it stopped."
-            ) from None
+            raise BadData(f"{folder.parent}: the disk is full. Make room and run this again.") from None
         raise BadData(f"{folder}: cannot be written ({error}). Choose another folder.") from error
-    part.unlink()
 
 
-def _download(url: str, part: Path) -> None:
-    """Download `url` into `part`, after what is in it already."""
+def _download(url: str, file: Path) -> None:
+    """Download `url` into `file`, in some tries."""
     for attempt in range(RETRIES + 1):
         try:
-            return _download_rest(url, part)
+            return _download_once(url, file)
         except urllib.error.HTTPError as error:
             if error.code not in (408, 429) and error.code < 500:
                 raise BadData(
@@ -303,49 +316,30 @@ def _download(url: str, part: Path) -> None:
             problem = error
         if attempt < RETRIES:
             time.sleep(2**attempt)
-    raise BadData(
-        f"{url}: could not be downloaded ({problem}). Check the network and run this again: "
-        f"it goes on where it stopped ({part})."
-    )
+    raise BadData(f"{url}: could not be downloaded ({problem}). Check the network and run this again.")
 
 
-def _download_rest(url: str, part: Path) -> None:
-    """One try: ask for what is missing in `part` and append it.
+def _download_once(url: str, file: Path) -> None:
+    """One try.
 
     Raises:
         OSError, http.client.HTTPException: of the network, or of the disk.
     """
-    have = part.stat().st_size if part.exists() else 0
     # Not compressed on the way: bytes must count as they lie in the file.
     request = urllib.request.Request(url, headers={"User-Agent": "handful", "Accept-Encoding": "identity"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-    try:
-        answer = urllib.request.urlopen(request, timeout=60)
-    except urllib.error.HTTPError as error:
-        if have and error.code == 416:  # Nothing is missing: it was stopped between download and check.
-            return
-        raise
-    with answer:
-        # A server that knows no ranges sends everything again.
-        goes_on = answer.status == 206 and (answer.headers["Content-Range"] or "").startswith(f"bytes {have}-")
-        have = have if goes_on else 0
+    with urllib.request.urlopen(request, timeout=60) as answer:
         length = answer.headers["Content-Length"]
-        total = have + int(length) if length else None
-        with (
-            part.open("ab" if goes_on else "wb") as out,
-            tqdm(desc=part.name.removesuffix(".zip.part"), initial=have, total=total, unit="B", unit_scale=True) as bar,
-        ):
+        total = int(length) if length else None
+        with file.open("wb") as out, tqdm(desc=file.stem, total=total, unit="B", unit_scale=True) as bar:
             while block := answer.read(BLOCK):
                 out.write(block)
-                have += len(block)
                 bar.update(len(block))
-    if total is not None and have < total:
-        raise http.client.IncompleteRead(b"", total - have)
+    if total is not None and (missing := total - file.stat().st_size) > 0:
+        raise http.client.IncompleteRead(b"", missing)
 
 
 def _unpack(archive: Path, commit: str, folder: Path, keep: Callable[[str], bool]) -> None:
-    """Check an archive as GitHub makes them, and unpack what is kept. A bad archive is deleted.
+    """Check an archive as GitHub makes them, and unpack what is kept.
 
     Raises:
         BadData: it is not whole, of another commit, holds nothing to keep, or a path that leads out of `folder`.
@@ -354,11 +348,11 @@ def _unpack(archive: Path, commit: str, folder: Path, keep: Callable[[str], bool
         with zipfile.ZipFile(archive) as zipped:
             # git writes the commit into the archive's comment.
             if zipped.comment.decode("ascii", "replace") != commit:
-                raise BadData(f"{archive}: this is not commit {commit}.")
+                raise BadData(f"{archive.name}: this is not commit {commit}.")
             members = [member for member in zipped.infolist() if not member.is_dir()]
             # Every member is read, kept or not: each carries a checksum, and a bad one tells of a bad transfer.
             kept = 0
-            for member in tqdm(members, f"Unpacking {archive.name.removesuffix('.zip.part')}", unit=" files"):
+            for member in tqdm(members, f"Unpacking {archive.stem}", unit=" files"):
                 target = _target(member, folder, keep)
                 with zipped.open(member) as source:
                     if target is None:
@@ -370,10 +364,9 @@ def _unpack(archive: Path, commit: str, folder: Path, keep: Callable[[str], bool
                         shutil.copyfileobj(source, out, BLOCK)
                 kept += 1
         if not kept:
-            raise BadData(f"{archive}: none of the files that are used is in it.")
+            raise BadData(f"{archive.name}: none of the files that are used is in it.")
     except (BadData, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        archive.unlink()
-        raise BadData(f"{error} The download is broken and was deleted: run this again to download anew.") from None
+        raise BadData(f"{error} The download is broken: run this again to download anew.") from None
 
 
 def _target(member: zipfile.ZipInfo, folder: Path, keep: Callable[[str], bool]) -> Path | None:

@@ -9,11 +9,9 @@ import csv
 import warnings
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -40,13 +38,33 @@ class Shot:
     def burst(self) -> tuple[int, int]:
         return self.target, self.round
 
+    @property
+    def file(self) -> Path:
+        """What changes when the picture does."""
+        return self.picture if isinstance(self.picture, Path) else self.recording
+
+    def read(self) -> bytes:
+        """The picture, as JPEG.
+
+        Raises:
+            BadData: it is not there.
+        """
+        try:
+            return self.picture.read_bytes()
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise self.bad(error) from None
+
+    def bad(self, error: Exception) -> BadData:
+        return BadData(f"{self.picture}: {error} Take it out of {TABLE}, or unpack the ZIP anew.")
+
 
 class OwnHand(Frames):
     """One hand a picture, its side known; boxes as the app found them. No masks.
 
     Pictures of one burst are much alike: of each class that was asked for more than once, a recording's last burst
     is kept for validation. A picture without a box, between two of its burst whose boxes overlap by half, gets their
-    mean. The others without one are left out, and a warning tells how many.
+    mean. The others without one are left out, and a warning tells how many. A picture that lies in two recordings, as
+    downloads of one that grew have them, is taken once.
 
     >>> pictures = OwnHand("data/own")
     >>> frame = pictures[0]
@@ -59,20 +77,26 @@ class OwnHand(Frames):
 
     credit = "pictures of the user's own hand, recorded with Handful"
 
-    def __init__(self, root: str | Path, transform: Callable[[Frame], Any] | None = None):
+    def __init__(self, root: str | Path):
         recordings = [*sorted(Path(root).glob("*.zip")), *sorted(Path(root).rglob(TABLE))]
         if not recordings:
             raise BadData(f"{root}: no recording here. Make one on the app's Record page, and put the ZIP here.")
         shots: list[Shot] = []
+        seen: set[bytes] = set()
         for recording in recordings:
+            told = []
             for _, burst in groupby(sorted(read_table(recording), key=lambda shot: shot.burst), lambda s: s.burst):
-                shots += with_guesses(list(burst))
+                told += with_guesses(list(burst))
+            # Of one that was downloaded again when it had grown, what is kept for validation here was learned there.
+            content = [shot.read() for shot in told]
+            shots += [shot for shot, jpeg in zip(told, content, strict=True) if jpeg not in seen]
+            seen |= set(content)
         self.shots = [shot for shot in shots if shot.box is not None]
         if missed := len(shots) - len(self.shots):
             warnings.warn(f"{root}: {missed} of {len(shots)} pictures are left out: no hand was found.", stacklevel=2)
         if not self.shots:
             raise BadData(f"{root}: no hand was found in any picture. Record again, in even light and all in view.")
-        super().__init__(root, [shot.recording for shot in self.shots], transform)
+        super().__init__(root, [shot.file for shot in self.shots], recordings)
         self.groups = [f"{shot.recording} {CLASSES[shot.target]} {shot.round}" for shot in self.shots]
         rounds = defaultdict(set)
         for shot in self.shots:
@@ -86,9 +110,9 @@ class OwnHand(Frames):
         shot = self.shots[index]
         assert shot.box is not None
         try:
-            image = decode(shot.picture.read_bytes())
-        except (OSError, KeyError, BadImage, zipfile.BadZipFile) as error:
-            raise BadData(f"{shot.picture}: {error} Take it out of {TABLE}, or unpack the ZIP anew.") from None
+            image = decode(shot.read())
+        except BadImage as error:
+            raise shot.bad(error) from None
         return Frame(image, shot.box[None], np.array([shot.target]))
 
 

