@@ -1,15 +1,22 @@
 """Searches for good settings of the classifier's training, with Optuna (Akiba et al., 2019, arXiv:1907.10902)."""
 
+import math
+import sys
+import time
+import warnings
 from pathlib import Path
+from typing import Literal
 
 import optuna
 import yaml
 from optuna_integration import PyTorchLightningPruningCallback
+from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks import table
 from training.classifier import Classifier
 from training.cli import CLI
 from training.data import Hands
+from training.data.frames import BadData
 
 
 def sweep(
@@ -40,21 +47,61 @@ def sweep(
         folder = runs / f"trial-{trial.number}"
         places = [f"--checkpoint.dirpath={folder}", "--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={folder}"]
         pruning = PyTorchLightningPruningCallback(trial, sweep["metric"]["name"])
-        cli = CLI(Classifier, Hands, [*fixed, *chosen, *places, *arguments], [pruning])
-        return cli.trainer.callback_metrics[sweep["metric"]["name"]].item()
+        try:
+            cli = CLI(Classifier, Hands, [*fixed, *chosen, *places, *arguments], [pruning])
+        except BadData as error:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            sys.exit(str(error))  # in these words alone: Optuna would log where it was raised
+        loss = cli.trainer.callback_metrics[sweep["metric"]["name"]].item()
+        if math.isnan(loss):
+            raise optuna.TrialPruned("The loss is no number.")
+        return loss
 
-    study = optuna.create_study(
-        study_name=space.stem,
-        storage=storage or f"sqlite:///{runs / 'sweep.db'}",
-        load_if_exists=True,
-        direction=sweep["metric"]["goal"],
-        pruner=optuna.pruners.MedianPruner(n_warmup_steps=1),
-    )
-    study.optimize(objective, callbacks=[optuna.study.MaxTrialsCallback(trials, states=DONE)])
+    study = opened(space.stem, storage or f"sqlite:///{runs / 'sweep.db'}", sweep["metric"]["goal"])
+
+    def enough(states: tuple[optuna.trial.TrialState, ...]) -> bool:
+        return len(study.get_trials(deepcopy=False, states=states)) >= trials
+
+    while not enough(DONE):
+        if enough((*DONE, optuna.trial.TrialState.RUNNING)):
+            time.sleep(PATIENCE)  # others are at the last ones: if their process dies, this one takes them up
+            optuna.storages.fail_stale_trials(study)
+        else:
+            study.optimize(objective, n_trials=1)
     print(report(study))
 
 
 DONE = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+PATIENCE = 2  # seconds
+BEAT = 30  # seconds between signs of life of a trial: after two without, another process takes it up
+
+
+def opened(name: str, storage: str, goal: Literal["minimize", "maximize"]) -> optuna.Study:
+    """The study of that name, made where there is none.
+
+    Raises:
+        BadData: it cannot be had there.
+    """
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of signs of life, and what comes of them
+    attempts = 5
+    while True:
+        attempts -= 1
+        try:
+            return optuna.create_study(
+                study_name=name,
+                storage=optuna.storages.RDBStorage(
+                    storage,
+                    heartbeat_interval=BEAT,
+                    heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+                ),
+                load_if_exists=True,
+                direction=goal,
+                pruner=optuna.pruners.MedianPruner(n_warmup_steps=1),
+            )
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
+            if not attempts:
+                raise BadData(f"The sweep cannot be kept in its storage: {error}") from error
+            time.sleep(PATIENCE)  # another process may just be making the tables
 
 
 def suggest(trial: optuna.Trial, name: str, one: dict) -> str | float:
@@ -67,12 +114,16 @@ def suggest(trial: optuna.Trial, name: str, one: dict) -> str | float:
 
 def report(study: optuna.Study) -> str:
     """A table of the trials, the best first, those given up last."""
-    trials = sorted(study.get_trials(states=DONE), key=lambda trial: (trial.state.value, trial.value))
-    names = list(trials[0].params)
+
+    def loss(trial: optuna.trial.FrozenTrial) -> float:
+        return math.inf if trial.value is None else trial.value  # the last one was no number
+
+    trials = sorted(study.get_trials(states=DONE), key=lambda trial: (trial.state.value, loss(trial)))
+    names = [name for trial in trials[:1] for name in trial.params]
     rows = [
         [
             str(trial.number),
-            f"{trial.value:.4f}" + (" (given up)" if trial.state.name == "PRUNED" else ""),
+            f"{loss(trial):.4f}" + (" (given up)" if trial.state.name == "PRUNED" else ""),
             *(f"{value:.3g}" if isinstance(value, float) else value for value in trial.params.values()),
         ]
         for trial in trials
