@@ -6,7 +6,6 @@ streamlit run app.py
 import asyncio
 import ctypes
 import gc
-import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -32,14 +31,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from model import CLASSES, Reading, shared_counter
 from model.images import MAX_BYTES, BadImage
 from pages import metrics, summary
+from pages.cores import cores
 from pages.log import LOG, start
 
 ROOT = Path(__file__).parent
 # A form is a little larger than the file in it.
 MAX_BODY = MAX_BYTES + 100_000
 # More threads than cores would only hold more decoded pictures in memory.
-readers = CapacityLimiter(os.cpu_count() or 1)
-QUEUE = 32  # pictures that may wait for one: a second's work, and some hundred megabytes
+readers = CapacityLimiter(cores())
+places = CapacityLimiter(32)  # pictures at once, from when they are sent on: a second's work, some hundred megabytes
+PATIENCE = 60  # seconds for a picture to come: a place that is kept longer is kept from others
 TIDY = 60  # seconds from one tidying to the next
 
 
@@ -55,23 +56,24 @@ async def predict(request: Request) -> JSONResponse:
     """Read the picture in the form field `file`."""
     if int(request.headers.get("content-length", 0)) > MAX_BODY:
         raise too_large()
-    check_queue()
-    size = 0
+    if not places.available_tokens:
+        raise HTTPException(503, "Too many pictures at once. Send it again in a moment.", {"Retry-After": "1"})
+    size, until = 0, asyncio.get_running_loop().time() + PATIENCE
 
     async def receive() -> Message:
         # Not every client tells the length first, and none has to tell the truth.
         nonlocal size
-        message = await request.receive()
+        async with asyncio.timeout_at(until):
+            message = await request.receive()
         size += len(message.get("body", b""))
         if size > MAX_BODY:
             raise too_large()
         return message
 
-    async with Request(request.scope, receive).form(max_files=1) as form:
+    async with places, Request(request.scope, receive).form(max_files=1) as form:
         file = form.get("file")
         if file is None or isinstance(file, str):
             raise HTTPException(400, "Send a picture as multipart/form-data, in the field named file.")
-        check_queue()  # once more: others came while this picture did, and none can between here and its own place
         async with readers:
             reading = await to_thread.run_sync(read, file.file)
     return JSONResponse({"file": file.filename, **reading.to_dict()})
@@ -79,11 +81,6 @@ async def predict(request: Request) -> JSONResponse:
 
 def read(file: BinaryIO) -> Reading:
     return metrics.read_picture(file, "api")
-
-
-def check_queue() -> None:
-    if readers.statistics().tasks_waiting >= QUEUE:
-        raise HTTPException(503, "Too many pictures at once. Send it again in a moment.", {"Retry-After": "1"})
 
 
 def too_large() -> HTTPException:
@@ -163,6 +160,8 @@ def refused(request: Request, error: Exception) -> JSONResponse:
             answer = JSONResponse({"error": str(error)}, error.status)
         case HTTPException():
             answer = JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        case TimeoutError():
+            answer = JSONResponse({"error": "The upload takes too long. Send a smaller picture, or a JPEG."}, 408)
         case _:
             answer = JSONResponse({"error": "The upload broke off. Send it again."}, 400)
     metrics.refused("api", answer.status_code)
@@ -237,7 +236,8 @@ api = Starlette(
         Route("/openapi.json", schema),
         Route("/docs", docs),
     ],
-    exception_handlers={HTTPException: refused, BadImage: refused, ClientDisconnect: refused, Exception: failed},
+    exception_handlers=dict.fromkeys((HTTPException, BadImage, TimeoutError, ClientDisconnect), refused)
+    | {Exception: failed},
 )
 # What browsers need to read by themselves, see pages/browser.py.
 browser = Starlette(

@@ -177,13 +177,12 @@ def slow(monkeypatch):
     return started, go_on
 
 
-def test_past_its_queue_it_asks_to_come_again(client, slow, monkeypatch):
-    monkeypatch.setattr(app, "QUEUE", 2)
+def test_past_its_places_it_asks_to_come_again(client, slow, monkeypatch):
+    monkeypatch.setattr(app, "places", CapacityLimiter(3))
     monkeypatch.setattr(app, "readers", CapacityLimiter(1))
-    started, go_on = slow
+    _, go_on = slow
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(predict, client, png()) for _ in range(3)]
-        assert started.wait(30)
         while app.readers.statistics().tasks_waiting < 2:
             sleep(0.01)
         refused = predict(client, png())
@@ -194,34 +193,33 @@ def test_past_its_queue_it_asks_to_come_again(client, slow, monkeypatch):
         assert [answer.result().status_code for answer in answers] == [200] * 3
 
 
-def test_however_many_come_at_once_no_more_wait_than_its_queue_holds(slow, monkeypatch):
-    monkeypatch.setattr(app, "QUEUE", 2)
-    monkeypatch.setattr(app, "readers", CapacityLimiter(1))
-    _, go_on = slow
+@pytest.mark.parametrize(("patience", "status"), [(60, 200), (0.2, 408)], ids=["slow", "too slow"])
+def test_pictures_on_their_way_take_places_too_for_so_long(monkeypatch, patience, status):
+    monkeypatch.setattr(app, "places", CapacityLimiter(3))
+    monkeypatch.setattr(app, "PATIENCE", patience)
     form = httpx.Request("POST", "http://handful", files={"file": ("hand.png", png())})
 
     async def send(many: int) -> list[httpx.Response]:
-        all_begun = asyncio.Barrier(many)
+        come = asyncio.Event()
 
         async def upload() -> AsyncIterator[bytes]:
             yield form.read()[:100]
-            await all_begun.wait()
+            await come.wait()
             yield form.read()[100:]
 
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app.api), base_url="http://handful") as client:
             posts = [client.post("/predict", content=upload(), headers=form.headers) for _ in range(many)]
             answers = [asyncio.create_task(post) for post in posts]
-            place = app.readers.statistics
-            while sum(one.done() for one in answers) + place().tasks_waiting + place().borrowed_tokens < many:
+            while sum(one.done() for one in answers) < (many if patience < 1 else many - 3):
                 await asyncio.sleep(0.01)
-            go_on.set()
+            come.set()
             return await asyncio.gather(*answers)
 
     answers = asyncio.run(send(20))
-    assert Counter(answer.status_code for answer in answers) == {200: 3, 503: 17}
-    for refused in (answer for answer in answers if answer.status_code == 503):
-        assert refused.headers["Retry-After"] == "1"
-        assert "Too many" in refused.json()["error"]
+    assert Counter(answer.status_code for answer in answers) == {status: 3, 503: 17}
+    for refused in (answer for answer in answers if answer.status_code != 200):
+        assert ("Too many" if refused.status_code == 503 else "too long") in refused.json()["error"]
+    assert app.places.available_tokens == 3
 
 
 def test_metrics_count_what_was_read_and_refused(client):
