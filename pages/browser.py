@@ -1,14 +1,14 @@
 """The camera in the visitor's own browser: read there, so that only what was read comes here; or recorded."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from model import CLASSES, Reading, shared_counter, tell
+from model import CLASSES, Hand, Reading, shared_counter, tell
 
 ASSETS = Path(__file__).parent.parent / "assets/browser"
 # Version and checksums of the runtime: wherever a browser gets it from, it must be these bytes.
@@ -35,7 +35,7 @@ def component() -> Callable[..., Any]:
     return st.components.v2.component("handful_camera", html=html, css=css, js=js)
 
 
-def component_data(**settings: bool | float | str | None) -> dict:
+def component_data(**settings: Any) -> dict:
     """The visitor's settings, and where the browser finds what it reads with, as seen from camera.js."""
     own = ["onnxruntime/"] if all((HOME / name).is_file() for name in RUNTIME["files"]) else []
     places = {"places": [*own, CDN], "files": RUNTIME["files"]}
@@ -43,19 +43,27 @@ def component_data(**settings: bool | float | str | None) -> dict:
     return settings | {"worker": "reader.js", "model": model, "runtime": places}
 
 
-def camera(key: str, *, mirror: bool, gradcam: bool, sure: float, on_readings: Callable[[], None]) -> dict:
+def camera(
+    key: str, *, mirror: bool, gradcam: bool, sure: float, told: Sequence[Hand], on_readings: Callable[[], None]
+) -> dict:
     """Show the camera. Returns its state: {"running": bool, "problem": one of `PROBLEMS`, where there is one}.
 
-    Readings come to `st.session_state[key]["readings"]`, several at once: `on_readings` is called then. Which camera
-    the visitor picked of several, is kept in the page's address.
+    Readings come to `st.session_state[key]["readings"]`, several at once: `on_readings` is called then. `told` is what
+    the page tells of them: boxes in the picture are named alike. Which camera the visitor picked of several, is kept in
+    the page's address.
     """
-    told = component()(
+    names = [
+        {"box": hand.box, "fingers": hand.fingers, "side": hand.side, "confidence": hand.confidence} for hand in told
+    ]
+    shown = component()(
         key=key,
-        data=component_data(mirror=mirror, gradcam=gradcam, sure=sure, camera=st.query_params.get("camera")),
+        data=component_data(
+            mirror=mirror, gradcam=gradcam, sure=sure, told=names, camera=st.query_params.get("camera")
+        ),
         on_readings_change=on_readings,
         on_state_change=lambda: None,
     )
-    state = told.state or {"running": False}
+    state = shown.state or {"running": False}
     picked = state.get("camera")
     if picked and picked != st.query_params.get("camera"):
         st.query_params["camera"] = picked
@@ -91,4 +99,6 @@ def to_reading(one: dict) -> Reading:
         tell(tuple(hand["box"]), tuple(hand["crop"]), np.array(hand["probabilities"], np.float32), NO_MAP)
         for hand in one["hands"]
     ]
-    return Reading(tuple(hands), int(one["width"]), int(one["height"]), float(one["milliseconds"]))
+    # Whatever it tells, it adds little to the server's own numbers, and never NaN.
+    milliseconds = min(max(0.0, float(one["milliseconds"])), 10_000.0)
+    return Reading(tuple(hands), int(one["width"]), int(one["height"]), milliseconds)

@@ -1,13 +1,16 @@
 """The webcam: how many fingers are up, while they are."""
 
 import time
+from collections.abc import Callable
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
 import streamlit as st
 from streamlit_webrtc import webrtc_streamer
 
+from model import Reading
 from model.images import BadImage, decode
 from pages import browser, metrics, relay
 from pages.camera import HISTORY, Camera, Stream, give_up
@@ -22,12 +25,28 @@ NO_CONNECTION = "No connection: a firewall may be in the way. This browser can r
 LOST = "The connection was lost. Press Start."
 
 
+@st.cache_resource
+def live_region() -> Callable[..., Any]:
+    """What screen readers say by themselves, and nobody sees. Of a text that Streamlit builds anew they say nothing."""
+    return st.components.v2.component(
+        "handful_live_region",
+        html='<p role="status"></p>',
+        css="p { position: absolute; clip-path: inset(50%); }",
+        js="""export default ({ parentElement, data }) => {
+            const place = parentElement.querySelector("p");
+            if (place.textContent !== data) place.textContent = data;
+        }""",
+    )
+
+
 def show_count(stream: Stream, running: bool, connecting: bool = False) -> None:
     """Show what was read last, big, and why."""
     latest = stream.latest if running and stream.latest and not stream.latest.old else None
     hands = latest.reading.hands if latest else ()
-    with st.container(key="count"):
-        st.metric("Fingers", latest.reading.total if latest and hands else "–")
+    total = latest.reading.total if latest else 0
+    with st.container(key="count", gap=None):
+        st.metric("Fingers", total if hands else "–")
+        live_region()(key="said", data=f"{total} {'finger' if total == 1 else 'fingers'}" if hands else "")
     if hands:
         st.write(" and ".join(f"**{hand.side} · {hand.fingers}**, {hand.confidence:.0%} sure" for hand in hands))
     elif connecting:
@@ -169,7 +188,9 @@ def read_here() -> None:
         mirror, gradcam, sure = settings()
         camera, count = st.columns([3, 2], gap="medium")
         with camera:
-            state = browser.camera("camera", mirror=mirror, gradcam=gradcam, sure=sure, on_readings=follow)
+            latest = stream_here().latest
+            told = latest.reading.hands if latest and not latest.old else ()
+            state = browser.camera("camera", mirror=mirror, gradcam=gradcam, sure=sure, told=told, on_readings=follow)
             if state["running"] != running:
                 st.session_state["reads here"] = state["running"]
                 st.rerun()
@@ -191,14 +212,22 @@ def read_here() -> None:
 
 def take_pictures() -> None:
     """The camera, one picture at a time: needs no connection of its own, and nothing to run in the browser."""
-    if shot := st.camera_input("One picture"):
+    if not (shot := st.camera_input("One picture")):
+        return
+    # What was read stays read: a click elsewhere reads nothing anew.
+    known = st.session_state.get("shot", {})
+    if shot.file_id not in known:
         try:
-            reading = metrics.read_picture(shot, "live")
+            known = {shot.file_id: metrics.read_picture(shot, "live")}
         except BadImage as error:
             metrics.refused("live", error.status)
-            st.error(str(error))
-            return
+            known = {shot.file_id: str(error)}
+        st.session_state.shot = known
+    reading = known[shot.file_id]
+    if isinstance(reading, Reading):
         show_reading(decode(shot.getvalue()), reading, shot.file_id)
+    else:
+        st.error(reading)
 
 
 def stream_here() -> Stream:

@@ -42,16 +42,17 @@ def show_probabilities(hand: Hand | None) -> None:
     for fingers in range(6):
         left, right = probabilities[fingers], probabilities[fingers + 6]
         told = "told" if hand and hand.fingers == fingers else ""
+        # Each row is one sentence to who hears it.
         rows.append(
-            f'<span class="left">{left:.0%}</span>'
-            f'<span class="track left"><i style="width:{left:.1%}"></i></span>'
-            f'<b class="{told}">{fingers}</b>'
-            f'<span class="track right"><i style="width:{right:.1%}"></i></span>'
-            f"<span>{right:.0%}</span>"
+            f'<span aria-hidden="true" class="left">{left:.0%}</span>'
+            f'<span aria-hidden="true" class="track left"><i style="width:{left:.1%}"></i></span>'
+            f'<b role="img" aria-label="{fingers}: {left:.0%} left, {right:.0%} right" class="{told}">{fingers}</b>'
+            f'<span aria-hidden="true" class="track right"><i style="width:{right:.1%}"></i></span>'
+            f'<span aria-hidden="true">{right:.0%}</span>'
         )
     st.html(
-        '<div class="bars" data-testid="probabilities">'
-        '<span class="head left">left</span><b></b><span class="head">right</span>' + "".join(rows) + "</div>"
+        '<div class="bars" data-testid="probabilities"><span aria-hidden="true" class="head left">left</span>'
+        '<b></b><span aria-hidden="true" class="head">right</span>' + "".join(rows) + "</div>"
     )
 
 

@@ -195,6 +195,16 @@ TWO_CAMERAS = """
 """
 
 
+# Where a canvas has a colour: the first and the last column.
+COLOURED = """(canvas, colour) => {
+    const {data, width} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const places = [];
+    const near = (i) => colour.every((value, k) => Math.abs(data[i + k] - value) < 10);
+    for (let i = 0; i < data.length; i += 4) if (near(i)) places.push(i / 4 % width);
+    return places.length ? [Math.min(...places), Math.max(...places)] : null;
+}"""
+
+
 def test_the_browser_reads_by_itself(page, filmed, runtime):
     told = shared_counter()(filmed[1])
     sent = []
@@ -207,22 +217,17 @@ def test_the_browser_reads_by_itself(page, filmed, runtime):
     expect(metric(page, "Fingers")).to_have_text(str(told.total), timeout=WAIT)
     expect(page.get_by_text(f"{told.hands[0].side} · {told.total}")).to_be_visible()
     expect(page.get_by_text(re.compile(r"\d+ frames a second, \d+ ms each"))).to_be_visible(timeout=WAIT)
+    said = page.get_by_role("status").filter(has_text=f"{told.total} fingers").element_handle()
     # The picture is there, with the hand's box on it; mirrored, the box changes sides.
-    canvas = page.locator("canvas[role=img]")
-    blue = """canvas => {
-        const {data, width} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-        const places = [];
-        const near = (i, ...colour) => colour.every((value, k) => Math.abs(data[i + k] - value) < 10);
-        for (let i = 0; i < data.length; i += 4) if (near(i, 0, 98, 177)) places.push(i / 4 % width);
-        return places.length ? [Math.min(...places), Math.max(...places)] : null;
-    }"""
+    canvas, blue = page.locator("canvas[role=img]"), [0, 98, 177]
     x0, _, x1, _ = told.hands[0].box
-    assert canvas.evaluate(blue) == pytest.approx([640 - x1, 640 - x0], abs=12)
+    assert canvas.evaluate(COLOURED, blue) == pytest.approx([640 - x1, 640 - x0], abs=12)
     page.get_by_text("Mirror").click()
     page.wait_for_timeout(1500)
-    assert canvas.evaluate(blue) == pytest.approx([x0, x1], abs=12)
+    assert canvas.evaluate(COLOURED, blue) == pytest.approx([x0, x1], abs=12)
     assert "mirror=false" in page.url
-    # Settings do not interrupt it.
+    # Settings do not interrupt it, and screen readers are told each count once, in a place that stays.
+    assert said.evaluate("place => place.isConnected && place.textContent") == f"{told.total} fingers"
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     expect(metric(page, "Fingers")).to_have_text(str(told.total))
     page.get_by_role("button", name="Stop").click()
@@ -359,7 +364,7 @@ def test_a_connection_that_is_lost_comes_back(browser, filmed, address, runtime,
     page.close()
 
 
-def show_camera(page: Page) -> None:
+def show_camera(page: Page, **settings) -> None:
     """The camera's component alone, which the page can `hide()` and `show()` as Streamlit does."""
     page.goto("/metrics")
     page.evaluate(
@@ -385,7 +390,7 @@ def show_camera(page: Page) -> None:
           };
           window.hide = window.show();
         }""",
-        [(ASSETS / "camera.html").read_text(), component_data(mirror=True, gradcam=False, sure=0)],
+        [(ASSETS / "camera.html").read_text(), component_data(mirror=True, gradcam=False, sure=0, **settings)],
     )
 
 
@@ -397,13 +402,21 @@ def test_a_camera_that_is_allowed_once_the_visitor_has_left_is_let_go(page):
     page.wait_for_timeout(700)
     page.evaluate("window.allow()")
     page.wait_for_function("window.stream?.getTracks()[0].readyState === 'ended'", timeout=3_000)
-    assert page.evaluate("window.states") == []
+    assert page.evaluate("window.states") == [{"running": False}]
 
 
 def test_a_camera_that_is_lost_while_the_model_loads_does_not_run(page, runtime):
     show_camera(page)
     held = []
     page.context.route("**/reader.js", lambda route: held.append(route))
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("Loading the model")).to_be_visible()
+    # The camera shows its picture, and can be stopped.
+    page.wait_for_function(
+        "document.querySelector('canvas').getContext('2d').getImageData(320, 240, 1, 1).data[3] === 255"
+    )
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Loading the model")).to_be_hidden()
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("Loading the model")).to_be_visible()
     page.evaluate("window.stream.getTracks()[0].dispatchEvent(new Event('ended'))")
@@ -413,8 +426,78 @@ def test_a_camera_that_is_lost_while_the_model_loads_does_not_run(page, runtime)
     for route in held:
         route.continue_()
     page.wait_for_function("window.readings > 0")
-    assert page.evaluate("states.map(({running, problem}) => problem ?? running)") == ["lost", True]
-    assert len(held) == 1  # both starts wait for one model
+    told = page.evaluate("states.map(({running, problem}) => problem ?? running)")
+    assert told == [False, False, "lost", False, True]
+    assert len(held) == 1  # all starts wait for one model
+
+
+def test_a_file_that_does_not_come_is_given_up(page, runtime):
+    reader = (ASSETS / "reader.js").read_text()
+    assert "LATE = 90_000" in reader
+    quick = reader.replace("LATE = 90_000", "LATE = 200")
+    page.context.route("**/reader.js", lambda route: route.fulfill(body=quick, content_type="text/javascript"))
+    page.context.route("**/*.onnx*", lambda route: None)
+    show_camera(page)
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_function("window.states.at(-1)?.problem === 'runtime'")
+
+
+# A reader that is there at once, and sees the same hand in each frame.
+READER = """
+    window.Worker = class {
+        constructor() {
+            window.reader = this;
+        }
+        postMessage({bitmap}) {
+            const heat = {width: 1, height: 1, values: [1]}, probabilities = Array(12).fill(1 / 12);
+            const hand = {box: [100, 100, 300, 300], crop: [100, 100, 300, 300], probabilities, heat};
+            const hands = [{...hand, fingers: 3, side: "left", confidence: 0.9}];
+            const reading = {hands, width: 640, height: 480, milliseconds: 5, light: 120};
+            setTimeout(() => this.onmessage?.({data: bitmap ? {reading} : {ready: true}}), 50);
+        }
+        terminate() {
+            this.onmessage = undefined;
+        }
+    };
+"""
+
+
+def test_a_reader_that_died_is_replaced(page):
+    page.add_init_script(READER)
+    show_camera(page)
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_function("window.readings > 0")
+    page.evaluate("window.first = window.reader, window.reader.onerror({message: 'out of memory'})")
+    assert page.evaluate("window.states.at(-1).problem") == "runtime"
+    page.evaluate("window.readings = 0")
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_function("window.readings > 0")
+    assert page.evaluate("window.first !== window.reader")
+    # Or without a word: then it is noticed once it has been silent for long.
+    page.evaluate("window.reader.terminate()")
+    page.wait_for_timeout(300)
+    page.evaluate("window.readings = 0")
+    page.evaluate("const now = performance.now.bind(performance); performance.now = () => now() + 20_000")
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_function("window.readings > 0")
+
+
+def test_a_hand_is_named_as_the_page_tells_it(page):
+    page.add_init_script(READER)
+    near = {"box": [120, 110, 310, 290], "fingers": 4, "side": "right", "confidence": 0.8}
+    far = {"box": [0, 0, 110, 480], "fingers": 2, "side": "left", "confidence": 1}
+    show_camera(page, told=[far, near, far])
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_function("window.readings > 0")
+    page.wait_for_timeout(200)
+    canvas = page.locator("canvas[role=img]")
+    blue, orange = (canvas.evaluate(COLOURED, colour) for colour in ([0, 98, 177], [190, 76, 0]))
+    assert (blue, orange) == (None, pytest.approx([340, 540], abs=5))
+    # The camera at a phone's back is no mirror.
+    page.evaluate("MediaStreamTrack.prototype.getSettings = () => ({facingMode: 'environment'})")
+    page.wait_for_timeout(200)
+    assert canvas.evaluate(COLOURED, [190, 76, 0]) == pytest.approx([100, 300], abs=5)
 
 
 def test_the_camera_goes_on_while_the_page_is_built_anew(page, runtime):
@@ -444,11 +527,17 @@ def test_the_camera_goes_on_while_the_page_is_built_anew(page, runtime):
 
 def test_a_browser_that_refuses_the_camera_is_told_what_to_do(page, runtime):
     page.add_init_script(
-        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotAllowedError') }"
+        """let asked = 0;
+        navigator.mediaDevices.getUserMedia = () => asked++ ? new Promise(() => {}) : Promise.reject(
+            new DOMException("no", "NotAllowedError")
+        );"""
     )
     page.goto("/?read=browser")
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("The browser may not use the camera")).to_be_visible(timeout=WAIT)
+    # Whoever tries again is told no longer what was amiss before.
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("The browser may not use the camera")).to_be_hidden()
 
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")

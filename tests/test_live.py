@@ -298,6 +298,11 @@ def test_live_tells_what_the_camera_read(connection):
     assert fingers(page) == "3"
     assert "**left · 3**" in texts(page)
     assert "frames a second" in texts(page)
+    # Screen readers tell the count as it changes, and each row of the bars in words.
+    [region] = page.get("bidi_component")
+    assert json.loads(region.proto.json) == "3 fingers"
+    told = camera.stream.latest.reading.hands[0].probabilities
+    assert f'aria-label="3: {told[3]:.0%} left, {told[9]:.0%} right"' in page.get("html")[0].proto.body
 
     latest = camera.stream.latest
     camera.stream.latest = latest._replace(reading=Reading((), 64, 48, 1))
@@ -573,6 +578,12 @@ def test_addresses_of_a_relay_may_have_spaces_between_them(monkeypatch):
 # In the browser
 
 
+class Shot(BytesIO):
+    """A picture of Streamlit's camera."""
+
+    file_id = ""
+
+
 def test_what_a_browser_tells_is_a_reading_like_any_other():
     told = shared_counter()(PICTURE)
     sent = {
@@ -587,6 +598,39 @@ def test_what_a_browser_tells_is_a_reading_like_any_other():
     back = browser.to_reading(json.loads(json.dumps(sent)))
     assert back.milliseconds == 20.5
     assert back.to_dict() | {"ms": 0} == told.to_dict() | {"ms": 0}
+
+
+@pytest.mark.parametrize("milliseconds", ["NaN", "Infinity", "-1", "1e300"])
+def test_what_one_browser_tells_does_not_spoil_the_numbers_of_all(milliseconds):
+    told = json.loads(f'{{"hands": [], "width": 640, "height": 480, "milliseconds": {milliseconds}}}')
+    before = pages.metrics.REGISTRY.get_sample_value("handful_reading_seconds_sum", {"where": "browser"}) or 0
+    pages.metrics.counted(browser.to_reading(told), "browser")
+    after = pages.metrics.REGISTRY.get_sample_value("handful_reading_seconds_sum", {"where": "browser"})
+    assert 0 <= after - before <= 10
+
+
+def test_one_picture_is_read_once(monkeypatch):
+    monkeypatch.setattr(browser, "camera", lambda *args, **kwargs: {"running": False, "problem": "runtime"})
+    shots = iter([b"no picture", b"no picture", *3 * [(ROOT / "assets/samples/3L_0.jpg").read_bytes()]])
+    read, refused = [], []
+    read_picture = pages.metrics.read_picture
+    monkeypatch.setattr(pages.metrics, "read_picture", lambda *args: (read.append(args), read_picture(*args))[1])
+    monkeypatch.setattr(pages.metrics, "refused", lambda *args: refused.append(args))
+
+    def shoot(label: str) -> BytesIO:
+        shot = Shot(next(shots))
+        shot.file_id = str(len(shot.getvalue()))
+        return shot
+
+    monkeypatch.setattr(st, "camera_input", shoot)
+    page = AppTest.from_file(ROOT / "pages/live.py", default_timeout=60)
+    page.session_state["read"] = "browser"
+    for _ in range(2):
+        assert len(page.run().error) == 2  # the problem, and the picture's
+    for _ in range(3):
+        page.run()
+    assert next(metric.value for metric in page.metric if metric.label == "Side") == "left"
+    assert (len(read), len(refused)) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -611,15 +655,19 @@ def test_every_problem_with_the_camera_has_its_words(monkeypatch, problem, words
 
 
 def test_a_browser_that_stops_telling_is_noticed(monkeypatch):
-    state, every, fragment = {"running": True}, [], st.fragment
+    state, told, every, fragment = {"running": True}, [], [], st.fragment
 
     def noted(function=None, *, run_every: float | None = None):
         if function is None:
             every.append(run_every)
         return fragment(function, run_every=run_every)
 
+    def camera(*args, **settings) -> dict:
+        told.append(settings["told"])
+        return state
+
     monkeypatch.setattr(st, "fragment", noted)
-    monkeypatch.setattr(browser, "camera", lambda *args, **kwargs: state)
+    monkeypatch.setattr(browser, "camera", camera)
     page = AppTest.from_file(ROOT / "pages/live.py", default_timeout=60)
     page.session_state["read"] = "browser"
     page.run()
@@ -629,11 +677,13 @@ def test_a_browser_that_stops_telling_is_noticed(monkeypatch):
     page.toggle[0].set_value(False).run()
     assert fingers(page) == "3"
     assert page.session_state["stream"] is stream  # settings do not interrupt it
+    assert told[-1] == stream.latest.reading.hands  # drawn there as it is told here
 
     stream.latest = stream.latest._replace(when=time.monotonic() - 10)
     page.run()
     assert fingers(page) == "–"
     assert "Nothing comes any more" in page.warning[0].value
+    assert told[-1] == ()
 
     state["running"] = False
     page.run()

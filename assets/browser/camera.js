@@ -9,6 +9,7 @@ const INFERNO = [
 ];
 const MOMENT = 500; // ms until a canvas that only changes its settings is there again
 const PATIENCE = 20_000; // ms until one is there again whose page has lost its connection
+const SILENCE = 10_000; // ms after which a reader that does not answer is taken for dead
 const cameras = {}; // of either kind, so that who goes from one to the other starts anew
 let chosen; // the camera that the visitor picked: asked for again at each start
 
@@ -46,19 +47,21 @@ class Camera {
     this.button = root.querySelector("button");
     this.choice = root.querySelector("select");
     this.status = root.querySelector("[role=status]");
-    this.button.onclick = () => (this.running ? this.stop() : this.start());
+    this.button.onclick = () => (this.stream ? this.stop() : this.start());
     this.choice.onchange = () => {
       chosen = this.choice.value;
       this.start();
     };
-    if (!this.running) return;
+    if (!this.stream) return;
     this.button.textContent = "Stop";
-    this.report("state", { running: true, camera: chosen });
+    if (this.running) this.report("state", { running: true, camera: chosen });
     this.list();
   }
 
   async start() {
     this.stop();
+    this.report("state", { running: false }); // what was amiss is told no longer
+    if (this.busy && performance.now() - this.asked > SILENCE) this.dismiss();
     const current = (this.current = {}); // whoever stops, leaves, starts anew or loses the camera ends this one
     const over = () => this.current !== current;
     this.say("Opening the camera …");
@@ -75,6 +78,10 @@ class Camera {
       if (over()) return;
       await this.list();
       if (over()) return;
+      this.began = performance.now();
+      this.paint(stream);
+      this.button.disabled = false;
+      this.button.textContent = "Stop";
       if (!this.settings.shots) {
         this.say("Loading the model, once …");
         await this.load();
@@ -84,12 +91,8 @@ class Camera {
     }
     if (over()) return;
     this.say("");
-    this.button.disabled = false;
-    this.button.textContent = "Stop";
     this.running = true;
     this.report("state", { running: true, camera: chosen });
-    this.began = performance.now();
-    this.paint(this.stream);
     if (this.settings.shots) {
       this.record();
       return;
@@ -183,33 +186,46 @@ class Camera {
     const at = (path) => new URL(path, import.meta.url).href;
     const reader = new Worker(at(worker), { type: "module" });
     await new Promise((resolve, reject) => {
-      reader.onmessage = ({ data }) => (data.ready ? resolve() : reject(new DOMException(data.error, "NoRuntime")));
-      reader.onerror = ({ message }) => reject(new DOMException(message, "NoRuntime"));
+      const fail = (message) => {
+        reader.terminate();
+        reject(new DOMException(message, "NoRuntime"));
+      };
+      reader.onmessage = ({ data }) => (data.ready ? resolve() : fail(data.error));
+      reader.onerror = ({ message }) => fail(message);
       reader.postMessage({ model: at(model), runtime: { ...runtime, places: runtime.places.map(at) } });
     });
     reader.onmessage = ({ data }) => this.told(data);
+    reader.onerror = ({ message }) => this.told({ error: message });
     this.worker = reader;
+  }
+
+  // The next start hires another.
+  dismiss() {
+    this.worker?.terminate();
+    this.worker = this.loading = undefined;
+    this.busy = false;
   }
 
   // The newest frame, as soon as the reader is free; none is read twice.
   async next() {
-    if (!this.fresh || this.busy) return;
+    if (!this.fresh || this.busy || !this.worker) return;
     this.fresh = false;
     this.busy = true;
     const bitmap = await createImageBitmap(this.video).catch(() => (this.busy = false)); // the next frame will do
-    if (!bitmap) return;
+    if (!bitmap || !this.worker) return;
     this.asked = performance.now();
     this.worker.postMessage({ bitmap }, [bitmap]);
   }
 
   told({ reading, error }) {
     this.busy = false;
-    if (!this.stream || this.asked < this.began) return; // of a camera that was stopped meanwhile
     if (error) {
       console.error(error);
-      this.fail("runtime");
+      this.dismiss();
+      if (this.stream) this.fail("runtime");
       return;
     }
+    if (!this.stream || this.asked < this.began) return; // of a camera that was stopped meanwhile
     this.hands = reading.hands;
     const hands = reading.hands.map(({ box, crop, probabilities }) => ({
       box: box.map((x) => round(x, 1)),
@@ -232,10 +248,13 @@ class Camera {
     const { videoWidth: width, videoHeight: height } = video;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
-    const { mirror, gradcam, sure } = this.settings;
+    const { gradcam, sure, told = [] } = this.settings;
+    // A camera at a phone's back shows what others see: that is no mirror.
+    const mirror = this.settings.mirror && stream.getVideoTracks()[0].getSettings().facingMode !== "environment";
     context.setTransform(mirror ? -1 : 1, 0, 0, 1, mirror ? width : 0, 0);
     context.drawImage(video, 0, 0);
-    const hands = this.hands.filter(({ confidence }) => confidence >= sure);
+    const named = this.hands.map((hand) => ({ ...hand, ...toldOf(hand, told) }));
+    const hands = named.filter(({ confidence }) => confidence >= sure);
     if (gradcam) for (const hand of hands) drawHeat(context, hand);
     context.resetTransform(); // text reads from left to right in a mirror too
     for (const hand of hands) drawBox(context, hand, mirror, width, height);
@@ -281,6 +300,19 @@ function sleep(milliseconds) {
 
 function round(value, digits) {
   return Number(value.toFixed(digits));
+}
+
+// What the page tells of a hand, calmly: that of those it tells which shares most with its box; nothing if none does.
+function toldOf({ box: [x0, y0, x1, y1] }, told) {
+  let most = 0;
+  let best;
+  for (const { box, ...hand } of told) {
+    const width = Math.min(x1, box[2]) - Math.max(x0, box[0]);
+    const height = Math.min(y1, box[3]) - Math.max(y0, box[1]);
+    const shared = Math.max(width, 0) * Math.max(height, 0);
+    if (shared > most) [most, best] = [shared, hand];
+  }
+  return best;
 }
 
 function drawHeat(context, { crop: [x0, y0, x1, y1], heat: { width, height, values } }) {

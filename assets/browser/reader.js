@@ -5,6 +5,7 @@
 // Out: {ready: true}, {reading}, or {error} in words
 
 const FINGERS = 6;
+const LATE = 90_000; // ms until a file that does not come is given up
 const canvas = new OffscreenCanvas(1, 1);
 const context = canvas.getContext("2d", { willReadFrequently: true });
 let ort, session;
@@ -30,9 +31,7 @@ async function load({ model, runtime }) {
   URL.revokeObjectURL(url);
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmBinary = binary;
-  const file = await fetch(model);
-  if (!file.ok) throw new Error(`${model}: ${file.status}`);
-  session = await ort.InferenceSession.create(await file.arrayBuffer(), { executionProviders: ["wasm"] });
+  session = await ort.InferenceSession.create(await get(model), { executionProviders: ["wasm"] });
 }
 
 async function firstOf(ways) {
@@ -47,13 +46,13 @@ async function firstOf(ways) {
 }
 
 async function fetchAll(place, files) {
-  return Promise.all(
-    Object.entries(files).map(async ([name, integrity]) => {
-      const response = await fetch(new URL(name, place), { integrity });
-      if (!response.ok) throw new Error(`${response.url}: ${response.status}`);
-      return response.arrayBuffer();
-    }),
-  );
+  return Promise.all(Object.entries(files).map(([name, integrity]) => get(new URL(name, place), { integrity })));
+}
+
+async function get(url, options) {
+  const response = await fetch(url, { ...options, signal: AbortSignal.timeout(LATE) });
+  if (!response.ok) throw new Error(`${response.url}: ${response.status}`);
+  return response.arrayBuffer();
 }
 
 async function read(bitmap) {
