@@ -16,13 +16,15 @@ COPY requirements.txt .
 # What a store needs that the model comes from: docker build --build-arg PACKAGES=gcsfs==2026.10.1
 ARG PACKAGES=
 # A fifth of what they bring is never used here: tests, sources, type stubs, headers, Jupyter's part of pydeck, Arrow's
-# network services and its doubles of a library, NumPy's compiler of Fortran, onnxruntime's tools and its library for C.
+# network services and its doubles of a library, NumPy's compiler of Fortran, onnxruntime's tools and its library for C,
+# two kinds of Streamlit's charts.
 RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -r requirements.txt $PACKAGES \
     && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && find . \( -type d -name tests -o -name '*.p[xy][xdi]' \) -prune -exec rm -rf {} + \
     && rm -rf pyarrow/include pyarrow/src pyarrow/*arrow_flight* pyarrow/_flight* pyarrow/libarrow_s3* \
         pyarrow/libarrow_python*.so pyarrow/libarrow_python*.so.*.* pydeck/nbextension ../../../share/jupyter numpy/f2py \
-        onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers
+        onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers \
+        streamlit/static/static/js/PlotlyChart.* streamlit/static/static/js/DeckGlJsonChart.*
 
 COPY .streamlit .streamlit
 COPY assets assets

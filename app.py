@@ -6,6 +6,7 @@ streamlit run app.py
 import asyncio
 import ctypes
 import gc
+import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, request_response
-from starlette.staticfiles import StaticFiles
+from starlette.staticfiles import PathLike, StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model import CLASSES, Reading, shared_counter
@@ -95,6 +96,21 @@ def schema(request: Request) -> FileResponse:
 
 def docs(request: Request) -> FileResponse:
     return FileResponse(ROOT / "assets/api.html")
+
+
+class Packed(StaticFiles):
+    """Sends a file as it was compressed once, where it lies beside it: Streamlit would compress it for each visitor."""
+
+    def file_response(
+        self, full_path: PathLike, stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        packed = Path(f"{full_path}.gz")
+        if not packed.is_file() or "gzip" not in Headers(scope=scope).get("accept-encoding", ""):
+            return super().file_response(full_path, stat_result, scope, status_code)
+        answer = super().file_response(packed, packed.stat(), scope, status_code)
+        answer.headers["Content-Encoding"] = "gzip"
+        answer.headers["Vary"] = "Accept-Encoding"
+        return answer
 
 
 def model_file(request: Request) -> FileResponse:
@@ -240,9 +256,7 @@ api = Starlette(
     | {Exception: failed},
 )
 # What browsers need to read by themselves, see pages/browser.py.
-browser = Starlette(
-    routes=[Route("/handful.onnx", model_file), Mount("/", StaticFiles(directory=ROOT / "assets/browser"))]
-)
+browser = Starlette(routes=[Route("/handful.onnx", model_file), Mount("/", Packed(directory=ROOT / "assets/browser"))])
 # Around each whole, not as its middleware: that one does not see the answer to an unexpected error.
 routes = [
     Mount("/api", SafeHeaders(api)),

@@ -1,6 +1,7 @@
 """The HTTP API, through the whole app."""
 
 import asyncio
+import gzip
 import io
 import json
 import logging
@@ -320,6 +321,22 @@ def test_after_an_update_no_browser_takes_what_it_kept_from_before(client):
     # The model is asked for by its checksum: another one has another address.
     assert browser.component_data()["model"] == f"handful.onnx?{shared_counter().sha256}"
     assert "immutable" in client.get("/browser/handful.onnx").headers["Cache-Control"]
+
+
+def test_what_lies_there_compressed_is_sent_so_to_whom_takes_it(client, tmp_path, monkeypatch):
+    raw = bytes(range(256)) * 4
+    (tmp_path / "a.wasm").write_bytes(raw)
+    (tmp_path / "a.wasm.gz").write_bytes(packed := gzip.compress(raw, 1))
+    monkeypatch.setattr(app.browser.routes[-1].app, "all_directories", [tmp_path])
+    for takes, size, told in (("gzip, br", len(packed), "gzip"), ("identity", len(raw), None)):
+        answer = client.get("/browser/a.wasm", headers={"Accept-Encoding": takes})
+        assert answer.content == raw
+        assert int(answer.headers["Content-Length"]) == size
+        assert answer.headers.get("Content-Encoding") == told
+        assert answer.headers["Content-Type"] == "application/wasm"
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        again = {"Accept-Encoding": takes, "If-None-Match": answer.headers["ETag"]}
+        assert client.get("/browser/a.wasm", headers=again).status_code == 304
 
 
 def test_nothing_but_the_browser_s_files_is_served(client):

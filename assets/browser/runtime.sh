@@ -6,3 +6,5 @@ npm pack --silent --pack-destination onnxruntime "onnxruntime-web@$version"
 tar -xzf "onnxruntime/onnxruntime-web-$version.tgz" -C onnxruntime --strip-components=2 \
     package/dist/ort.wasm.bundle.min.mjs package/dist/ort-wasm-simd-threaded.wasm
 rm "onnxruntime/onnxruntime-web-$version.tgz"
+# Compressed once, for all visitors: see app.py.
+gzip -9 -f -k -n onnxruntime/ort-wasm-simd-threaded.wasm
