@@ -98,7 +98,7 @@ def test_container_answers_on_the_port_it_is_given(report):
     assert report["health"]
     assert {"hands", "total"} <= report["reading"].keys()
     pages = ("live", "pictures", "films", "samples", "record", "evaluation")
-    assert report["pages"] == dict.fromkeys(pages, [])
+    assert report["pages"] == {page: [] for page in pages}
 
 
 @pytest.mark.slow
