@@ -11,6 +11,8 @@ python -m training leave-out                                measure models that 
 python -m training report                                   the measures as tables
 python -m training sweep                                    search for good settings of the classifier
 python -m training drift REFERENCE CURRENT                  whether pictures, or what a server read, changed
+
+With --help, each tells its settings.
 """
 
 import sys
@@ -18,6 +20,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
+from model.store import BadModel
 from training.average import average
 from training.classifier import Classifier
 from training.cli import CLI
@@ -48,7 +51,10 @@ COMMANDS = {
 
 
 def main(arguments: list[str]) -> None:
-    command: Any = COMMANDS.get(arguments[0]) if arguments else None
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        sys.exit(0 if arguments else 2)
+    command: Any = COMMANDS.get(arguments[0])
     try:
         if arguments[:1] == ["finder"]:
             CLI(Finder, Frames, args=arguments[1:])
@@ -56,7 +62,7 @@ def main(arguments: list[str]) -> None:
             auto_cli(command, args=arguments[1:])
         else:
             CLI(Classifier, Hands, args=arguments)
-    except (BadData, NoPackage) as error:
+    except (BadData, BadModel, NoPackage) as error:
         sys.exit(str(error))
 
 

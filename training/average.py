@@ -4,11 +4,11 @@ Each must have gone on from one of the others: of networks that learned apart, t
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 
+from training.checkpoint import load_checkpoint
 from training.data.frames import BadData
 from training.module import KEPT
 
@@ -21,14 +21,11 @@ def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -
         output: checkpoint with the mean. It says of itself what the last one says, and how the others were trained.
 
     Raises:
-        BadData: there are not two, a file is missing, or not of the same network as the others.
+        BadData: there are not two, a file is missing, damaged, or not of the same network as the others.
     """
     if len(checkpoints) < 2:
         raise BadData('A mean is of two checkpoints or more: python -m training average "[FIRST, SECOND]"')
-    for file in checkpoints:
-        if not file.is_file():
-            raise BadData(f"{file}: no such file. Train one: python -m training fit --config training/handful.yaml")
-    trained: list[Any] = [torch.load(file, map_location="cpu", weights_only=False) for file in checkpoints]
+    trained = [load_checkpoint(file, "fit --config training/handful.yaml") for file in checkpoints]
     *_, mean = trained
     shapes = [{name: weight.shape for name, weight in one["state_dict"].items()} for one in trained]
     for file, own in zip(checkpoints, shapes, strict=True):

@@ -18,7 +18,9 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from model import CLASSES, MODEL, FingerCounter
+from model.store import BadModel
 from training import restore
+from training.checkpoint import load_checkpoint, load_network
 from training.classifier import Classifier
 from training.finder import CANDIDATE, COARSE, MOST, SIZE, Finder, HandFinder, hands
 from training.network import HandNet, folded, scale
@@ -192,6 +194,9 @@ def export(
         output: where the ONNX file goes.
         quantized: weights in 8 bits; false keeps float32, to compare with.
         log: also hand the file to Weights & Biases, as an artifact.
+
+    Raises:
+        BadData, BadModel: a file is missing, damaged, or of the other network.
     """
     find, found_by = load(finder, Finder, "finder fit --config training/finder.yaml, then slim")
     classify, classified_by = load(classifier, Classifier, "fit --config training/handful.yaml")
@@ -220,27 +225,33 @@ def export(
 
 
 def load(file: Path, kind: type[LightningModule], command: str) -> tuple[Any, dict]:
-    """The network of that kind in a checkpoint or an ONNX file, and what it says of its training."""
-    if not file.is_file():
-        raise SystemExit(f"{file}: no such file. Train one: python -m training {command}")
+    """The network of that kind in a checkpoint or an ONNX file, and what it says of its training.
+
+    Raises:
+        BadData, BadModel: there is none, and the command that trains one is told, or it is of another kind.
+    """
     if file.suffix == ".onnx":
         return kept(file, kind)
-    about = torch.load(file, map_location="cpu", weights_only=False)["about"]
-    return kind.load_from_checkpoint(file, map_location="cpu", weights_only=False).network, about
+    about = load_checkpoint(file, command)["about"]
+    return load_network(file, kind), about
 
 
 def kept(file: Path, kind: type[LightningModule]) -> tuple[Any, dict]:
     """The same of a model that was exported before."""
     metadata = FingerCounter(file).metadata
-    network, whose = (restore.finder(file), "finder's ") if kind is Finder else (restore.classifier(file), "")
-    config = yaml.safe_load(metadata[f"{whose}config"])
-    return network, {
-        "training commit": metadata[f"{whose}training commit"],
-        "data": metadata["data"].split("; "),
-        "versions": metadata["versions"],
-        "config": metadata[f"{whose}config"],
-        "size": config["model"].get("size"),  # the finder's is always the same
-    }
+    whose = "finder's " if kind is Finder else ""
+    try:
+        network = restore.finder(file) if kind is Finder else restore.classifier(file)
+        config = yaml.safe_load(metadata[f"{whose}config"])
+        return network, {
+            "training commit": metadata[f"{whose}training commit"],
+            "data": metadata["data"].split("; "),
+            "versions": metadata["versions"],
+            "config": metadata[f"{whose}config"],
+            "size": config["model"].get("size"),  # the finder's is always the same
+        }
+    except KeyError as error:
+        raise BadModel(f"{file}: python -m training export did not write it: there is no {error} in it.") from error
 
 
 def to_onnx(reader: Reader, metadata: dict[str, str]) -> onnx.ModelProto:

@@ -14,7 +14,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from model import MODEL
+from model import MODEL, FingerCounter
 from training.finder import HandFinder
 from training.network import HandNet, fill, folded
 
@@ -31,6 +31,7 @@ def finder(model: Path = MODEL) -> HandFinder:
 
 def _fill(network: Any, model: Path, prefix: str) -> Any:
     """`network`, folded, with the weights that `model` keeps under names that begin with `prefix`."""
+    FingerCounter(model)  # which tells what is wrong with a file
     kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(model).graph.initializer}
     network = folded(network)
 

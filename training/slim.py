@@ -9,13 +9,13 @@ channels (He et al., 2017, arXiv:1707.06168). A block makes up for what the bloc
 import copy
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
 
+from training.checkpoint import load_checkpoint, load_network
 from training.data.scenes import Frames
 from training.finder import Finder, HandFinder
 from training.module import KEPT, commit
@@ -44,17 +44,18 @@ def slim(
         output: checkpoint of the narrow finder.
         share: of the time, as estimated, that its blocks may still take.
         seen: frames of its training that it is shown.
+
+    Raises:
+        BadData: `finder` is missing, damaged, or no finder; or what it was trained with is not there.
     """
-    if not finder.is_file():
-        raise SystemExit(f"{finder}: no such file. Train first: make train")
+    checkpoint = load_checkpoint(finder, "finder fit --config training/finder.yaml")
+    wide = folded(load_network(finder, Finder))
     torch.manual_seed(1)
-    checkpoint: Any = torch.load(finder, map_location="cpu", weights_only=False)
     config = yaml.safe_load(checkpoint["about"]["config"])
     data = Frames(**config["data"] | {"folder": str(folder), "batch_size": BATCH, "workers": 0})
     data.prepare_data()
     data.setup("fit")
     shown = torch.cat([frames for frames, _ in islice(data.train_dataloader(), -(-seen // BATCH))])[:seen]
-    wide = folded(Finder.load_from_checkpoint(finder, map_location="cpu", weights_only=False).network)
     narrow = pruned(wide, scale(shown).contiguous(memory_format=torch.channels_last), share)
     checkpoint["hyper_parameters"]["network"] = narrow
     checkpoint["state_dict"] = {f"network.{name}": value for name, value in narrow.state_dict().items()}

@@ -1,0 +1,80 @@
+"""Files that a user names wrongly: what is wrong with each is told in a line."""
+
+import lightning
+import pytest
+import torch
+
+from tests.test_store import write_model
+from training.__main__ import COMMANDS, main
+from training.finder import HandFinder
+from training.network import HandNet
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Checkpoints as trainings leave them, and files that are none."""
+    folder = tmp_path_factory.mktemp("files")
+    for name, network, path in (
+        ("finder", HandFinder(), "training.finder.HandFinder"),
+        ("classifier", HandNet(), "training.network.HandNet"),
+    ):
+        checkpoint = {
+            "pytorch-lightning_version": lightning.__version__,
+            "state_dict": {f"network.{key}": value for key, value in network.state_dict().items()},
+            "hparams_name": "kwargs",
+            "hyper_parameters": {
+                "network": {"class_path": path},
+                "_instantiator": "lightning.pytorch.cli.instantiate_module",
+            },
+            "about": {"size": 128},
+        }
+        torch.save(checkpoint, folder / f"{name}.ckpt")
+    whole = (folder / "finder.ckpt").read_bytes()
+    (folder / "half.ckpt").write_bytes(whole[: len(whole) // 2])
+    torch.save({"weights": 1}, folder / "other.ckpt")
+    write_model(folder / "other.onnx")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("evaluate --model nope.onnx", "nope.onnx: onnxruntime cannot run it"),
+        ("export --finder nope.ckpt", "nope.ckpt: no such file. Train one: python -m training finder fit"),
+        ("export --finder half.ckpt", "half.ckpt: damaged, or no checkpoint"),
+        ("export --finder other.ckpt", "other.ckpt: no checkpoint of a training"),
+        ("export --finder classifier.ckpt", "classifier.ckpt: not what a training of the finder left"),
+        ("export --finder finder.ckpt --classifier finder.ckpt", "finder.ckpt: not what a training of the classifier"),
+        ("export --finder nope.onnx", "nope.onnx: onnxruntime cannot run it"),
+        ("export --finder other.onnx", "other.onnx: python -m training export did not write it"),
+        ("slim --finder nope.ckpt", "nope.ckpt: no such file. Train one: python -m training finder fit"),
+        ("slim --finder classifier.ckpt", "classifier.ckpt: not what a training of the finder left"),
+        ("average [half.ckpt,finder.ckpt]", "half.ckpt: damaged, or no checkpoint"),
+        ("average [other.ckpt,finder.ckpt]", "other.ckpt: no checkpoint of a training"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_in_words(arguments, told, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.split())
+    assert str(ended.value).startswith(told)
+
+
+def test_a_model_to_train_on_that_is_not_there_is_told(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "own.yaml").write_text(
+        "model: {network: {class_path: training.restore.classifier, init_args: {model: nope.onnx}}}\n"
+        "data: {sources: {bundled: 8}}\ncheckpoint: {dirpath: runs}\nearly_stopping: {monitor: val/loss}\n"
+    )
+    with pytest.raises(SystemExit, match=r"nope\.onnx: onnxruntime cannot run it"):
+        main(["fit", "--config", "own.yaml"])
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert all(f"python -m training {name}" in told for name in ("fit", "finder", *COMMANDS))
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert capsys.readouterr().out == told
