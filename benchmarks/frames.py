@@ -62,7 +62,7 @@ SETS = {
     "fingers-test": FrameSet("Fingers test", FINGERS, limit=300, favour="black"),
     "webcam": FrameSet("Webcam frames", WEBCAM, recording),
     "digits": FrameSet("Sign language 1-5", DIGITS, digit, favour="edges"),
-    "rendered": FrameSet("Rendered hands", "rendered by training/render", lambda file: file.stem, limit=400),
+    "rendered": FrameSet("Rendered hands", "rendered by training/render", lambda file: file.stem),
     "webcam-all": FrameSet("All webcam frames", WEBCAM, recording),
     "digits-all": FrameSet("All sign language 1-5", DIGITS, digit, favour="edges"),
     "counting-all": FrameSet("All finger counting", COUNTING, digit),
@@ -96,7 +96,7 @@ def frames(name: str, root: Path, limit: int = 0) -> list[Frame]:
         files = {i: made / f"{i:05}.png" if name == "rendered" else source.files[i] for i in index}
     # Numbers count, where they are not padded: one_2.jpg comes before one_10.jpg.
     order = sorted(files, key=lambda i: (wanted.session(files[i]), len(files[i].name), files[i].name))
-    most = min(n for n in (limit, wanted.limit, len(order)) if n or not order)
+    most = min(limit or len(order), wanted.limit or len(order), len(order))
     found = []
     for i in (order[k] for k in np.linspace(0, len(order) - 1, most).round().astype(int)):
         if name == "samples":
