@@ -123,8 +123,8 @@ def test_live_counts_what_the_camera_shows(page, filmed):
     page.wait_for_timeout(1500)
     expect(metric(page, "Fingers")).to_have_text(str(told.total))
     assert "look=true" in page.url
-    ended = {message.script_finished for message in came if message.HasField("script_finished")}
-    assert ended == {ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY}
+    runs = [message.metadata.run for message in came if message.HasField("new_session")]
+    assert runs and all(run.fragment_ids for run in runs)
     assert "handful_streams 1.0" in page.request.get("/metrics").text()
     page.frame_locator("iframe").get_by_role("button", name="Stop").click()
     expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
