@@ -9,7 +9,7 @@ from training.data import scenes as scenery
 from training.data.heads import head, with_head
 from training.data.places import without_hands
 from training.data.scenes import Cutouts, Scenes, decoy, fit, move, paste
-from training.finder import SIZE, STRIDE, Finder, HandFinder, hands, targets
+from training.finder import SIZE, STRIDE, HandFinder, finder_losses, hands, targets
 
 CELLS = SIZE // STRIDE
 
@@ -50,12 +50,12 @@ def test_a_frame_without_hands_asks_for_nothing():
 def test_each_frame_of_a_batch_is_asked_for_its_own_hands():
     """A frame counts for as much beside one with other hands as alone."""
     torch.manual_seed(0)
-    finder = Finder(HandFinder().eval())
-    frames = torch.randn(2, 3, SIZE, SIZE)
+    output = HandFinder().eval()(torch.randn(2, 3, SIZE, SIZE))
     boxes = [torch.empty(0, 4), torch.tensor([[10.0, 40, 60, 100], [90, 50, 150, 120]])]
-    alone = [finder.loss(frame[None], [one]) for frame, one in zip(frames, boxes, strict=True)]
-    # The loss is told by hand; a frame without hands counts as if it had one.
-    assert finder.loss(frames, boxes).item() == pytest.approx((alone[0] / 2 + alone[1]).item(), rel=1e-4)
+    empty, two = (finder_losses(frame[None], [one]) for frame, one in zip(output, boxes, strict=True))
+    torch.testing.assert_close(finder_losses(output, boxes), (empty[0] + two[0], empty[1] + two[1]))
+    assert empty[1].tolist() == [0, 0]
+    assert two[1][0] == 2
 
 
 def test_an_untrained_finder_sees_hardly_anything():

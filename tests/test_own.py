@@ -14,6 +14,7 @@ import pytest
 import streamlit as st
 import torch
 from streamlit.testing.v1 import AppTest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model import CLASSES, FingerCounter, shared_counter
 from model.images import decode
@@ -292,7 +293,8 @@ def train(folder: Path) -> Path:
     fit = ["fit", "--config", "training/own.yaml", "--data.folder", str(record_two(folder)), "--data.workers", "0"]
     fit += ["--data.sources", "{own: 48, bundled: 16}", "--data.empty", "8", "--data.batch_size", "24"]
     fit += ["--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run)]
-    fit += ["--trainer.logger", "false", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
+    fit += ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.log_every_n_steps", "1"]
+    fit += ["--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", str(run)]
     fit += ["--trainer.enable_progress_bar", "false"]
     export = ["export", "--finder", "model/handful.onnx", "--classifier", str(run / "best.ckpt"), "--log", "true"]
     export += ["--output", str(folder / "own.onnx")]
@@ -308,6 +310,10 @@ def train(folder: Path) -> Path:
 def test_from_a_recording_to_a_model_that_reads(ahead):
     (logged,) = ahead.glob("wandb/offline-run-*/*.wandb")
     assert b"own.onnx" in logged.read_bytes()
+    events = EventAccumulator(str(ahead / "run/lightning_logs/version_0"))
+    events.Reload()
+    assert {"lr-AdamW", "val/loss"} <= set(events.Tags()["scalars"])
+    assert events.Images("val/worst")
     counter = FingerCounter(ahead / "own.onnx")
     assert "own hand" in counter.metadata["data"]
     assert shared_counter().metadata["data"] in counter.metadata["data"]

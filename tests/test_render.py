@@ -290,7 +290,7 @@ def test_hands_of_another_seed_or_of_people_are_not_added_to_what_is_there(tmp_p
         with pytest.raises(SystemExit, match=r"shard-00000\.npz was rendered with --seed 1\. Name another folder"):
             render(*more)
     render()
-    assert load(folder).seeds == {1}
+    assert Rendered(folder).about() == {"training": 0, "validation": 1, "seeds": [1]}
 
 
 def test_no_npm_is_said(tmp_path, monkeypatch):

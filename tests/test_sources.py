@@ -155,7 +155,7 @@ def test_no_empty_wall_no_masks(counting_folder):
 def write_webcam(folder, rows):
     for split in ("train", "test"):
         lines = ["filename,width,height,class,xmin,ymin,xmax,ymax", *rows.get(split, [])]
-        (folder / "data").mkdir(exist_ok=True)
+        (folder / "data").mkdir(parents=True, exist_ok=True)
         (folder / "data" / f"{split}_labels.csv").write_text("\n".join(lines))
         for name in {row.partition(",")[0] for row in lines[1:]}:
             write(folder / "images" / split / name, np.full((240, 320, 3), 90, np.uint8))

@@ -13,18 +13,24 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader, default_collate
 
 from model import FingerCounter
 from tests.drawn import draw_hand, write_fingers
 from tests.server import uncounted
+from tests.test_sources import write_webcam
 from training import cli
 from training.__main__ import main
 from training.classifier import Classifier
+from training.data.frames import NOTHING, SIDELESS
 from training.data.places import places
+from training.data.scenes import stack
 from training.export import load
-from training.finder import HandFinder
+from training.finder import Finder, HandFinder
 from training.network import HandNet, backbone, folded
+from training.pictures import Pictures
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,7 +60,7 @@ def metrics(run):
 
 def test_a_training_tells_how_it_goes(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    main(arguments(folder, tmp_path))
+    main(arguments(folder, tmp_path, "--trainer.gradient_clip_val", "5"))
     told = metrics(tmp_path)
     assert told["val/accuracy"].dropna().between(0, 1).all()
     assert told["train/loss"].notna().sum() == 2 * 4, "two epochs of 288 pictures, 60 at a time"
@@ -64,6 +70,9 @@ def test_a_training_tells_how_it_goes(folder, tmp_path, monkeypatch):
     assert settings["data"]["sources"] == {"fingers": 288}
     assert settings["data"]["augment"]["size"] == 48
     assert settings["trainer"]["max_epochs"] == 2
+    assert settings["trainer"]["gradient_clip_val"] == 5
+    held = settings["pictures"]["fingers"]["validation"]
+    assert settings["pictures"] == {"fingers": {"training": 360 - held, "validation": held}}
     assert str(folder) not in about["config"]
 
 
@@ -170,14 +179,20 @@ def test_what_cannot_be_left_out_is_told_before_anything_is_trained(name, says, 
 
 def test_a_stopped_training_goes_on_from_its_last_epoch(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
+    begun = {"data": ["learned from before"], "training commit": "0123", "config": "{trainer: {max_epochs: 7}}"}
+    torch.save({"state_dict": Classifier(HandNet()).state_dict(), "about": begun}, tmp_path / "start")
     # Measured so, no epoch is better than the first.
     first_is_best = ("--checkpoint.monitor", "epoch", "--checkpoint.mode", "min")
-    main(arguments(folder, tmp_path, "--trainer.max_epochs", "2", *first_is_best))
+    start = ("--model.start", str(tmp_path / "start"))
+    main(arguments(folder, tmp_path, "--trainer.max_epochs", "2", *first_is_best, *start))
     assert torch.load(tmp_path / "best.ckpt", weights_only=False)["global_step"] == 4
     assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 8
     main(arguments(folder, tmp_path, "--trainer.max_epochs", "3", *first_is_best, "--ckpt_path", "last"))
     assert metrics(tmp_path)["epoch"].min() == 2
-    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 12, "one more epoch, not two"
+    last = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    assert last["global_step"] == 12, "one more epoch, not two"
+    assert last["about"]["data"][0] == "learned from before"
+    assert yaml.safe_load(last["about"]["config"])["model"]["start"]["trainer"] == {"max_epochs": 7}
     assert {file.name for file in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
 
 
@@ -234,32 +249,68 @@ def test_a_training_starts_from_another_one_and_their_mean_is_a_checkpoint_too(f
         main(["average", f"[{first}, {second}]"])
 
 
-@pytest.mark.slow
+BOTH = ("--data.sources", "{fingers: 264, webcam: 24}")
+
+
 def two_processes(folder: Path) -> Path:
     """A folder with data and the run of two processes that trained on it together."""
     write_fingers(folder / "data/fingers", train=30, test=4)
+    webcam = [f"{session}_pic1.jpg,9,9,2-hand,1,1,5,5" for session in (1, 5)]
+    write_webcam(folder / "data/people/HandsDataset", {"train": webcam})
     board = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {folder}, name: board}}}}"
-    more = ("--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "30")
+    more = ("--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "30", *BOTH)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "training"]
     said = run([*torchrun, *arguments(folder / "data", folder, *more, f"--trainer.logger+={board}")])
     assert "All distributed processes registered. Starting with 2 processes" in said
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.ahead(work=two_processes)
 def test_two_processes_train_together_and_measure_the_same(ahead, monkeypatch):
     together = metrics(ahead).dropna(subset="val/accuracy").iloc[-1]
     events = EventAccumulator(str(ahead / "board/version_0"))
     events.Reload()
     assert events.Images("val/confusion"), "of both processes' pictures"
+    worst = cv2.imdecode(np.frombuffer(events.Images("val/worst")[0].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+    assert worst[-worst.shape[0] // 5 :, -worst.shape[1] // 6 :].std() > 10, "24 mistakes: neither made that many alone"
 
-    # One process measures the same weights alike, over all of the validation pictures.
+    # One process measures the same weights alike, over all of the validation pictures, which do not come out even.
+    pictures = yaml.safe_load(torch.load(ahead / "last.ckpt", weights_only=False)["about"]["config"])["pictures"]
+    assert sum(of_source["validation"] for of_source in pictures.values()) % 2 == 1
     alone = ahead / "alone"
     monkeypatch.chdir(ROOT)
-    main(["validate", *arguments(ahead / "data", alone)[1:], "--ckpt_path", str(ahead / "last.ckpt")])
+    main(["validate", *arguments(ahead / "data", alone, *BOTH)[1:], "--ckpt_path", str(ahead / "last.ckpt")])
     told = metrics(alone).iloc[-1]
     for name in ("val/accuracy", "val/fingers_accuracy", "val/loss"):
         assert told[name] == pytest.approx(together[name], abs=1e-5), name
+
+
+def test_what_is_measured_is_of_all_pictures_however_they_are_dealt_out():
+    rng = torch.Generator().manual_seed(0)
+    targets = torch.tensor([1, NOTHING, NOTHING, 9, SIDELESS + 3, NOTHING, 5])
+    crops = [(torch.randint(256, (192, 192, 4), generator=rng, dtype=torch.uint8), target) for target in targets]
+    boxes = [torch.tensor([[10.0, 10, 90, 90]] * n) for n in (0, 2, 0, 0, 1)]
+    frames = [(torch.randint(256, (3, 96, 96), generator=rng, dtype=torch.uint8), two.view(-1, 4)) for two in boxes]
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    for module, pictures, collate in (
+        (Classifier(HandNet(), size=32), crops, default_collate),
+        (Finder(HandFinder()), frames, stack),
+    ):
+        one, all_together = (
+            trainer.validate(module, DataLoader(pictures, size, collate_fn=collate), verbose=False)
+            for size in (1, len(pictures))
+        )
+        assert one[0] == pytest.approx(all_together[0], abs=1e-5)
+
+
+def test_a_mistake_that_is_shown_keeps_its_own_picture_not_the_batch():
+    shown, at = Pictures(worst=1), (Trainer(accelerator="cpu", logger=False), Classifier(HandNet()))
+    shown.on_validation_epoch_start(*at)
+    batch = (torch.zeros(5, 192, 192, 4, dtype=torch.uint8), torch.arange(5))
+    shown.on_validation_batch_end(*at, {"logits": -torch.eye(12)[:5]}, batch)
+    ((_, _, picture, _),) = shown.mistakes
+    assert picture.untyped_storage().nbytes() == 192 * 192 * 4
 
 
 def test_weights_and_biases_is_one_flag(folder, tmp_path, monkeypatch):

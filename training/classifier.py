@@ -9,7 +9,7 @@ from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from training.augment import plain
 from training.data.frames import NOTHING, SIDELESS
-from training.module import Module
+from training.module import Means, Module, means
 from training.network import HandNet, scale
 
 Batch = tuple[Tensor, Tensor]
@@ -41,12 +41,13 @@ class Classifier(Module):
         self.accuracy = MulticlassAccuracy(12, average="micro")
         self.fingers_accuracy = MulticlassAccuracy(6, average="micro")
         self.presence_accuracy = BinaryAccuracy()
+        self.loss = Means(2)
 
     def training_step(self, batch: Batch) -> Tensor:
         images, targets = batch
         pictures = scale(images.permute(0, 3, 1, 2))
         logits, presence = self.network(pictures.contiguous(memory_format=torch.channels_last))
-        loss = hand_loss(logits, presence, targets, self.label_smoothing)
+        loss = means(*hand_losses(logits, presence, targets, self.label_smoothing))
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -54,7 +55,8 @@ class Classifier(Module):
         images, targets = batch
         pictures = plain(images, self.size).contiguous(memory_format=torch.channels_last)
         logits, presence = (part.float() for part in self.network(pictures))
-        self.log("val/loss", hand_loss(logits, presence, targets), prog_bar=True, sync_dist=True)
+        self.loss.update(*hand_losses(logits, presence, targets))
+        self.log("val/loss", self.loss, prog_bar=True)
         self.presence_accuracy(presence, targets < NOTHING)
         self.log("val/presence_accuracy", self.presence_accuracy)
         there = targets < NOTHING
@@ -72,15 +74,21 @@ class Classifier(Module):
         checkpoint["about"]["size"] = self.size
 
 
-def hand_loss(logits: Tensor, presence: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Whether there is a hand, presence (N,), of every picture; which one, logits (N, 12), of those with a hand."""
+def hand_losses(
+    logits: Tensor, presence: Tensor, targets: Tensor, label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Whether there is a hand, presence (N,), of every picture; which one, logits (N, 12), of those with a hand.
+
+    Two totals, (2,), and of how many pictures each is, (2,).
+    """
     there = targets < NOTHING
-    found = F.binary_cross_entropy_with_logits(presence.float(), there.float())
-    return found + partial_cross_entropy(logits[there], targets[there], label_smoothing) if there.any() else found
+    found = F.binary_cross_entropy_with_logits(presence.float(), there.float(), reduction="sum")
+    read = partial_cross_entropy(logits[there], targets[there], label_smoothing)
+    return torch.stack([found, read]), torch.stack([torch.ones_like(there).sum(), there.sum()])
 
 
 def partial_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of (N, 12) logits where some targets (N,) tell only the count.
+    """Cross-entropy of (N, 12) logits, summed up, where some targets (N,) tell only the count.
 
     A target of SIDELESS + fingers is met by either side: its loss is the log of both probabilities' sum.
     """
@@ -89,4 +97,4 @@ def partial_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: floa
     exact = torch.arange(12, device=logits.device) == targets[:, None]
     meant = exact | ((targets[:, None] >= SIDELESS) & (fingers == targets[:, None] % 6))
     told = logs.masked_fill(~meant, -torch.inf).logsumexp(1)
-    return -((1 - label_smoothing) * told + label_smoothing * logs.mean(1)).mean()
+    return -((1 - label_smoothing) * told + label_smoothing * logs.mean(1)).sum()

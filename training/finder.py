@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-from training.module import Module
+from training.module import Means, Module, means
 from training.network import backbone, conv, scale
 
 SIZE = 160
@@ -100,36 +100,20 @@ class Finder(Module):
         start: Path | None = None,
     ):
         super().__init__(network, learning_rate, weight_decay, start)
+        self.loss, self.recall, self.precision = Means(2), Means(), Means()
 
     def training_step(self, batch: tuple[Tensor, list[Tensor]]) -> Tensor:
         frames, boxes = batch
-        loss = self.loss(scale(frames), boxes)
+        loss = means(*finder_losses(self.answer(frames), boxes))
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def loss(self, frames: Tensor, boxes: list[Tensor]) -> Tensor:
-        output = self.network(frames.contiguous(memory_format=torch.channels_last)).float()
-        # At least one hand a frame, if one without a size.
-        padded = pad_sequence([F.pad(of_frame, (0, 0, 0, 1)) for of_frame in boxes], batch_first=True)
-        heat, owner, middles = targets(padded, output.shape[2])
-        score = output[:, 0]
-        # Focal loss of CenterNet: near a middle, a high score is no mistake.
-        p = score.sigmoid()
-        hit, miss = (1 - p) ** 2 * F.logsigmoid(score), (1 - heat) ** 4 * p**2 * F.logsigmoid(-score)
-        found = torch.where(heat == 1, hit, miss).sum() / max(1, sum(map(len, boxes)))
-        frame, row, column = torch.nonzero(owner >= 0, as_tuple=True)
-        if not len(frame):
-            return -found
-        reach = output[frame, 1:, row, column].exp() * STRIDE
-        middle = middles[row, column]
-        told = torch.cat([middle - reach[:, :2], middle + reach[:, 2:]], 1)
-        truth = padded[frame, owner[frame, row, column]]
-        return generalized_box_iou_loss(told, truth, reduction="mean") - found
+    def answer(self, frames: Tensor) -> Tensor:
+        return self.network(scale(frames).contiguous(memory_format=torch.channels_last)).float()
 
     def validation_step(self, batch: tuple[Tensor, list[Tensor]]) -> None:
         frames, boxes = batch
-        frames = scale(frames)
-        output = self.network(frames.contiguous(memory_format=torch.channels_last)).float()
+        output = self.answer(frames)
         right = told = there = 0
         for one, truth in zip(output, boxes, strict=True):
             scores, found = hands(one)
@@ -137,7 +121,31 @@ class Finder(Module):
             told, there = told + len(found), there + len(truth)
             if len(found) and len(truth):
                 right += int((box_iou(found, truth).amax(0) > 0.5).sum())
-        # `sync_dist`: of all processes' frames together. What decides which weights are kept must not be one's share.
-        self.log("val/recall", right / max(there, 1), batch_size=max(there, 1), sync_dist=True)
-        self.log("val/precision", right / max(told, 1), batch_size=max(told, 1), sync_dist=True)
-        self.log("val/loss", self.loss(frames, boxes), prog_bar=True, batch_size=len(frames), sync_dist=True)
+        self.recall.update(right, there)
+        self.precision.update(right, told)
+        self.loss.update(*finder_losses(output, boxes))
+        self.log("val/recall", self.recall)
+        self.log("val/precision", self.precision)
+        self.log("val/loss", self.loss, prog_bar=True)
+
+
+def finder_losses(output: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Whether there is a hand, of every cell, told for each hand; how far it reaches, of the cells that answer for one.
+
+    Of the finder's output for N frames and their boxes: two totals, (2,), and of how many hands and cells, (2,).
+    """
+    # At least one hand a frame, if one without a size.
+    padded = pad_sequence([F.pad(of_frame, (0, 0, 0, 1)) for of_frame in boxes], batch_first=True)
+    heat, owner, middles = targets(padded, output.shape[2])
+    score = output[:, 0]
+    # Focal loss of CenterNet: near a middle, a high score is no mistake.
+    p = score.sigmoid()
+    hit, miss = (1 - p) ** 2 * F.logsigmoid(score), (1 - heat) ** 4 * p**2 * F.logsigmoid(-score)
+    found = -torch.where(heat == 1, hit, miss).sum()
+    frame, row, column = torch.nonzero(owner >= 0, as_tuple=True)
+    reach = output[frame, 1:, row, column].exp() * STRIDE
+    middle = middles[row, column]
+    told = torch.cat([middle - reach[:, :2], middle + reach[:, 2:]], 1)
+    truth = padded[frame, owner[frame, row, column]]
+    apart = generalized_box_iou_loss(told, truth, reduction="sum")
+    return torch.stack([found, apart]), found.new_tensor([sum(map(len, boxes)), len(frame)])

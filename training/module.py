@@ -1,4 +1,4 @@
-"""What both trainings share: the optimiser, and what a checkpoint says of itself."""
+"""What both trainings share: the optimiser, means over all that is measured, what a checkpoint says of itself."""
 
 import math
 import os
@@ -13,12 +13,15 @@ import yaml
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import nn
+from torch import Tensor, nn
+from torchmetrics import Metric
 
 from training.data.frames import BadData
 
 # What a checkpoint says that still holds once its weights are others than those that were trained.
 KEPT = ("pytorch-lightning_version", "state_dict", "hparams_name", "hyper_parameters", "about")
+# Of Lightning's settings, those that also change what is learned.
+LIMITS = ("max_steps", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
 PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless")
 
 
@@ -56,8 +59,40 @@ class Module(LightningModule):
             # What it started from has learned from its own pictures.
             "data": list(dict.fromkeys([*self.begun.get("data", []), *data.credits])),
             "versions": f"python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in PACKAGES),
-            "config": settings(self.trainer, self.begun),
+            "config": settings(self.trainer, data.pictures, self.begun),
         }
+        checkpoint["begun"] = self.begun
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        # Whoever goes on need not name again what it once started from.
+        self.begun = checkpoint.get("begun", self.begun)
+
+
+class Means(Metric):
+    """The sum of K means, each over all batches of all processes. It is given totals and counts, (K,) or numbers.
+
+    The mean of batches' means would be another one: not every batch holds as many hands.
+    """
+
+    totals: Tensor
+    counts: Tensor
+
+    def __init__(self, k: int = 1):
+        super().__init__()
+        for name in ("totals", "counts"):
+            self.add_state(name, torch.zeros(k), dist_reduce_fx="sum")
+
+    def update(self, totals: Tensor | int, counts: Tensor | int) -> None:
+        self.totals += totals
+        self.counts += counts
+
+    def compute(self) -> Tensor:
+        return means(self.totals, self.counts)
+
+
+def means(totals: Tensor, counts: Tensor) -> Tensor:
+    """The sum of K means; the mean of nothing is 0."""
+    return (totals / counts.clamp_min(1)).sum()
 
 
 def one_cycle(progress: float) -> float:
@@ -67,10 +102,11 @@ def one_cycle(progress: float) -> float:
     return 0.0005 + 0.49975 * (1 + math.cos(math.pi * (progress - 0.25) / 0.75))
 
 
-def settings(trainer: Trainer, begun: dict[str, Any]) -> str:
+def settings(trainer: Trainer, pictures: dict[str, Any], begun: dict[str, Any]) -> str:
     """What was set for a training, as YAML: all that decides what is learned, not where it is written.
 
-    Of what it started from, `begun`, the same stands in place of a path that nobody else has.
+    With it, how many `pictures` its sources held. Of what it started from, `begun`, the same stands in place of a path
+    that nobody else has.
     """
     (saved,) = (callback for callback in trainer.callbacks if isinstance(callback, SaveConfigCallback))  # type: ignore[attr-defined]
     told = yaml.safe_load(saved.parser.dump(saved.config, skip_none=True))
@@ -79,7 +115,10 @@ def settings(trainer: Trainer, begun: dict[str, Any]) -> str:
     if begun:
         kept["model"]["start"] = {"training commit": begun["training commit"], **yaml.safe_load(begun["config"])}
     trained = {"max_epochs": trainer.max_epochs, "precision": trainer.precision, "devices": trainer.world_size}
-    return yaml.safe_dump(kept | {"trainer": trained}, sort_keys=False, default_flow_style=None, width=100)
+    trained |= {key: told["trainer"][key] for key in LIMITS if key in told["trainer"]}
+    trained["patience"] = told["early_stopping"]["patience"]
+    kept |= {"trainer": trained, "pictures": pictures}
+    return yaml.safe_dump(kept, sort_keys=False, default_flow_style=None, width=100)
 
 
 def commit() -> str:

@@ -1,11 +1,12 @@
 """What TensorBoard and Weights & Biases are shown beside curves: the confusion matrix, and the worst mistakes."""
 
 import heapq
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
+import torch
 import torch.nn.functional as F
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
@@ -46,7 +47,8 @@ class Pictures(Callback):
         for i in (known & (logits.argmax(1) != targets)).nonzero()[:, 0].tolist():
             told = logits[i].softmax(0)
             title = f"{CLASSES[targets[i]]}, told {CLASSES[told.argmax()]} ({told.max():.0%})"
-            mistake = (losses[i].item(), next(self.order), images[i], title)
+            # A copy: a part of the batch would keep all of it.
+            mistake = (losses[i].item(), next(self.order), images[i].cpu().clone(), title)
             (heapq.heappush if len(self.mistakes) < self.worst else heapq.heappushpop)(self.mistakes, mistake)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -54,6 +56,10 @@ class Pictures(Callback):
         if trainer.sanity_checking or not loggers:
             return
         matrix, _ = self.confusion.plot(labels=list(CLASSES))
+        if trainer.world_size > 1:
+            shares: Any = [None] * trainer.world_size
+            torch.distributed.all_gather_object(shares, self.mistakes)
+            self.mistakes = heapq.nlargest(self.worst, chain(*shares), lambda mistake: mistake[:2])
         for name, figure in (("val/confusion", matrix), ("val/worst", self.draw())):
             for logger in loggers:
                 if isinstance(logger, TensorBoardLogger):
@@ -68,8 +74,8 @@ class Pictures(Callback):
         figure, axes = plt.subplots(-(-self.worst // columns), columns, figsize=(12, 2.2 * -(-self.worst // columns)))
         for axis in axes.flat:
             axis.axis("off")
-        for axis, (_, _, image, title) in zip(axes.flat, sorted(self.mistakes, reverse=True), strict=False):
-            picture = (plain(image[None].cpu(), 128)[0].permute(1, 2, 0) + 1) / 2
+        for axis, (_, _, image, title) in zip(axes.flat, sorted(self.mistakes, key=lambda m: -m[0]), strict=False):
+            picture = (plain(image[None], 128)[0].permute(1, 2, 0) + 1) / 2
             axis.imshow(picture.clamp(0, 1))
             axis.set_title(title, fontsize=8)
         return figure

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
@@ -71,7 +72,7 @@ def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
         if source.fetch:
             source.fetch(folder / source.place)
             frames = open_source(name, folder)
-            print(f"{name}: {len(frames):,} pictures, {int(frames.validation.sum()):,} of them kept for validation")
+            print(f"{name}: {len(frames):,} pictures, {frames.about()['validation']:,} of them kept for validation")
     # Last, for not everybody has npm, and Kaggle does not let everybody in.
     panoramas.fetch(folder / "panoramas")
     print(f"Panoramas: {len(panoramas.MEMBERS)} places without people")
@@ -143,6 +144,7 @@ class Hands(LightningDataModule):
         self.sources, self.augment, self.folder, self.empty = sources, augment, Path(folder), empty
         self.batch_size, self.workers = batch_size, workers
         self.credits: list[str] = []
+        self.pictures: dict[str, Any] = {}
 
     def prepare_data(self) -> None:
         # In one process only: cuts out what is not cut out yet.
@@ -154,6 +156,7 @@ class Hands(LightningDataModule):
         for name, share in self.sources.items():
             source = open_source(name, self.folder)
             self.credits.append(source.credit)
+            self.pictures[name] = source.about()
             pictures, targets, boxes, kept = cut(source, self.folder)
             learn = np.flatnonzero(~kept)
             train.append((pictures, targets, boxes, learn))
@@ -191,7 +194,13 @@ class Hands(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.val, self.batch_size, collate_fn=as_it_is)
+        return DataLoader(self.val, self.batch_size, sampler=once(self.val), collate_fn=as_it_is)
+
+
+def once(pictures: Any) -> UnrepeatedDistributedSampler | None:
+    """Deals pictures out to processes that validate together: Lightning would repeat some, for each to have as many."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return UnrepeatedDistributedSampler(pictures, shuffle=False) if together else None
 
 
 def as_it_is(batch: Any) -> Any:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
 import numpy as np
@@ -96,6 +97,10 @@ class Frames(VisionDataset):
     def frame(self, index: int) -> Frame:
         """The frame of one picture."""
         raise NotImplementedError
+
+    def about(self) -> dict[str, Any]:
+        """What a model says of the set that it learned from, beside the credit."""
+        return {"training": int((~self.validation).sum()), "validation": int(self.validation.sum())}
 
 
 def read_rgb(file: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,6 +55,9 @@ class Rendered(Frames):
             return put_into(hand, self.places[int(rng.integers(len(self.places)))], rng)
         wall = rng.integers(90, 200) + rng.integers(-20, 21, 3)
         return put_into(hand, np.tile(wall.astype(np.uint8), (480, 640, 1)), rng)
+
+    def about(self) -> dict[str, Any]:
+        return super().about() | {"seeds": sorted(self.hands.seeds)}
 
     def traits(self) -> dict[str, tuple[list[str], list[str]]]:
         """What hands differ in: the groups of each trait, in order, and the one that each hand is in."""

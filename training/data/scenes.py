@@ -8,6 +8,7 @@ of `training.augment`. Everything happens on uint8 with OpenCV.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -115,6 +116,7 @@ class Frames(LightningDataModule):
         self.sources, self.folder, self.scenes = sources, Path(folder), scenes
         self.batch_size, self.workers = batch_size, workers
         self.credits: list[str] = []
+        self.pictures: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
         real: list[list[tuple[np.ndarray, Boxes]]] = []
@@ -122,6 +124,7 @@ class Frames(LightningDataModule):
         for name in self.sources:
             source = data.open_source(name, self.folder)
             self.credits.append(source.credit)
+            self.pictures[name] = source.about()
             if not isinstance(source, Rendered):  # those are no frames
                 every = 9 if name == "fingers" else 1  # Fingers' frames are all much alike
                 frames = {}
@@ -156,7 +159,8 @@ class Frames(LightningDataModule):
             (torch.from_numpy(small.transpose(2, 0, 1).copy()), torch.from_numpy(boxes * share).float())
             for (small, share), boxes in self.held
         ]
-        return DataLoader(held, self.batch_size, collate_fn=stack)  # type: ignore[arg-type]
+        sampler = data.once(held)
+        return DataLoader(held, self.batch_size, sampler=sampler, collate_fn=stack)  # type: ignore[arg-type]
 
 
 def stack(scenes: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
