@@ -1,5 +1,6 @@
 """The build: pins, make targets and CI hold together."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -87,6 +88,24 @@ def test_the_workflow_holds_no_mistakes(tmp_path):
     assert 'needs job "tests" which does not exist' in told
     assert 'property "o" is not defined' in told
     assert "ci.yml" not in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a step for Linux")
+@pytest.mark.parametrize(("served", "status"), [(b"tiny", 0), (b"shipped", 1)])
+def test_ci_sees_a_model_that_the_app_did_not_take(served, status, tmp_path):
+    """With a server that tells of either model: of the shipped one, where the tiny one is broken."""
+    step = JOBS["tiny"]["steps"][-1]
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    told = hashlib.sha256(served).hexdigest()
+    for program, line in (".venv/bin/python", ":"), ("curl", f"echo '{told}'"):
+        (tmp_path / program).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / program).chmod(0o755)
+    model = tmp_path / step["env"]["HANDFUL_MODEL"]
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"tiny")
+    env = step["env"] | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path, env=env, capture_output=True)
+    assert done.returncode == status
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a step for Linux")
