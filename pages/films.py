@@ -66,7 +66,7 @@ if rows:
     picture, chart = st.columns([3, 2], gap="medium")
     picture.video(target.getvalue())
     with chart:
-        show_counts(table, 220)
+        show_counts([tuple(row.values()) for row in rows], 220)
         st.caption(f"{len(table):,} frames, {table.seconds.iloc[-1]:.1f} seconds.")
         with st.container(horizontal=True):
             st.download_button("MP4", target.getvalue(), "fingers.mp4", "video/mp4", icon=":material/download:")

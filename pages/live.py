@@ -74,10 +74,9 @@ def show_count(stream: Stream, running: bool, connecting: bool = False) -> None:
 
 def show_history(stream: Stream) -> None:
     """The count over the last half minute."""
-    # A list at once: the camera's thread goes on meanwhile.
-    counts = pd.DataFrame(list(stream.history), columns=["seconds", "fingers"])
-    counts.seconds = (counts.seconds - counts.seconds.iloc[-1]).round(2)
-    show_counts(counts, 120, (-HISTORY, 0))
+    history = list(stream.history)  # at once: the camera's thread goes on meanwhile
+    now, _ = history[-1]
+    show_counts([(round(seconds - now, 2), total) for seconds, total in history], 120, (-HISTORY, 0))
 
 
 def play(game: Game, stream: Stream, running: bool) -> None:

@@ -56,20 +56,20 @@ def show_probabilities(hand: Hand | None) -> None:
     )
 
 
-def show_counts(counts: pd.DataFrame, height: int, span: tuple[float, float] | None = None) -> None:
+def show_counts(counts: Sequence[tuple], height: int, span: tuple[float, float] | None = None) -> None:
     """Draw the count over time, as steps.
 
     Args:
-        counts: a row a frame: `seconds`, `fingers`, and whatever else the pointer is to tell of it.
+        counts: (seconds, fingers) of each frame, or (seconds, fingers, hands): the pointer tells those in words, too.
         height: pixels.
         span: first and last second of the axis; by default those of the counts.
     """
-    # Only where something changes, and the end: a step needs no more.
-    told = counts.drop(columns="seconds")
-    steps = (told != told.shift()).any(axis=1)
-    steps.iloc[-1] = True
-    most = max(10, int(counts.fingers.max()))
-    # Told as it is drawn, not by Altair: that one would check each of Live's drawings for longer than all else takes.
+    # Only where something changes, and the end: a step needs no more. Live draws five times a second: neither pandas
+    # is to find that out, nor Altair to check how it is drawn, which would take longer than all else.
+    ends = (0, len(counts) - 1)
+    steps = [now for i, now in enumerate(counts) if i in ends or now[1:] != counts[i - 1][1:]]
+    names = ["seconds", "fingers", "hands"][: len(steps[0])]
+    most = max(10, *(step[1] for step in steps))
     line = {
         "height": height,
         "mark": {"type": "line", "interpolate": "step-after", "color": "#0f8a80", "strokeWidth": 3},
@@ -88,10 +88,10 @@ def show_counts(counts: pd.DataFrame, height: int, span: tuple[float, float] | N
                 "axis": {"values": list(range(0, most + 1, 5))},
                 "title": None,
             },
-            "tooltip": [{"field": name} for name in counts],
+            "tooltip": [{"field": name} for name in names],
         },
     }
-    st.vega_lite_chart(counts[steps], line)
+    st.vega_lite_chart(pd.DataFrame(steps, columns=names), line)
 
 
 def show_reading(image: np.ndarray, reading: Reading, key: str) -> None:

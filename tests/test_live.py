@@ -139,11 +139,9 @@ def drawn(page: AppTest) -> tuple[dict, pd.DataFrame]:
 
 def test_the_chart_has_the_steps_of_the_count_and_room_for_four_hands():
     def show(totals: list[int]) -> None:
-        import pandas as pd
-
         from pages.parts import show_counts
 
-        show_counts(pd.DataFrame({"seconds": range(len(totals)), "fingers": totals}), 120, (0, 30))
+        show_counts(list(enumerate(totals)), 120, (0, 30))
 
     page = AppTest.from_function(show, args=([1, 1, 1, 3, 3, 3],)).run()
     told, steps = drawn(page)
