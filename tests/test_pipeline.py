@@ -1,7 +1,9 @@
 """The pipeline of dvc.yaml, in small: from bundled pictures to a model that reads, and to other machines."""
 
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +17,6 @@ from model import FingerCounter
 from tests.server import running, uncounted
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("finder@tiny", "train@tiny", "slim@tiny", "export@tiny", "evaluate@tiny")
 # As it was before any test changed it; PATH leads to the project's Python first.
 ENV = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -74,12 +75,12 @@ def test_what_one_made_another_need_not_make_again(ahead):
     dvc(one, "plots", "show", "--out", "plots")
     page = (one / "plots/index.html").read_text()
     assert "train/loss" in page
-    dvc(one, "push", *STAGES)
+    dvc(one, "push")
 
     run(one, "git", "add", "-A")
     run(one, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a model")
     run(one.parent, "git", "clone", "-q", str(one), str(other))
-    dvc(other, "pull", *STAGES)
+    dvc(other, "pull", "--with-deps", "evaluate@tiny")
     assert (other / "runs/tiny/handful/best.ckpt").is_file()
     told = dvc(other, "repro", "evaluate@tiny")
     assert "Running stage" not in told
@@ -89,3 +90,39 @@ def test_what_one_made_another_need_not_make_again(ahead):
     told = dvc(other, "status", "finder@tiny", "train@tiny")
     assert "train@tiny" in told
     assert "finder@tiny" not in told
+    measured["rendered"]["recall"] += 0.125
+    (other / "runs/tiny/metrics/summary.json").write_text(json.dumps(measured))
+    assert re.search(r"rendered\.recall .* 0\.125\b", dvc(other, "metrics", "diff"))
+
+
+def imported(*files: str) -> set[str]:
+    """The files of training/ that these files import, as they are read, and what those import in turn."""
+    found, left = set(), list(files)
+    while left:
+        found.add(file := left.pop())
+        for line in ast.parse((ROOT / file).read_text(encoding="utf-8")).body:
+            if isinstance(line, ast.ImportFrom) and line.module.startswith("training"):
+                names = [line.module, *(f"{line.module}.{name.name}" for name in line.names)]
+                paths = [f"{name.replace('.', '/')}{end}" for name in names for end in (".py", "/__init__.py")]
+                left += [path for path in paths if (ROOT / path).is_file() and path not in found]
+    return found
+
+
+def test_a_stage_is_run_again_when_any_of_its_code_changes():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    for name, *begins in (
+        ("finder", "training/cli.py", "training/finder.py", "training/data/scenes.py"),
+        ("train", "training/cli.py", "training/classifier.py", "training/data/__init__.py"),
+        ("slim", "training/slim.py"),
+        ("export", "training/export.py"),
+    ):
+        told = stages[name]["do"]["deps"]
+        of_folders = {file for file in imported(*begins) if any(file.startswith(f"{folder}/") for folder in told)}
+        # What fetches meshes and panoramas is no part of it.
+        assert imported(*begins) - of_folders - set(told) <= {"training/npm.py", "training/__init__.py"}, name
+
+
+def test_what_was_rendered_stays_and_a_recording_of_ones_own_begins_no_training():
+    outs = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["render"]["do"]["outs"]
+    assert outs == [{"data/render/${key}": {"persist": True}}]
+    assert "/data/own" in (ROOT / ".dvcignore").read_text().splitlines()
