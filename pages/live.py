@@ -76,7 +76,7 @@ def show_history(stream: Stream) -> None:
     """The count over the last half minute."""
     history = list(stream.history)  # at once: the camera's thread goes on meanwhile
     now, _ = history[-1]
-    show_counts([(round(seconds - now, 2), total) for seconds, total in history], 120, (-HISTORY, 0))
+    show_counts([(seconds - now, total) for seconds, total in history], 120, (-HISTORY, 0))
 
 
 def play(game: Game, stream: Stream, running: bool) -> None:

@@ -67,7 +67,7 @@ def show_counts(counts: Sequence[tuple], height: int, span: tuple[float, float] 
     # Only where something changes, and the end: a step needs no more. Live draws five times a second: neither pandas
     # is to find that out, nor Altair to check how it is drawn, which would take longer than all else.
     ends = (0, len(counts) - 1)
-    steps = [now for i, now in enumerate(counts) if i in ends or now[1:] != counts[i - 1][1:]]
+    steps = [(round(now[0], 2), *now[1:]) for i, now in enumerate(counts) if i in ends or now[1:] != counts[i - 1][1:]]
     names = ["seconds", "fingers", "hands"][: len(steps[0])]
     most = max(10, *(step[1] for step in steps))
     line = {

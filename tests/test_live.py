@@ -446,6 +446,7 @@ def test_the_chart_is_drawn_while_frames_come(connection):
     stream = connection.video_processor.stream
     follow(stream, reading(hand("3L")), 0, 30)
     stream.latest = stream.latest._replace(when=math.inf)
+    stream.history.extend(100_000 * [(30.0, 3)])  # so many that another thread has its turn before all are seen
     begun, ended = Event(), Event()
 
     def film() -> None:
