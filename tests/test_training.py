@@ -58,13 +58,24 @@ def metrics(run):
     return pd.read_csv(sorted(run.glob("logs/version_*/metrics.csv"))[-1])
 
 
-def test_a_training_tells_how_it_goes(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    main(arguments(folder, tmp_path, "--trainer.gradient_clip_val", "5"))
-    told = metrics(tmp_path)
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    """The run of one training, told to all loggers."""
+    run = tmp_path_factory.mktemp("run")
+    board = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {run}, name: board}}}}"
+    loggers = (f"--trainer.logger+={board}", "--trainer.logger+=WandbLogger")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run)
+        patch.setenv("WANDB_MODE", "offline")
+        main(arguments(folder, run, "--trainer.gradient_clip_val", "5", *loggers))
+    return run
+
+
+def test_a_training_tells_how_it_goes(folder, trained):
+    told = metrics(trained)
     assert told["val/accuracy"].dropna().between(0, 1).all()
     assert told["train/loss"].notna().sum() == 2 * 4, "two epochs of 288 pictures, 60 at a time"
-    about = torch.load(tmp_path / "best.ckpt", weights_only=False)["about"]
+    about = torch.load(trained / "best.ckpt", weights_only=False)["about"]
     assert f"torch {torch.__version__.partition('+')[0]}" in about["versions"]
     settings = yaml.safe_load(about["config"])
     assert settings["data"]["sources"] == {"fingers": 288}
@@ -245,6 +256,8 @@ def test_a_training_starts_from_another_one_and_their_mean_is_a_checkpoint_too(f
         main(["average", f"[{second}]"])
     del moved["state_dict"]["network.head.bias"]
     torch.save(moved, first)
+    with pytest.raises(SystemExit, match=r"first/best\.ckpt: of another network"):
+        main(arguments(folder, tmp_path / "third", "--model.start", str(first)))
     with pytest.raises(SystemExit, match="different networks"):
         main(["average", f"[{first}, {second}]"])
 
@@ -313,25 +326,18 @@ def test_a_mistake_that_is_shown_keeps_its_own_picture_not_the_batch():
     assert picture.untyped_storage().nbytes() == 192 * 192 * 4
 
 
-def test_weights_and_biases_is_one_flag(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    main(arguments(folder, tmp_path, "--trainer.max_epochs", "1", "--trainer.logger+=WandbLogger"))
-    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
-    shown = {file.name.rpartition("_")[0][:13] for file in tmp_path.glob("wandb/*/files/media/images/val/*.png")}
-    assert {name.split("_")[0] for name in shown} == {"confusion", "worst"}
-    assert "val/accuracy" in metrics(tmp_path)
+def test_weights_and_biases_is_one_flag(trained):
+    assert list(trained.glob("wandb/offline-run-*/*.wandb"))
+    shown = {file.name.split("_")[0] for file in trained.glob("wandb/*/files/media/images/val/*.png")}
+    assert shown == {"confusion", "worst"}
 
 
-def test_tensorboard_is_shown_the_confusion_and_the_worst_mistakes(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    board = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {tmp_path}, name: board}}}}"
-    main(arguments(folder, tmp_path, "--trainer.max_epochs", "1", f"--trainer.logger+={board}"))
-    events = EventAccumulator(str(tmp_path / "board/version_0"))
+def test_tensorboard_is_shown_the_confusion_and_the_worst_mistakes(trained):
+    events = EventAccumulator(str(trained / "board/version_0"))
     events.Reload()
     assert {"train/loss", "val/loss", "lr-AdamW"} <= set(events.Tags()["scalars"])
     for name in ("val/confusion", "val/worst"):
-        (picture,) = events.Images(name)
+        _, picture = events.Images(name)  # one an epoch
         pixels = cv2.imdecode(np.frombuffer(picture.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
         assert pixels.std() > 10, "not an empty sheet"
 
