@@ -192,16 +192,15 @@ def test_a_stopped_training_goes_on_from_its_last_epoch(folder, tmp_path, monkey
     monkeypatch.chdir(ROOT)
     begun = {"data": ["learned from before"], "training commit": "0123", "config": "{trainer: {max_epochs: 7}}"}
     torch.save({"state_dict": Classifier(HandNet()).state_dict(), "about": begun}, tmp_path / "start")
-    # Measured so, no epoch is better than the first.
-    first_is_best = ("--checkpoint.monitor", "epoch", "--checkpoint.mode", "min")
-    start = ("--model.start", str(tmp_path / "start"))
-    main(arguments(folder, tmp_path, "--trainer.max_epochs", "2", *first_is_best, *start))
-    assert torch.load(tmp_path / "best.ckpt", weights_only=False)["global_step"] == 4
-    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 8
-    main(arguments(folder, tmp_path, "--trainer.max_epochs", "3", *first_is_best, "--ckpt_path", "last"))
+    # One step an epoch; measured so, no epoch is better than the first.
+    more = ("--data.sources", "{fingers: 60}", "--checkpoint.monitor", "epoch", "--checkpoint.mode", "min")
+    main(arguments(folder, tmp_path, *more, "--model.start", str(tmp_path / "start")))
+    assert torch.load(tmp_path / "best.ckpt", weights_only=False)["global_step"] == 1
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 2
+    main(arguments(folder, tmp_path, *more, "--trainer.max_epochs", "3", "--ckpt_path", "last"))
     assert metrics(tmp_path)["epoch"].min() == 2
     last = torch.load(tmp_path / "last.ckpt", weights_only=False)
-    assert last["global_step"] == 12, "one more epoch, not two"
+    assert last["global_step"] == 3, "one more epoch, not two"
     assert last["about"]["data"][0] == "learned from before"
     assert yaml.safe_load(last["about"]["config"])["model"]["start"]["trainer"] == {"max_epochs": 7}
     assert {file.name for file in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from training.checkpoint import load_checkpoint
 from training.data.frames import BadData
 
 # What a checkpoint says that still holds once its weights are others than those that were trained.
@@ -36,10 +37,11 @@ class Module(LightningModule):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.begun: dict[str, Any] = {}  # what the checkpoint that it starts from says of itself
         if start:
-            if not start.is_file():
-                raise BadData(f"{start}: no such checkpoint to start from.")
-            checkpoint = torch.load(start, map_location="cpu", weights_only=False)
-            self.load_state_dict(checkpoint["state_dict"])
+            checkpoint = load_checkpoint(start, "fit --config training/handful.yaml")
+            try:
+                self.load_state_dict(checkpoint["state_dict"])
+            except RuntimeError as error:
+                raise BadData(f"{start}: of another network than the one to train.") from error
             self.begun = checkpoint["about"]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
