@@ -124,7 +124,8 @@ def test_live_counts_what_the_camera_shows(page, filmed):
     expect(metric(page, "Fingers")).to_have_text(str(told.total))
     assert "look=true" in page.url
     runs = [message.metadata.run for message in came if message.HasField("new_session")]
-    assert runs and all(run.fragment_ids for run in runs)
+    assert runs
+    assert all(run.fragment_ids for run in runs)
     assert "handful_streams 1.0" in page.request.get("/metrics").text()
     page.frame_locator("iframe").get_by_role("button", name="Stop").click()
     expect(metric(page, "Fingers")).to_have_text("–", timeout=WAIT)
