@@ -50,23 +50,3 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 def quiet(begun: dict[str, Future]) -> None:
     """Nothing else goes on any more: a camera would stutter."""
     wait(begun.values())
-
-
-@pytest.fixture(scope="session")
-def quick_export() -> Iterator[None]:
-    """An export takes 20 seconds, and 40 where coverage watches PyTorch's every step: here it looks away."""
-    import torch
-
-    export = torch.onnx.export
-
-    def unwatched(*args, **kwargs):
-        watcher = sys.gettrace()
-        sys.settrace(None)
-        try:
-            return export(*args, **kwargs)
-        finally:
-            sys.settrace(watcher)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.onnx, "export", unwatched)
-        yield

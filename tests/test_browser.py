@@ -321,6 +321,17 @@ def test_a_browser_reads_as_python_does(page, runtime):
             assert heat == pytest.approx(mine.gradcam(), abs=5e-3)
 
 
+def test_start_waits_for_the_code_that_it_starts(page):
+    held = []
+    page.context.route("**/camera.js", lambda route: held.append(route))
+    with page.expect_request("**/camera.js"):
+        page.goto("/?read=browser")
+    expect(page.get_by_role("button", name="Start")).to_be_disabled()
+    held.pop().abort()
+    expect(page.get_by_text("A part of this page did not come. Reload it.")).to_be_visible()
+    expect(page.get_by_role("button", name="Start")).to_be_disabled()
+
+
 @pytest.mark.parametrize("answer", ["nothing", "other bytes"])
 def test_a_runtime_that_is_not_there_or_not_the_pinned_one_is_told(page, runtime, answer):
     def meddle(route):

@@ -57,7 +57,7 @@ def test_second_make_installs_nothing(tmp_path):
     assert any("-r requirements.txt" in line for line in make("run"))
     assert make("run") == ["-m streamlit run app.py"]
     assert any("-r requirements-dev.txt" in line for line in make("test"))
-    assert make("test") == ["-m pytest --cov"]
+    assert make("test") == ["-m pytest"]
     # What the tests need holds what the app needs.
     os.utime(tmp_path / "requirements.txt")
     make("test")

@@ -52,6 +52,7 @@ class Camera {
       chosen = this.choice.value;
       this.start();
     };
+    this.button.disabled = Boolean(this.current && !this.stream); // while a camera opens; and until this code was there
     if (!this.stream) return;
     this.button.textContent = "Stop";
     if (this.running) this.report("state", { running: true, camera: chosen });
