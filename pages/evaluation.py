@@ -165,7 +165,8 @@ theirs = measures.get("mediapipe", {"sets": {}})["sets"]
 st.write("How often it is right about people, rooms and sessions that it never saw in training.")
 show_scores([(SETS[name], name, row) for name, row in sets.items()])
 st.caption(
-    "Total: the fingers of a picture add up. MediaPipe: its totals on such pictures, by the best of three finger rules "
+    "Total: the fingers of a picture add up. MediaPipe: its totals on the same pictures (of Kaggle Fingers every "
+    "twelfth), by the best of three finger rules "
     "and the better of its two modes. Count and Found: of the hands that are there; Side: of those found; Truly hands: "
     "of what is found. The exception is Kaggle Fingers, whose pictures are much like those it trained on."
 )
