@@ -19,7 +19,7 @@ browser:
 test: .venv/.test
 	$(PY) -m pytest
 
-# Takes half as long again, as Python before 3.12 has no cheap way to see which lines run.
+# Apart from `test`: where lines are counted, tests of pages take twice as long and trainings three times (Python 3.11).
 coverage: .venv/.test
 	$(PY) -m pytest --cov
 
