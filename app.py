@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, socket
 from threading import Thread
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import streamlit as st
 from anyio import CapacityLimiter, to_thread
@@ -34,6 +34,7 @@ from model.images import MAX_BYTES, BadImage
 from pages import metrics, summary
 from pages.cores import cores
 from pages.log import LOG, start
+from pages.uploads import Room
 
 ROOT = Path(__file__).parent
 # A form is a little larger than the file in it.
@@ -114,8 +115,9 @@ class Packed(StaticFiles):
 
 
 def model_file(request: Request) -> FileResponse:
-    # Who asks for it names its checksum: see pages/browser.py.
-    return FileResponse(shared_counter().path, headers={"Cache-Control": "max-age=31536000, immutable"})
+    # Who asks for it names its checksum: see pages/browser.py. Streamlit would compress it for each, by a seventh.
+    headers = {"Cache-Control": "max-age=31536000, immutable", "Content-Encoding": "identity"}
+    return FileResponse(shared_counter().path, headers=headers)
 
 
 def numbers(request: Request) -> Response:
@@ -219,12 +221,14 @@ def import_ahead() -> None:
 
 
 async def tidy() -> None:
-    """While no camera streams, let go of what visitors left: their event loops hold sockets until Python collects them.
+    """Let go of visits that are over, and their files; while no camera streams, of event loops, which hold sockets.
 
     On a server that nobody visits, nothing else would ask for it.
     """
+    runtime: Any = st.runtime.get_instance()
     while True:
         await asyncio.sleep(TIDY)
+        runtime._session_mgr._session_storage._cache.expire()  # else once the next visitor leaves
         if not metrics.streams():
             gc.collect()
 
@@ -263,4 +267,5 @@ routes = [
     Mount("/browser", SafeHeaders(browser)),
     Route("/metrics", SafeHeaders(request_response(numbers))),
 ]
-app = st.App(ROOT / "pages/navigation.py", routes=routes, lifespan=lifespan, middleware=[Middleware(CookieInFrames)])
+around = [Middleware(CookieInFrames), Middleware(Room)]
+app = st.App(ROOT / "pages/navigation.py", routes=routes, lifespan=lifespan, middleware=around)

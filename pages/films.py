@@ -11,6 +11,7 @@ from pages import metrics
 from pages.film import BadFilm, annotate, readers
 from pages.log import LOG
 from pages.parts import show_counts
+from pages.uploads import FULL, NO_ROOM
 
 st.title("Films")
 file = st.file_uploader("A film of hands", ["mp4", "mov", "m4v", "webm"])
@@ -20,6 +21,10 @@ done: dict = st.session_state.setdefault("films", {})
 if not file:
     done.clear()  # large
     st.write("Film a hand that counts, and drop it here. It is read frame by frame, and kept nowhere.")
+    st.stop()
+if file.getvalue() == FULL:
+    metrics.refused("films", 503)
+    st.error(NO_ROOM)
     st.stop()
 
 if file.file_id not in done:
@@ -61,6 +66,8 @@ done[file.file_id]["closed"].wait(10)
 rows, target, problem = (done[file.file_id][name] for name in ("rows", "film", "problem"))
 if problem:
     st.error(problem)
+elif not rows:
+    st.info("It was stopped before its first frame was read. Remove the film, and add it again to read it.")
 if rows:
     table = pd.DataFrame(rows)
     picture, chart = st.columns([3, 2], gap="medium")

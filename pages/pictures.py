@@ -5,11 +5,13 @@ from html import escape
 
 import pandas as pd
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from model import CLASSES, Reading
 from model.images import MAX_BYTES, BadImage, decode
 from pages import metrics
 from pages.parts import BUNDLED, open_picture, show_gallery, show_reading, words
+from pages.uploads import FULL, NO_ROOM
 
 st.title("Pictures")
 upload, camera = st.tabs(["Files", "Camera"], on_change="rerun")
@@ -27,8 +29,12 @@ else:
     shown = files
 
 
-def read(data: bytes) -> Reading | str:
+def read(file: UploadedFile) -> Reading | str:
     """Read a picture, or tell what is wrong with it."""
+    data = file.getvalue()
+    if data == FULL:
+        metrics.refused("pictures", 503)
+        return NO_ROOM
     try:
         return metrics.read_picture(data, "pictures")
     except BadImage as error:
@@ -43,7 +49,7 @@ for gone in known.keys() - {file.file_id for file in (*files, *shown)}:
 new = [file for file in shown if file.file_id not in known]
 progress = st.empty()
 for done, file in enumerate(new, start=1):
-    known[file.file_id] = read(file.getvalue())
+    known[file.file_id] = read(file)
     if len(new) > 1:
         progress.progress(done / len(new), f"{done} of {len(new)} pictures read")
 progress.empty()

@@ -19,18 +19,22 @@ from urllib.parse import urljoin
 
 import httpx
 import pytest
+import streamlit as st
 from anyio import CapacityLimiter
 from PIL import Image
 from starlette.testclient import TestClient
 from streamlit import config
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.testing.v1 import AppTest
 
 import app
 import model.__main__ as cli
+import pages.uploads
 from model import CLASSES, shared_counter
 from model.images import decode
 from pages import browser, metrics
 from pages.log import start
+from pages.uploads import FULL
 
 ROOT = Path(__file__).parent.parent
 
@@ -223,6 +227,78 @@ def test_pictures_on_their_way_take_places_too_for_so_long(monkeypatch, patience
     assert app.places.available_tokens == 3
 
 
+async def upload(names: range, patience: float = 60) -> list[int]:
+    """Send a file of 0.9 MB under each name, all at once, as a page does; none goes on before all have begun."""
+    begun, all_begun = Counter[int](), asyncio.Event()
+
+    async def send(client: httpx.AsyncClient, name: int) -> int:
+        form = httpx.Request("PUT", "http://handful", files={"f": ("hand.mp4", bytes(900_000))})
+
+        async def parts() -> AsyncIterator[bytes]:
+            begun[name] = 1
+            yield form.read()[:1000]
+            if len(begun) == len(names):
+                all_begun.set()
+            await all_begun.wait()
+            await asyncio.sleep(2 * patience if patience < 1 else 0)
+            yield form.read()[1000:]
+
+        headers = {**form.headers, "X-Xsrftoken": client.cookies["_streamlit_xsrf"]}
+        answer = await client.put(f"/_stcore/upload_file/visit/{name}", content=parts(), headers=headers)
+        return answer.status_code
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app.app), base_url="http://handful") as client:
+        await client.get("/_stcore/health")
+        return await asyncio.gather(*(send(client, name) for name in names))
+
+
+@pytest.fixture
+def uploads(client, monkeypatch) -> Iterator[MemoryUploadedFileManager]:
+    """What is uploaded, 1 MB at most in a file, by a visit that goes on."""
+    runtime, megabytes = st.runtime.get_instance(), config.get_option("server.maxUploadSize")
+    monkeypatch.setattr(runtime, "is_active_session", lambda visit: True)
+    config.set_option("server.maxUploadSize", 1)
+    yield runtime.uploaded_file_mgr
+    config.set_option("server.maxUploadSize", megabytes)
+    runtime.uploaded_file_mgr.remove_session_files("visit")
+
+
+def test_uploads_are_taken_while_there_is_room_for_all_of_them(uploads):
+    def kept(names: range) -> list[tuple[str, bytes]]:
+        return [(file.name, file.data) for file in uploads.get_files("visit", list(map(str, names)))]
+
+    there, without_room = ("hand.mp4", bytes(900_000)), ("hand.mp4", FULL)
+    assert asyncio.run(upload(range(7))) == [204] * 7
+    assert Counter(kept(range(7))) == {there: 5, without_room: 2}
+    asyncio.run(upload(range(7, 8)))
+    assert kept(range(7, 8)) == [without_room]
+    uploads.remove_file("visit", str(kept(range(7)).index(there)))
+    asyncio.run(upload(range(8, 9)))
+    assert kept(range(8, 9)) == [there]
+
+
+def test_uploads_that_stop_coming_make_room_and_are_no_news(uploads, monkeypatch, capsys):
+    start()
+    monkeypatch.setattr(pages.uploads, "PATIENCE", 0.1)
+    assert asyncio.run(upload(range(5), 0.1)) == [408] * 5
+    assert asyncio.run(upload(range(5))) == [204] * 5
+    assert all(file.data != FULL for file in uploads.get_files("visit", list("01234")))
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["films", "pictures"])
+def test_a_file_without_room_is_told_so_and_counted(name):
+    def count() -> float:
+        return metrics.REGISTRY.get_sample_value("handful_refused_total", {"where": name, "kind": "busy"}) or 0
+
+    before = count()
+    page = AppTest.from_file(ROOT / f"pages/{name}.py", default_timeout=60).run()
+    page.file_uploader[0].upload("hand.mp4", FULL, "video/mp4").run()
+    assert not page.exception
+    assert page.error[0].value == pages.uploads.NO_ROOM
+    assert count() == before + 1
+
+
 def test_metrics_count_what_was_read_and_refused(client):
     def number(line: str) -> float:
         told = client.get("/metrics").text
@@ -311,6 +387,13 @@ def test_answers_are_taken_for_nothing_else(client, monkeypatch):
     for headers in (answer.headers for answer in answers):
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Content-Security-Policy"] == "frame-ancestors 'self'"
+
+
+def test_the_model_is_sent_as_it_is(client):
+    """It would be compressed anew for each visitor, by a seventh."""
+    answer = client.get("/browser/handful.onnx", headers={"Accept-Encoding": "gzip"})
+    assert answer.content == shared_counter().path.read_bytes()
+    assert int(answer.headers["Content-Length"]) == len(answer.content)
 
 
 def test_after_an_update_no_browser_takes_what_it_kept_from_before(client):
@@ -430,23 +513,31 @@ with TestClient(app.app):
 def test_what_visitors_left_is_let_go_of_once_nobody_streams():
     code = """
 import asyncio, gc, math, time, weakref
+import streamlit as st
 from starlette.testclient import TestClient
+from streamlit import config
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 import app
 from pages import metrics
 
 app.TIDY = 0.1
+config.set_option("server.disconnectedSessionTTL", 0)
 gc.disable()  # as on a server where nothing happens
 metrics.last_frames["a camera"] = math.inf
 loop = asyncio.new_event_loop()
 loop.itself = loop  # as a visit's, which is part of a circle
 left = weakref.ref(loop)
 del loop
-with TestClient(app.app):
+with TestClient(app.app) as client:
+    runtime = st.runtime.get_instance()
+    with client.websocket_connect("/_stcore/stream"):
+        visit = runtime._session_mgr.list_active_sessions()[0].session.id
+        runtime.uploaded_file_mgr.add_file(visit, UploadedFileRec("1", "hand.mp4", "video/mp4", bytes(9)))
     time.sleep(0.5)
     assert left()
     metrics.last_frames.clear()
     start = time.monotonic()
-    while left():
+    while left() or runtime.uploaded_file_mgr.get_stats():
         assert time.monotonic() - start < 30
         time.sleep(0.05)
 """

@@ -260,6 +260,14 @@ def test_a_film_s_run_ends_well_where_a_click_has_begun_another(monkeypatch):
     assert page.caption[0].value.startswith("10 frames")
 
 
+def test_a_film_that_is_stopped_before_its_first_frame_is_told_so(monkeypatch):
+    monkeypatch.setattr(pages.film, "annotate", lambda *films, gradcam: (st.rerun() for _ in [0]))
+    page = AppTest.from_file(ROOT / "pages/films.py", default_timeout=60).run()
+    page.file_uploader[0].upload("hand.mp4", film(parts=("3L_0",)).getvalue(), "video/mp4").run()
+    assert not page.exception
+    assert "before its first frame" in page.info[0].value
+
+
 @pytest.mark.parametrize(("name", "megabytes"), [("films", 200), ("pictures", 20)])
 def test_a_page_tells_how_large_a_file_may_be(name, megabytes):
     page = AppTest.from_file(ROOT / f"pages/{name}.py", default_timeout=60).run()
