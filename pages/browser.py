@@ -46,7 +46,7 @@ def component_data(**settings: Any) -> dict:
 def camera(
     key: str, *, mirror: bool, gradcam: bool, sure: float, told: Sequence[Hand], on_readings: Callable[[], None]
 ) -> dict:
-    """Show the camera. Returns its state: {"running": bool, "problem": one of `PROBLEMS`, where there is one}.
+    """Show the camera. Returns its state: {"running": bool, "starting": True until it runs, "problem": of `PROBLEMS`}.
 
     Readings come to `st.session_state[key]["readings"]`, several at once: `on_readings` is called then. `told` is what
     the page tells of them: boxes in the picture are named alike. Which camera the visitor picked of several, is kept in

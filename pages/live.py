@@ -21,7 +21,7 @@ from pages.parts import show_counts, show_probabilities, show_reading
 WAYS = ("server", "browser")
 MOST_STREAMS = 2 * cores()  # cameras that the server reads at once, see `python -m benchmarks load`
 PATIENCE = 8  # seconds to wait for a connection before offering the other way
-NO_CONNECTION = "No connection: a firewall may be in the way. This browser can read by itself."
+NO_CONNECTION = "No picture comes through: a firewall may be in the way. This browser can read by itself."
 LOST = "The connection was lost. Press Start."
 
 
@@ -114,21 +114,23 @@ def look_for_end() -> None:
 
     Before a connection is given up, frames stay away for seconds; a visitor's Stop comes while they do not.
     """
-    state, stream = st.session_state["live"].state, stream_here()
+    state = st.session_state["live"].state
     st.session_state.ended = ""
-    if not (state.playing or state.signalling):
-        if stream.latest and stream.latest.old:
-            st.session_state.ended = LOST
-        elif not stream.latest and time.monotonic() - stream.began > PATIENCE:
+    if state.signalling:
+        st.session_state.stream = Stream()  # what comes next starts with nothing
+    elif not state.playing:
+        latest = stream_here().latest
+        if not latest:
             st.session_state.ended = NO_CONNECTION
+        elif latest.old:
+            st.session_state.ended = LOST
 
 
 def read_on_server() -> None:
     """Frames go to the server by WebRTC and come back drawn upon."""
     own = st.session_state.get("live")  # what streamlit-webrtc keeps of this visit's stream
     if not (own and own.video_processor) and metrics.streams() >= MOST_STREAMS:
-        st.info("The server reads as many cameras as it can just now. Your browser can read by itself.")
-        switch("Read by this browser", "browser")
+        wait_for_a_place()
         return
     picture, count = st.columns([3, 2], gap="medium")
     with picture:
@@ -178,6 +180,15 @@ def read_on_server() -> None:
         show()
 
 
+@st.fragment(run_every=5)
+def wait_for_a_place() -> None:
+    """Tell that the server is full, for as long as it is."""
+    if metrics.streams() < MOST_STREAMS:
+        st.rerun()
+    st.info("The server reads as many cameras as it can. Wait here for a place, or let your browser read by itself.")
+    switch("Read by this browser", "browser")
+
+
 def read_here() -> None:
     """Frames are read in the browser; what was read comes here."""
     running = st.session_state.setdefault("reads here", False)
@@ -203,7 +214,7 @@ def read_here() -> None:
                 st.session_state.stream = Stream()  # what comes next starts with nothing
             stream = stream_here()
             stream.sure = sure
-            show_count(stream, state["running"])
+            show_count(stream, state["running"] or "starting" in state)
             show_more(stream, state["running"])
 
     show()
@@ -288,7 +299,7 @@ def is_near() -> bool:
 
 
 stage = st.container()  # above the settings: a picture is what a visitor came for
-with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="settings"):
     way = st.segmented_control(
         "Read by the",
         WAYS,

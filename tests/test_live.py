@@ -325,13 +325,13 @@ def test_live_offers_the_other_way_when_no_connection_comes(connection, monkeypa
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 9)
     page.run()
-    assert "No connection" in page.warning[0].value
+    assert "No picture comes through" in page.warning[0].value
     assert "Connecting …" in texts(page)
     assert "Press Start" not in texts(page)
     # Whoever looks back once it was given up meets the same, until Start is pressed again.
     connection.state.signalling = False
     page.run().run()
-    assert "No connection" in page.warning[0].value
+    assert "No picture comes through" in page.warning[0].value
     assert "Press Start" in texts(page)
     connection.state.signalling = True
     connection.video_processor = Camera()
@@ -355,16 +355,19 @@ def test_a_connection_that_was_lost_is_told_until_the_next_start(connection):
 
     stream.latest = Latest(reading(hand("3L")), time.monotonic() - 5, 20)
     assert "connection was lost" in end().warning[0].value
-    connection.state.signalling = True
+    connection.video_processor, connection.state.signalling = None, True
     assert not page.run().warning
 
-    # Whoever presses Stop knows why it ended: frames came until then, or Start was pressed a moment ago.
-    for latest in (Latest(reading(hand("3L")), time.monotonic(), 20), None):
-        connection.state.playing, connection.state.signalling = True, False
-        page.run()
-        stream.latest = latest
-        assert not end().warning
-        assert "Press Start" in texts(page)
+    # What ends at once, without a picture, has nothing to do with what was before.
+    connection.state.signalling = False
+    assert "No picture comes through" in end().warning[0].value
+
+    # Whoever presses Stop while frames come knows why it ended.
+    connection.video_processor, connection.state.playing = Camera(), True
+    page.run()
+    connection.video_processor.stream.latest = Latest(reading(hand("3L")), time.monotonic(), 20)
+    assert not end().warning
+    assert "Press Start" in texts(page)
 
 
 @pytest.mark.parametrize("came", [True, False])
@@ -419,6 +422,15 @@ def test_past_its_limit_the_server_sends_visitors_to_their_browsers(monkeypatch)
     page.button[0].click().run()
     assert page.session_state["read"] == "browser"
     assert not page.info
+
+
+def test_a_visitor_who_waits_for_a_place_gets_one(monkeypatch):
+    monkeypatch.setattr("pages.cores.cores", lambda: 1)
+    taken = iter([2, 1, 1])  # one is free when the fragment that tells of it looks
+    monkeypatch.setattr(pages.metrics, "streams", lambda: next(taken))
+    page = open_page()
+    assert not page.info
+    assert "Press Start" in texts(page)
 
 
 def test_cameras_are_counted_while_they_run(monkeypatch):

@@ -61,7 +61,7 @@ class Camera {
 
   async start() {
     this.stop();
-    this.report("state", { running: false }); // what was amiss is told no longer
+    this.report("state", { running: false, starting: true }); // what was amiss is told no longer
     if (this.busy && performance.now() - this.asked > SILENCE) this.dismiss();
     const current = (this.current = {}); // whoever stops, leaves, starts anew or loses the camera ends this one
     const over = () => this.current !== current;
@@ -141,9 +141,9 @@ class Camera {
     return reader.result.split(",")[1];
   }
 
-  stop() {
+  stop(problem) {
     if (this.stream) end(this.stream);
-    if (this.running) this.report("state", { running: false });
+    if (this.current) this.report("state", { running: false, ...problem });
     clearInterval(this.timer);
     this.running = false;
     this.current = this.stream = undefined;
@@ -156,9 +156,8 @@ class Camera {
     this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
   }
 
-  fail(name) {
-    this.stop();
-    this.report("state", { running: false, problem: name });
+  fail(problem) {
+    this.stop({ problem });
   }
 
   say(text) {
