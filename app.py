@@ -180,6 +180,8 @@ def refused(request: Request, error: Exception) -> JSONResponse:
             answer = JSONResponse({"error": error.detail}, error.status_code, error.headers)
         case TimeoutError():
             answer = JSONResponse({"error": "The upload takes too long. Send a smaller picture, or a JPEG."}, 408)
+        case UnicodeError():
+            answer = JSONResponse({"error": "The form cannot be read as text. Send it as UTF-8."}, 400)
         case _:
             answer = JSONResponse({"error": "The upload broke off. Send it again."}, 400)
     metrics.refused("api", answer.status_code)
@@ -256,7 +258,7 @@ api = Starlette(
         Route("/openapi.json", schema),
         Route("/docs", docs),
     ],
-    exception_handlers=dict.fromkeys((HTTPException, BadImage, TimeoutError, ClientDisconnect), refused)
+    exception_handlers=dict.fromkeys((HTTPException, BadImage, UnicodeError, TimeoutError, ClientDisconnect), refused)
     | {Exception: failed},
 )
 # What browsers need to read by themselves, see pages/browser.py.

@@ -110,7 +110,9 @@ def find(path: Path) -> Iterator[tuple[Path, str]]:
         return
     denied: list[OSError] = []
     files = [Path(folder, name) for folder, _, names in os.walk(path, onerror=denied.append) for name in names]
-    pictures = sorted(file for file in files if file.suffix.lower() in SUFFIXES)
+    named = [file for file in files if file.suffix.lower() in SUFFIXES]
+    # Not what is there but no file: a pipe may never end.
+    pictures = sorted(file for file in named if os.path.isfile(file) or not os.path.exists(file))
     yield from ((picture, "") for picture in pictures)
     yield from ((Path(error.filename), f"This folder cannot be opened: {error.strerror}") for error in denied)
     if not pictures and not denied:

@@ -13,7 +13,7 @@ FILES = 5  # of the largest size, for which there is room
 PATIENCE = 60  # seconds without a byte, after which whoever sends a file has gone
 # What is kept in place of a file without room: Streamlit's page would call a refusal an "AxiosError".
 FULL = b"no room"
-NO_ROOM = "Others' files fill the server's memory just now. Remove this one, and add it again in a few minutes."
+NO_ROOM = "The server has no room for more files just now. Remove this one, and add it again in a few minutes."
 
 
 class Room:

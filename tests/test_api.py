@@ -51,6 +51,9 @@ def png(size: tuple[int, int] = (60, 40)) -> bytes:
     return data.getvalue()
 
 
+FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="\\ud800.png"\r\n\r\n%b\r\n--x--\r\n' % png()
+
+
 def predict(client: httpx.Client, data: bytes, name: str = "hand.png") -> httpx.Response:
     return client.post("/api/predict", files={"file": (name, data)})
 
@@ -108,8 +111,13 @@ def test_bad_pictures_are_refused_in_words(client, data, status, told):
         {"content": b"--x\r\nno form", "headers": {"content-type": "multipart/form-data; boundary=x"}},
         {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
         {"content": b"", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+        {"content": FORM, "headers": {"content-type": "multipart/form-data; boundary=x; charset=undefined"}},
+        {"content": FORM, "headers": {"content-type": "multipart/form-data; boundary=x; charset=unicode_escape"}},
     ],
-    ids=["nothing", "no form", "another field", "two files", "a name", "no end", "no boundary", "an empty form"],
+    ids=[
+        *("nothing", "no form", "another field", "two files", "a name", "no end", "no boundary", "an empty form"),
+        *("no text", "half a character"),
+    ],
 )
 def test_without_a_file_there_is_no_reading(client, request_):
     answer = client.post("/api/predict", **request_)

@@ -92,6 +92,13 @@ def test_names_that_are_not_utf8(folder):
     assert os.listdir(b"out") == [name.removeprefix(b"in/") + b".jpg"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_a_pipe_in_a_folder_keeps_nobody_waiting(folder):
+    os.mkfifo("in/b/pipe.png")
+    os.symlink("nothing.png", "in/b/gone.png")
+    assert [str(path) for path, _ in cli.find(Path("in/b"))] == ["in/b/gone.png", "in/b/two.png", "in/b/two.webp"]
+
+
 def test_a_closed_folder_is_told(folder, capsys, monkeypatch):
     scandir = os.scandir
 
