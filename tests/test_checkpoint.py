@@ -51,9 +51,12 @@ def folder(tmp_path_factory):
         ("slim --finder classifier.ckpt", "classifier.ckpt: not what a training of the finder left"),
         ("average [half.ckpt,finder.ckpt]", "half.ckpt: damaged, or no checkpoint"),
         ("average [other.ckpt,finder.ckpt]", "other.ckpt: no checkpoint of a training"),
+        ("sweep --space nope.yaml", "[Errno 2] No such file or directory: 'nope.yaml'"),
+        ("report --folder nope", "nope: nothing was measured here. Measure: python -m training evaluate"),
+        ("evaluat", "'evaluat' is no command: python -m training --help tells all"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_in_words(arguments, told, folder, monkeypatch):
+def test_what_is_wrong_with_a_command_is_told_in_words(arguments, told, folder, monkeypatch):
     monkeypatch.chdir(folder)
     with pytest.raises(SystemExit) as ended:
         main(arguments.split())

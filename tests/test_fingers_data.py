@@ -120,6 +120,16 @@ def test_a_folder_at_hand_is_taken_and_summed_up(folder, tmp_path, monkeypatch, 
     assert "test pictures also in train: 1" in told
 
 
+def test_pictures_that_a_fetch_did_not_come_to_are_fetched(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fingers, "PICTURES", {"train": 24, "test": 12})
+    kaggle = SimpleNamespace(dataset_download=lambda name: str(folder))
+    monkeypatch.setitem(sys.modules, "kagglehub", kaggle)
+    shutil.copytree(folder, tmp_path / "data")
+    next((tmp_path / "data/test").glob("*.png")).unlink()
+    prepare(tmp_path / "data")
+    assert "test: 12" in capsys.readouterr().out
+
+
 def test_a_set_with_pictures_missing_is_not_passed_as_whole(folder, monkeypatch):
     monkeypatch.setattr(fingers, "PICTURES", {"train": 24, "test": 12})
     gone = next((folder / "train").glob("*_4R.png"))

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from tests.drawn import write_fingers
+from tests.server import ROOT
 from training import data, npm
 from training.augment import Augment
 from training.data import Hands, panoramas
-from training.data.frames import NOTHING
+from training.data.frames import NOTHING, BadData
 from training.data.places import places
 from training.npm import NoPackage
 
@@ -41,11 +42,13 @@ def folder(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not let a process choose its cores")
 def test_a_machine_with_one_core_reads_them_too(folder):
+    # The file alone: its package brings PyTorch, which is not needed here.
     program = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); " + (
-        "from pathlib import Path; from training.data import panoramas; "
-        f"print(panoramas.read(Path({str(folder / 'panoramas/a.exr.js')!r})).shape)"
+        f"from pathlib import Path; import runpy; read = runpy.run_path({panoramas.__file__!r})['read']; "
+        f"print(read(Path({str(folder / 'panoramas/a.exr.js')!r})).shape)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "(64, 128, 3)\n"
 
 
@@ -81,6 +84,9 @@ def test_a_classifier_also_sees_places_without_hands(folder):
     images, targets = next(iter(hands.train_dataloader()))
     assert images.shape == (64, 32, 32, 3)
     assert 16 < (targets == NOTHING).sum() < 48
+    hands.batch_size = 128
+    with pytest.raises(BadData, match=r"^64 crops an epoch are no batch of 128: take more, or smaller batches\.$"):
+        hands.train_dataloader()
 
 
 def test_nobody_kept_for_validation_lends_a_head_their_skin(folder, monkeypatch):

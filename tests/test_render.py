@@ -272,25 +272,46 @@ def test_rendered_hands_that_are_not_there_are_said_with_the_command_that_makes_
         Rendered(tmp_path / folder)
 
 
-def test_hands_of_another_seed_or_of_people_are_not_added_to_what_is_there(tmp_path, monkeypatch):
+@pytest.fixture
+def render(tmp_path, monkeypatch):
+    """The command, asked for one hand in a folder, with options."""
     for module in (hands, people):
         monkeypatch.setattr(module, "fetch", lambda: None)
-    folder = write_rendered(tmp_path / "train", 1)
 
-    def render(*more: str) -> None:
-        argv = ["render", "--count", "1", "--shard", "1", "--out", str(folder), *more]
-        monkeypatch.setattr(sys, "argv", argv)
+    def run(*more: str) -> None:
+        options = ["--count", "1", "--shard", "1", "--out", str(tmp_path / "hands"), *more]
+        monkeypatch.setattr(sys, "argv", ["render", *options])
         command.main()
 
+    return run
+
+
+def test_hands_rendered_with_other_options_are_not_added_to_what_is_there(tmp_path, render):
+    folder = write_rendered(tmp_path / "hands", 1)
     render("--seed", "2")  # nobody knows what those were drawn from that were rendered before that was kept
     assert load(folder).seeds == set()
     shard = folder / "shard-00000.npz"
-    np.savez(shard, **np.load(shard), seed=1, people=False)
-    for more in ("--seed", "2"), ("--people",):
-        with pytest.raises(SystemExit, match=r"shard-00000\.npz was rendered with --seed 1\. Name another folder"):
+    np.savez(shard, **np.load(shard), seed=1, people=False, quality=101)
+    had = re.escape("shard-00000.npz was rendered with --seed 1 --quality 101 --shard 1. Name another folder")
+    for more in ("--seed", "2"), ("--people",), ("--quality", "80"), ("--shard", "2"):
+        with pytest.raises(SystemExit, match=had):
             render(*more)
     render()
     assert Rendered(folder).about() == {"training": 0, "validation": 1, "seeds": [1]}
+
+
+def test_what_cannot_be_rendered_is_told_in_words(tmp_path, render, capsys):
+    for more in ("--count", "0"), ("--shard", "0"), ("--workers", "0"), ("--seed", "-1"), ("--quality", "102"):
+        with pytest.raises(SystemExit, match="2"):
+            render(*more)
+        assert more[0] in capsys.readouterr().err.splitlines()[-1]
+    (tmp_path / "hands").mkdir()
+    shard = tmp_path / "hands/shard-00000.npz"
+    shard.write_bytes(b"half a copy")
+    with pytest.raises(SystemExit, match=r"shard-00000\.npz: damaged .* Delete it, and have it rendered again\."):
+        render()
+    with pytest.raises(SystemExit, match="File exists"):
+        render("--out", str(shard))
 
 
 def test_no_npm_is_said(tmp_path, monkeypatch):

@@ -56,13 +56,15 @@ def main(arguments: list[str]) -> None:
         sys.exit(0 if arguments else 2)
     command: Any = COMMANDS.get(arguments[0])
     try:
-        if arguments[:1] == ["finder"]:
-            CLI(Finder, Frames, args=arguments[1:])
+        if arguments[0] == "finder":
+            CLI(Finder, Frames, arguments[1:], prog="python -m training finder")
         elif command:
-            auto_cli(command, args=arguments[1:])
+            auto_cli(command, args=arguments[1:], prog=f"python -m training {arguments[0]}")
+        elif arguments[0] in CLI.subcommands():
+            CLI(Classifier, Hands, arguments)
         else:
-            CLI(Classifier, Hands, args=arguments)
-    except (BadData, BadModel, NoPackage) as error:
+            sys.exit(f"{arguments[0]!r} is no command: python -m training --help tells all.")
+    except (BadData, BadModel, NoPackage, OSError) as error:
         sys.exit(str(error))
 
 

@@ -1,5 +1,6 @@
 """The command line of a training."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -20,9 +21,22 @@ class CLI(LightningCLI):
         data: type[LightningDataModule],
         args: list[str],
         callbacks: Sequence[Callback] = (),
+        prog: str = "python -m training",
     ):
-        more = {"callbacks": list(callbacks)}
-        super().__init__(module, data, args=args, save_config_kwargs={"overwrite": True}, trainer_defaults=more)
+        warnings.filterwarnings("ignore", "LightningCLI's args")  # they are those of the command line, or a part
+        super().__init__(
+            module,
+            data,
+            args=args,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"callbacks": list(callbacks)},
+            parser_kwargs={"prog": prog},
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        # What is exported is what is tested.
+        return {name: LightningCLI.subcommands()[name] for name in ("fit", "validate")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks import table
+from training.data.frames import BadData
 from training.evaluate import METRICS, TITLES
 
 COLUMNS = ("Pictures", "Total right", "Count of a hand", "Side", "Hands found", "Truly hands", "ECE")
@@ -16,8 +17,13 @@ def report(folder: Path = METRICS) -> None:
     Args:
         folder: the measures, as `python -m training evaluate`, `python -m training leave-out` and
             `python -m benchmarks mediapipe` leave them.
+
+    Raises:
+        BadData: there are none.
     """
     measured = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")}
+    if not measured:
+        raise BadData(f"{folder}: nothing was measured here. Measure: python -m training evaluate")
     theirs = measured.get("mediapipe", {"sets": {}})["sets"]
 
     def shares(one: dict, name: str) -> list[str]:

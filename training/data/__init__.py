@@ -41,7 +41,7 @@ SOURCES = {
     "counting": Source(FingerCounting, "people/Human-Robot_Finger-Counting_Dataset", counting.fetch),
     "webcam": Source(HandsDataset, "people/HandsDataset", webcam.fetch),
     "rendered": Source(Rendered, "render/train"),
-    "people": Source(People, "render/people"),
+    "people": Source(People, "render/people"),  # rendered too; data/people is where photographs of people lie
     "own": Source(OwnHand, "own"),
     # 250 small rendered hands, wherever the data folder is.
     "bundled": Source(Bundled, str(Path(__file__).parent.parent / "tiny/data/render/train")),
@@ -180,13 +180,16 @@ class Hands(LightningDataModule):
             held = square_rooms(self.folder, self.sources, 200, validation=True)
             val += [] if held is None else [nothing_in(held)]
         self.train, self.val = Crops(train, self.augment, rooms), Crops(val)
-        self.sampler = WeightedRandomSampler(np.concatenate(weights).tolist(), sum(self.sources.values()) + self.empty)
+        self.weights = np.concatenate(weights).tolist()
 
     def train_dataloader(self) -> DataLoader:
+        epoch = sum(self.sources.values()) + self.empty
+        if epoch < self.batch_size:
+            raise BadData(f"{epoch} crops an epoch are no batch of {self.batch_size}: take more, or smaller batches.")
         return DataLoader(
             self.train,
             self.batch_size,
-            sampler=self.sampler,
+            sampler=WeightedRandomSampler(self.weights, epoch),
             drop_last=True,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

@@ -173,7 +173,9 @@ def fetch(folder: Path, source: Path | None = None) -> None:
                 try:
                     os.link(file, target)
                 except OSError:
-                    shutil.copyfile(file, target)
+                    part = target.with_name(f".{file.name}")  # half a picture has no name of its own
+                    shutil.copyfile(file, part)
+                    part.replace(target)
 
 
 def summary(folder: Path) -> dict:
@@ -211,8 +213,8 @@ def summary(folder: Path) -> dict:
 
 
 def prepare(folder: Path, source: Path | None = None) -> None:
-    """Fetch Fingers into `folder` if it is not there yet, check it, say what is in it."""
-    if source or not all((folder / split).is_dir() for split in PICTURES):
+    """Fetch what of Fingers is not in `folder` yet, check it, say what is in it."""
+    if source or any(len(list((folder / split).glob("*.png"))) < count for split, count in PICTURES.items()):
         fetch(folder, source)
     for name, value in summary(folder).items():
         print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}")

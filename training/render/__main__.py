@@ -28,6 +28,10 @@ def main() -> None:
     parser.add_argument("--people", action="store_true", help="everybody with a hand of their own, not one hand varied")
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled sample pictures instead")
     arguments = parser.parse_args()
+    if min(arguments.count, arguments.shard, arguments.workers) < 1:
+        parser.error("--count, --shard and --workers are 1 or more.")
+    if arguments.seed < 0 or not 1 <= arguments.quality <= 101:
+        parser.error("--seed is 0 or more, --quality 1 to 101.")
 
     from training.npm import NoPackage
     from training.render import hand, people
@@ -36,18 +40,15 @@ def main() -> None:
         hand.fetch()
         if arguments.people:
             people.fetch()
-    except NoPackage as error:
-        raise SystemExit(str(error)) from None
-    if arguments.samples is not None:
-        from training.render.samples import write_samples
-        from training.render.scene import start
+        if arguments.samples is not None:
+            from training.render.samples import write_samples
+            from training.render.scene import start
 
-        start(arguments.variant)
-        write_samples(arguments.samples)
-    else:
-        from training.render.store import write
+            start(arguments.variant)
+            write_samples(arguments.samples)
+        else:
+            from training.render.store import write
 
-        try:
             write(
                 arguments.out or Path("data/render", "people" if arguments.people else "train"),
                 arguments.count,
@@ -58,8 +59,8 @@ def main() -> None:
                 arguments.quality,
                 arguments.people,
             )
-        except FileExistsError as error:
-            raise SystemExit(str(error)) from None
+    except (NoPackage, OSError) as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

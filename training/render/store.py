@@ -7,6 +7,7 @@ same, so every shard holds the same bytes however many workers drew it.
 
 import io
 import multiprocessing
+import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -53,24 +54,42 @@ class Hands:
 
 
 def load(folder: str | Path) -> Hands:
-    """Reads the finished shards of a folder, in order."""
+    """Reads the finished shards of a folder, in order.
+
+    Raises:
+        OSError: one is damaged.
+    """
     blobs, ends, truths, total = [], [], [], 0
     seeds: set[int] = set()
     for path in sorted(Path(folder).glob("shard-*.npz")):
-        with np.load(path) as shard:
-            blobs.append(shard["webp"])
-            ends.append(shard["ends"] + total)
-            truths.append({key: shard[key] for key in TRUTH})
-            if told := drawn_from(shard):
-                seeds.add(told[0])
+        shard = read(path)
+        blobs.append(shard["webp"])
+        ends.append(shard["ends"] + total)
+        truths.append({key: shard[key] for key in TRUTH})
+        if "seed" in shard:
+            seeds.add(int(shard["seed"]))
         total += len(blobs[-1])
     truth = {key: np.concatenate([t[key] for t in truths]) for key in TRUTH}
     return Hands(np.concatenate(blobs), np.concatenate(ends), truth, seeds)
 
 
-def drawn_from(shard: Mapping[str, np.ndarray]) -> tuple[int, bool] | None:
-    """The seed of a shard, and whether each hand is somebody else's; None if it was rendered before that was kept."""
-    return (int(shard["seed"]), bool(shard["people"])) if "seed" in shard else None
+def read(shard: Path) -> dict[str, np.ndarray]:
+    """What is in a shard.
+
+    Raises:
+        OSError: it cannot be read, or is none.
+    """
+    try:
+        with np.load(shard) as arrays:
+            return dict(arrays)
+    except (EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise OSError(f"{shard}: damaged ({error}). Delete it, and have it rendered again.") from None
+
+
+def options(shard: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """What a shard was rendered with, as far as it was kept then."""
+    kept = {key: int(shard[key]) for key in ("seed", "people", "quality") if key in shard}
+    return kept | {"shard": len(shard["ends"])}
 
 
 def _encode(rgba: np.ndarray, quality: int) -> np.ndarray:
@@ -140,15 +159,18 @@ def write(
     The last shard is filled too, past `count` if need be: a larger count later just adds shards.
 
     Raises:
-        FileExistsError: hands of another seed are in the folder, or not of people where these are.
+        FileExistsError: hands are in the folder that were rendered with other options: some would be there twice, or
+            be missing.
+        OSError: a shard is damaged, or cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"seed": seed, "people": people, "quality": quality, "shard": shard}
     for path in sorted(folder.glob("shard-*.npz")):
-        with np.load(path) as there:
-            other = drawn_from(there) or (seed, people)
-        if other != (seed, people):
-            options = f"--seed {other[0]}" + " --people" * other[1]
-            raise FileExistsError(f"{path} was rendered with {options}. Name another folder: --out FOLDER")
+        had = wanted | options(read(path))
+        if had != wanted:
+            told = " ".join(f"--{key} {value}" for key, value in had.items() if key != "people")
+            told += " --people" * had["people"]
+            raise FileExistsError(f"{path} was rendered with {told}. Name another folder: --out FOLDER")
     count = -(-count // shard) * shard
     spans = [(folder / f"shard-{a // shard:05d}.npz", range(a, a + shard)) for a in range(0, count, shard)]
     missing = [(path, span) for path, span in spans if not path.exists()]
@@ -167,4 +189,4 @@ def write(
             for hand in pool.map(_draw, repeat(seed), span, repeat(quality), repeat(people), chunksize=5):
                 hands.append(hand)
                 bar.update()
-            _write(path, hands, seed=seed, people=people)
+            _write(path, hands, seed=seed, people=people, quality=quality)
