@@ -22,7 +22,7 @@ WAYS = ("server", "browser")
 MOST_STREAMS = 2 * cores()  # cameras that the server reads at once, see `python -m benchmarks load`
 PATIENCE = 8  # seconds to wait for a connection before offering the other way
 NO_CONNECTION = "No picture comes through: a firewall may be in the way. This browser can read by itself."
-LOST = "The connection was lost. Press Start."
+LOST = "The camera or the connection was lost. Press Start."
 
 
 @st.cache_resource

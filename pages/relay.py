@@ -57,7 +57,7 @@ def ice_servers() -> list[Any]:
     if urls := os.environ.get("TURN_URLS"):
         names = {"username": "TURN_USERNAME", "credential": "TURN_CREDENTIAL"}
         account = {key: os.environ.get(name, "") for key, name in names.items()}
-        return [{"urls": [url.strip() for url in urls.split(",")], **account}]
+        return [{"urls": urls.replace(",", " ").split(), **account}]
     _, due, end = _kept
     now = time.monotonic()
     # One visitor waits for a service. The others take what there is, be it older; all wait where there is nothing.
