@@ -105,6 +105,7 @@ def test_those_go_first_that_lose_least_for_their_time():
 def test_a_narrow_finder_says_nearly_the_same(monkeypatch):
     torch.manual_seed(0)
     wide = folded(HandFinder())
+    wide.stride16 = wide.stride16[:1]  # without its widest stage, which takes most of the time
     seen, others = torch.nn.functional.interpolate(torch.rand(192, 3, 16, 16) * 2 - 1, 64, mode="bilinear").split(128)
     narrow = pruned(wide, seen, 0.8)
     assert all(layer.out_channels % UNIT == 0 for one in blocks(narrow) for layer in convolutions(one)[:2])
