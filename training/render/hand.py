@@ -31,7 +31,6 @@ FINGERS = ("thumb", "index", "middle", "ring", "little")
 BONES = ("metacarpal", "proximal", "intermediate", "distal", "tip")
 WRIST, FOREARM = 0, 25  # joints: the wrist, then each finger's from palm to tip, then the forearm
 CHAINS = ((1, 2, 3, 4), *(tuple(range(5 * f, 5 * f + 5)) for f in range(1, 5)))  # joints of each finger
-PARENTS = {joint: ((WRIST,) + chain)[k] for chain in CHAINS for k, joint in enumerate(chain)}
 WRIST_CREASE = -58.0  # y where the hand ends and the forearm begins, mm
 # Down from there: half the width and half the depth of a forearm, mm.
 HALF_X = ((0, 60, 250, 400), (27, 28, 41, 43))
@@ -161,13 +160,10 @@ def _add_forearm(
     for down in (6, 14, 24, 38, 56, 80, 115, 160, 220, 300, 400):
         # The ring turns from the mesh's own outline into an oval that widens to the elbow.
         own = np.exp(-down / 30)
-        half_x, half_z = (
-            np.interp(down, *HALF_X),
-            np.interp(down, *HALF_Z),
-        )
-        oval = np.stack([half_x * np.cos(angle), np.full(len(loop), 0.0), half_z * np.sin(angle)], 1)
+        half_x, half_z = np.interp(down, *HALF_X), np.interp(down, *HALF_Z)
+        oval = np.stack([half_x * np.cos(angle), np.zeros(len(loop)), half_z * np.sin(angle)], 1)
         ring = own * (edge - centre) * (1, 0, 1) + (1 - own) * oval
-        rings.append(centre + ring + np.array([0, own * 0, 0]) - (0, down, 0) + (edge - centre) * (0, own, 0))
+        rings.append(centre + ring - (0, down, 0) + (edge - centre) * (0, own, 0))
     count, n = len(points), len(loop)
     indices = np.concatenate([loop, count + np.arange(n * len(rings))]).reshape(-1, n)
     for upper, lower in zip(indices[:-1], indices[1:], strict=True):
