@@ -73,6 +73,15 @@ def test_a_model_to_train_on_that_is_not_there_is_told(folder, monkeypatch):
         main(["fit", "--config", "own.yaml"])
 
 
+def test_what_is_stopped_by_hand_ends_without_a_word(monkeypatch):
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, "report", stopped)
+    with pytest.raises(SystemExit, match=r"^130$"):
+        main(["report"])
+
+
 def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])

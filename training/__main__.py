@@ -66,6 +66,8 @@ def main(arguments: list[str]) -> None:
             sys.exit(f"{arguments[0]!r} is no command: python -m training --help tells all.")
     except (BadData, BadModel, NoPackage, OSError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":
