@@ -115,7 +115,7 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         paper = Image.new("RGB", image.size, "white")
         paper.paste(image, mask=image)
         image = paper
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # which copies, even what is RGB
 
 
 def _to_8_bit(values: np.ndarray) -> np.ndarray:

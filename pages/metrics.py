@@ -1,6 +1,7 @@
 """What operators see of a running server, at /metrics: numbers for Prometheus, never pictures."""
 
 import time
+from threading import Semaphore
 from typing import BinaryIO
 
 import numpy as np
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from model import Reading, shared_counter
 from model.images import decode
 from pages import summary
+from pages.cores import cores
 from pages.log import LOG
 
 PAUSE = 2  # seconds without a frame, after which a camera takes no place: its visitor may have left
@@ -27,6 +29,7 @@ REFUSED = Counter("handful_refused", "What could not be read, and why.", ["where
 KINDS = {413: "too large", 415: "unknown format", 422: "unreadable", 503: "busy"}  # by status; else: request
 
 
+turns = Semaphore(cores())  # pictures at once: more would only hold more of them decoded in memory
 last_frames: dict[object, float] = {}  # when each camera that the server reads had its last one
 
 
@@ -52,7 +55,8 @@ def read_picture(source: bytes | BinaryIO, where: str) -> Reading:
     Raises:
         BadImage: as `decode` does.
     """
-    reading = read(decode(source), where)
+    with turns:
+        reading = read(decode(source), where)
     told = {"where": where, "milliseconds": round(reading.milliseconds, 1), "hands": len(reading.hands)}
     LOG.info("picture read", extra=told)
     return reading

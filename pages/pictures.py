@@ -1,17 +1,22 @@
 """Pictures from files, from the camera or from the examples: what is in them, and why."""
 
 import json
+from dataclasses import replace
 from html import escape
 
+import cv2
+import numpy as np
 import pandas as pd
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from model import CLASSES, Reading
+from model import CLASSES, Box, Reading
 from model.images import MAX_BYTES, BadImage, decode
 from pages import metrics
 from pages.parts import BUNDLED, open_picture, show_gallery, show_reading, words
 from pages.uploads import FULL, NO_ROOM
+
+SHOWN = 1460  # pixels of the longer side
 
 st.title("Pictures")
 upload, camera = st.tabs(["Files", "Camera"], on_change="rerun")
@@ -29,6 +34,21 @@ else:
     shown = files
 
 
+def smaller(image: np.ndarray, reading: Reading) -> tuple[np.ndarray, Reading]:
+    """A picture and its reading, at the size in which the page shows them: drawing upon 50 megapixels takes seconds."""
+    scale = SHOWN / max(image.shape[:2])
+    if scale >= 1:
+        return image, reading
+
+    def scaled(box: Box) -> Box:
+        x0, y0, x1, y1 = (scale * x for x in box)
+        return x0, y0, x1, y1
+
+    hands = (replace(hand, box=scaled(hand.box), crop=scaled(hand.crop)) for hand in reading.hands)
+    size = max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0]))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), replace(reading, hands=tuple(hands))
+
+
 def read(file: UploadedFile) -> Reading | str:
     """Read a picture, or tell what is wrong with it."""
     data = file.getvalue()
@@ -42,10 +62,12 @@ def read(file: UploadedFile) -> Reading | str:
         return str(error)
 
 
-# What was read stays read: a click elsewhere on the page reads nothing anew.
+# What was read stays read, and what is shown decoded: a click elsewhere on the page does nothing anew.
 known: dict[str, Reading | str] = st.session_state.setdefault("readings", {})
+drawn: dict[str, tuple[np.ndarray, Reading]] = st.session_state.setdefault("drawn", {})
 for gone in known.keys() - {file.file_id for file in (*files, *shown)}:
     del known[gone]
+    drawn.pop(gone, None)
 new = [file for file in shown if file.file_id not in known]
 progress = st.empty()
 for done, file in enumerate(new, start=1):
@@ -96,7 +118,13 @@ if shown:
     if isinstance(reading, str):
         st.error(reading)
     else:
-        show_reading(decode(file.getvalue()), reading, file.file_id)
+        small = drawn.get(file.file_id)
+        if not small:
+            with metrics.turns:
+                small = smaller(decode(file.getvalue()), reading)
+            drawn.clear()  # one at a time
+            drawn[file.file_id] = small
+        show_reading(*small, file.file_id)
 elif not camera.open:
     st.write("No picture at hand? Take one of these.")
     examples = [BUNDLED / f"{label}_0.jpg" for label in CLASSES]

@@ -81,6 +81,31 @@ def test_one_picture_is_shown_with_its_reading():
     assert not page.exception
 
 
+@pytest.mark.parametrize("size", [(2920, 2920), (50_000, 9)], ids=["large", "long"])
+def test_a_large_picture_is_drawn_upon_as_large_as_it_is_shown(monkeypatch, size):
+    drawn = []
+    monkeypatch.setattr(pages.parts, "draw", lambda image, reading, **how: drawn.append((image, reading)) or image)
+    monkeypatch.setattr(pages.metrics, "shared_counter", lambda: lambda image: reading)
+    x, y = size
+    one = shared_counter()(decode(hand("3L"))).hands[0]
+    box, crop = (0.1 * x, 0.2 * y, 0.5 * x, 0.6 * y), (0.0, 0.1 * y, 0.6 * x, 0.7 * y)
+    reading = model.Reading((dataclasses.replace(one, box=box, crop=crop),), x, y, 1.0)
+    page = open_page("pictures")
+    picture = cv2.imencode(".png", np.zeros((y, x, 3), np.uint8))[1].tobytes()
+    page.file_uploader[0].set_value(("hand.png", picture, "image/png")).run()
+    assert not page.exception
+    [(image, shown)] = drawn
+    height, width = image.shape[:2]
+    assert (max(height, width), min(height, width)) == (1460, max(1, round(1460 / max(size) * min(size))))
+    scale = 1460 / max(size)
+    assert shown.hands[0].box == pytest.approx(tuple(scale * at for at in box))
+    assert shown.hands[0].crop == pytest.approx(tuple(scale * at for at in crop))
+    monkeypatch.setattr(model.images, "decode", None)  # once is enough
+    page.selectbox[0].set_value("5R").run()
+    assert not page.exception
+    assert drawn[1][0] is image
+
+
 def test_of_two_hands_both_are_shown_and_of_none_that(monkeypatch):
     one = shared_counter()(decode(hand("3L")))
     two = dataclasses.replace(one, hands=one.hands * 2)
@@ -129,6 +154,9 @@ def test_of_pictures_that_are_taken_away_nothing_stays():
     assert [reading.total for reading in page.session_state.readings.values()] == [3, 5]
     page.file_uploader[0].set_value([five]).run()
     assert [reading.total for reading in page.session_state.readings.values()] == [5]
+    assert page.session_state.drawn.keys() == page.session_state.readings.keys()
+    page.file_uploader[0].set_value([]).run()
+    assert not page.session_state.drawn
 
 
 def test_the_camera_is_asked_for_only_on_its_tab():

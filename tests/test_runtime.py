@@ -123,6 +123,16 @@ def test_the_same_picture_gives_the_same_reading_and_stays_as_it_is(counter):
     np.testing.assert_array_equal(picture, before)
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells so")
+def test_the_memory_that_a_large_picture_took_is_given_back(counter):
+    def megabytes() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    before = megabytes()
+    assert counter(scene(4000, 6000, {"3L_0": (1000, 0, 4000)})).total == 3
+    assert megabytes() - before < 100
+
+
 def test_any_memory_layout_is_read_alike(counter):
     picture = scene(400, 400, {"5L_0": (0, 0, 400)})
     expected = counter(np.ascontiguousarray(picture[::2, ::-2])).hands[0].probabilities
