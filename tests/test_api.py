@@ -472,6 +472,17 @@ def test_schema_tells_what_is_answered(client):
     assert list(reading["hands"][0]) == list(schemas["Hand"]["properties"])
 
 
+def test_the_readme_shows_what_is_answered(client):
+    told = json.loads(re.search("```json\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)[1])
+    answer = predict(client, (ROOT / "assets/samples/3L_0.jpg").read_bytes(), told["file"]).json()
+    [shown], [hand] = told.pop("hands"), answer.pop("hands")
+    assert told | {"ms": answer["ms"]} == answer
+    assert (shown["fingers"], shown["side"]) == (hand["fingers"], hand["side"])
+    assert shown["box"] == pytest.approx(hand["box"], abs=1)
+    for name, share in hand["probabilities"].items():
+        assert shown["probabilities"].get(name, share) == pytest.approx(share, abs=0.002)
+
+
 HEAPS = """
 import ctypes, re, sys
 from threading import Barrier, Thread
