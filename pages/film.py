@@ -19,6 +19,7 @@ from pages.cores import cores
 
 MAX_SIDE = 1280  # of what is written, and read: hands are found in far smaller pictures
 MAX_PIXELS = 10_000_000  # of a frame: 4K, and a little more
+MAX_BYTES = 500_000_000  # of what is written, to memory: it may be larger than what came
 # The containers that strangers' bytes may reach, as FFmpeg names them: MP4 and MOV; WebM and MKV. Some of the others
 # are texts that name further files, or streams in the network to wait for.
 CONTAINERS = {"format_whitelist": "mov,matroska"}
@@ -144,6 +145,9 @@ def _annotate(
                 one.pts, one.time_base = round(seconds * 90_000), Fraction(1, 90_000)
                 out.mux(encoder.encode(one))
                 yield FilmFrame(seconds, min(seconds / length, 1.0) if length else 0.0, reading)
+                if target.tell() > MAX_BYTES:
+                    large = f"With what was read drawn in, this film has more than {MAX_BYTES // 1_000_000} MB."
+                    raise BadFilm(f"{large} It is read until there. Cut it, and add the rest by itself.", 413)
         finally:  # also where the film breaks off, or the caller stops
             if encoder:
                 out.mux(encoder.encode())

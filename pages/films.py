@@ -74,7 +74,7 @@ if rows:
     picture.video(target.getvalue())
     with chart:
         show_counts([tuple(row.values()) for row in rows], 220)
-        st.caption(f"{len(table):,} frames, {table.seconds.iloc[-1]:.1f} seconds.")
+        st.caption(f"{len(table):,} frame{'s' * (len(table) > 1)}, {table.seconds.iloc[-1]:.1f} seconds.")
         with st.container(horizontal=True):
             st.download_button("MP4", target.getvalue(), "fingers.mp4", "video/mp4", icon=":material/download:")
             st.download_button("CSV", table.to_csv(index=False), "fingers.csv", icon=":material/download:")

@@ -178,6 +178,16 @@ def test_a_film_whose_frames_become_too_large_is_read_until_there(monkeypatch):
     assert 40 < len(told) <= 80
 
 
+def test_a_film_that_becomes_too_large_is_written_until_there(monkeypatch):
+    monkeypatch.setattr(pages.film, "MAX_BYTES", 1000)
+    told, target = [], io.BytesIO()
+    with pytest.raises(BadFilm, match="It is read until there") as refused:
+        told.extend(annotate(film(parts=("3L_0",) * 6), target))
+    assert refused.value.status == 413
+    assert 0 < len(told) < 60
+    assert len(frames_of(target)) == len(told)
+
+
 def test_a_film_that_leads_ffmpeg_in_circles_is_let_go_of(monkeypatch):
     monkeypatch.setattr(pages.film, "PATIENCE", 0.5)
     picture = io.BytesIO()
