@@ -5,7 +5,8 @@ word, as visitors do; every third one has a picture read instead. Memory, thread
 server's process, after each visitor. They go up and down with those who came within two minutes, so that what grows
 shows in medians: of the second fifth of the time, when it is warm, and of the last. Those before the first one and at
 the end are taken after a look at the page alone: Streamlit forgets the visits that are two minutes old when the next
-one comes.
+one comes. A few more threads are there then, of no visitor: they wait for the next file to send or name to look up,
+and are no more after many visits than after some.
 """
 
 import os
