@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,21 @@ Work = Callable[[Path], object]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Work, Future]]:
-    """The work of tests marked `ahead`, begun at once: it takes minutes of one core, and the tests use another."""
+def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[Work, Future]:
+    """The work of tests marked `ahead`, begun at once: it takes minutes of one core, and the tests use another.
+
+    In one process of its own: no test patches anything there, what many works import is imported once, and coverage
+    does not count its lines, which others run too.
+    """
     marks = (item.get_closest_marker("ahead") for item in request.session.items)
     works = dict.fromkeys(mark.kwargs["work"] for mark in marks if mark)
-    with ThreadPoolExecutor(1) as pool:
-        yield {work: pool.submit(work, tmp_path_factory.mktemp("ahead")) for work in works}
+    pool = ProcessPoolExecutor(1, get_context("spawn"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+            patch.delenv(name)
+        futures = {work: pool.submit(work, tmp_path_factory.mktemp("ahead")) for work in works}
+    pool.shutdown(wait=False)  # it ends by itself, once all is done
+    return futures
 
 
 @pytest.fixture
@@ -42,7 +52,13 @@ def ahead(request: pytest.FixtureRequest, begun: dict[Work, Future]) -> object:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Tests whose work is begun ahead come late, and last those that want it quiet: earlier, they would wait for it."""
+    """Tests whose work is begun ahead come late, and last those that want it quiet: earlier, they would wait for it.
+
+    Some still have to wait, for packages from a slow network too.
+    """
+    for item in items:
+        if item.get_closest_marker("ahead"):
+            item.add_marker(pytest.mark.timeout(900))
     items.sort(key=lambda item: ("quiet" in item.fixturenames, item.get_closest_marker("ahead") is not None))
 
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -45,11 +45,6 @@ def running(log: Path, python: str = sys.executable, **env: str) -> Iterator[str
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def uncounted(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process whose lines coverage shall not count: others run them too, and it takes as long."""
-    return {name: value for name, value in env.items() if not name.startswith("COVERAGE_")}
 
 
 class Wire:

@@ -180,11 +180,11 @@ def test_what_is_misread_is_no_lag():
 
 @pytest.mark.slow
 def test_steadiness_is_told(capsys, tmp_path):
-    assert cli.main(["steady", "--frames", "3", "--json", str(tmp_path / "steady.json")]) == 0
+    assert cli.main(["steady", "--frames", "2", "--json", str(tmp_path / "steady.json")]) == 0
     told = json.loads((tmp_path / "steady.json").read_text())["steady"]["sets"]["samples"]
-    assert told["pictures"] == 3
+    assert told["pictures"] == 2
     text = capsys.readouterr().out
-    assert all(f"| Rendered samples (3), {how} " in text for how in told["told"])
+    assert all(f"| Rendered samples (2), {how} " in text for how in told["told"])
 
 
 # MediaPipe
@@ -280,7 +280,7 @@ def test_two_cameras_are_read_at_once_over_webrtc():
     row = load.measure(streams=2, seconds=4)
     assert row["streams"] == 2
     assert 0 < row["slowest"] <= row["median"] <= load.RATE + 1
-    assert 0 < row["age_ms"]["median"] <= row["age_ms"]["p95"] < 4000
+    assert 0 < row["age_ms"]["median"] <= row["age_ms"]["p95"] < 20_000  # a number misread is minutes off
     assert load.report({"machine": "m", "rows": [row]})
 
 
@@ -293,9 +293,17 @@ def test_live_is_measured_in_both_ways():
     assert list(live.WAYS.values()) == ["/", "/?read=browser"]
 
 
-def test_a_start_is_measured_until_the_page_is_there(monkeypatch, capsys):
-    monkeypatch.setattr(start, "RUNS", 1)
-    assert cli.main(["start", "--python", sys.executable]) == 0
+def started(folder: Path) -> dict:
+    """The numbers of a start, measured once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "RUNS", 1)
+        return start.run(sys.executable)
+
+
+@pytest.mark.ahead(work=started)
+def test_a_start_is_measured_until_the_page_is_there(ahead, monkeypatch, capsys):
+    monkeypatch.setattr(start, "run", lambda python: ahead)
+    assert cli.main(["start"]) == 0
     told = capsys.readouterr().out
     answers, shown = (float(re.search(rf"\| {row} .*?([\d.]+) \|", told)[1]) for row in ("answers", "shows Live"))
     assert 0.1 < answers < shown < 60

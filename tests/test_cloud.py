@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -60,9 +61,7 @@ def build() -> dict:
     return yaml.safe_load((ROOT / "cloudbuild.yaml").read_text())
 
 
-@pytest.fixture(scope="module")
-def job() -> dict:
-    return yaml.safe_load((ROOT / "training/vertex.yaml").read_text())
+VERTEX = yaml.safe_load((ROOT / "training/vertex.yaml").read_text())
 
 
 # Cloud Build
@@ -105,25 +104,22 @@ def test_the_cloud_s_own_builds_get_what_git_keeps_and_git():
 # Vertex AI
 
 
-def test_vertex_understands_its_file(job):
-    jsonschema.validate(job, JOB)
+def test_vertex_understands_its_file():
+    jsonschema.validate(VERTEX, JOB)
 
 
-def commands(job: dict) -> list[list[str]]:
-    """What the job's script runs of Handful's own, as arguments of `python`."""
-    [script] = job["workerPoolSpecs"][0]["containerSpec"]["args"]
-    lines = [shlex.split(line) for line in script.splitlines()]
-    return [line[1:] for line in lines if line[0] == "python"]
+def built(folder: Path) -> Image:
+    """What the training image holds, and its settings; with the packages that are here."""
+    image = Image(folder, TRAINING, install=False)
+    image.build()
+    return image
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory) -> Image:
-    """What the training image holds, and its settings; with the packages that are here."""
     if sys.platform == "win32":
         pytest.skip("the image is for Linux")
-    image = Image(tmp_path_factory.mktemp("image"), TRAINING, install=False)
-    image.build()
-    return image
+    return built(tmp_path_factory.mktemp("image"))
 
 
 def test_training_image_holds_code_and_nothing_else(image):
@@ -156,16 +152,29 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
+def trainings() -> list[list[str]]:
+    """What the job's script runs of Handful's own, as arguments of `python -m training`."""
+    [script] = VERTEX["workerPoolSpecs"][0]["containerSpec"]["args"]
+    lines = [shlex.split(line) for line in script.splitlines()]
+    return [line[3:] for line in lines if line[:3] == ["python", "-m", "training"]]
+
+
+def tried(folder: Path) -> subprocess.CompletedProcess:
+    """The job's commands in the image, and its own: every setting is read, and no data are asked for."""
+    image = built(folder)
+    some = [arguments + ["--print_config" if "fit" in arguments else "--help"] for arguments in trainings()]
+    command = ["python", "-c", TRY, json.dumps([*some, image.cmd[3:]])]
+    return subprocess.run(command, cwd=image.workdir, env=image.env, capture_output=True, text=True)
+
+
 @pytest.mark.slow
-def test_training_image_can_run_every_command_of_the_job(image, job):
-    told = [arguments[2:] for arguments in commands(job) if arguments[:2] == ["-m", "training"]]
-    assert [next(word for word in arguments if word != "finder") for arguments in told] == [
+@pytest.mark.skipif(sys.platform == "win32", reason="the image is for Linux")
+@pytest.mark.ahead(work=tried)
+def test_training_image_can_run_every_command_of_the_job(ahead):
+    assert [next(word for word in arguments if word != "finder") for arguments in trainings()] == [
         *("fit", "fit", "slim", "export", "evaluate")
     ]
-    # Every setting is read, and no data are asked for.
-    tried = [arguments + ["--print_config" if "fit" in arguments else "--help"] for arguments in told]
-    command = ["python", "-c", TRY, json.dumps([*tried, image.cmd[3:]])]
-    done = subprocess.run(command, cwd=image.workdir, env=image.env, capture_output=True, text=True)
+    done = ahead
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ended with 0") == 6
     assert done.stdout.count("workers: 7") == 2

@@ -17,8 +17,7 @@ def build(folder: Path) -> dict:
     return replay()
 
 
-# The first test to ask for the replay waits for its packages, however slow the network is.
-pytestmark = [pytest.mark.timeout(900), pytest.mark.ahead(work=build)]
+pytestmark = pytest.mark.ahead(work=build)
 
 DOCKERIGNORE = (ROOT / ".dockerignore").read_text()
 

@@ -2,8 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -18,7 +18,6 @@ from torchvision.ops import box_iou
 import training.export
 from model import CLASSES, MODEL, FingerCounter
 from tests.drawn import draw_hand
-from tests.server import ROOT, uncounted
 from training.classifier import Classifier
 from training.data.scenes import fit
 from training.export import (
@@ -55,16 +54,15 @@ def pictures():
 EASILY_TOLD = {"THRESHOLD": 0.1, "ANOTHER": 0.1, "SURE": 1.1}  # all are looked at twice
 
 
+@contextmanager
+def easily_told() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in EASILY_TOLD.items():
+            patch.setattr(training.export, name, value)
+        yield
+
+
 def make(folder: Path) -> Path:
-    """What `write` leaves in a folder, written by a process of its own: it takes a while."""
-    code = f"from pathlib import Path; from tests.test_export import write; write(Path({str(folder)!r}))"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, env=uncounted(os.environ), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder
-
-
-def write(folder: Path) -> None:
     """A finder that sees hands everywhere, a classifier whose answers differ between pictures, and their ONNX file."""
     torch.manual_seed(0)
     finder, network = HandFinder(), HandNet()
@@ -80,9 +78,10 @@ def write(folder: Path) -> None:
         optimizer.step()
     networks = finder.eval(), network.eval()
     torch.save(networks, folder / "networks.pt")
-    vars(training.export).update(EASILY_TOLD)
     about = {"training commit": "abc", "licence": "Apache-2.0", "data": "drawn"}
-    onnx.save(to_onnx(Reader(*networks, SIZE).eval(), about), folder / "hand.onnx")
+    with easily_told():
+        onnx.save(to_onnx(Reader(*networks, SIZE).eval(), about), folder / "hand.onnx")
+    return folder
 
 
 pytestmark = pytest.mark.ahead(work=make)
@@ -94,10 +93,8 @@ def networks(begun):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def easily_told():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in EASILY_TOLD.items():
-            patch.setattr(training.export, name, value)
+def _easily_told():
+    with easily_told():
         yield
 
 

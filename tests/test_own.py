@@ -1,9 +1,6 @@
 """One's own hand: recorded on a page, read as a source, trained with from the model that comes with the repository."""
 
 import base64
-import os
-import subprocess
-import sys
 import zipfile
 from functools import cache
 from pathlib import Path
@@ -21,8 +18,8 @@ from model.images import decode
 from pages import browser, metrics
 from pages.recording import MAX_BYTES, Ask, Recording, Shot, hand_of
 from tests.drawn import write_rendered
-from tests.server import uncounted
 from training import restore
+from training.__main__ import main
 from training.data import open_source
 from training.data.frames import BadData
 from training.data.own import OwnHand
@@ -298,10 +295,12 @@ def train(folder: Path) -> Path:
     fit += ["--trainer.enable_progress_bar", "false"]
     export = ["export", "--finder", "model/handful.onnx", "--classifier", str(run / "best.ckpt"), "--log", "true"]
     export += ["--output", str(folder / "own.onnx")]
-    env = uncounted(os.environ) | {"WANDB_MODE": "offline", "WANDB_DIR": str(folder)}
-    for command in (fit, export):
-        done = subprocess.run([sys.executable, "-m", "training", *command], cwd=ROOT, env=env, capture_output=True)
-        assert done.returncode == 0, done.stderr[-2000:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_DIR", str(folder))
+        main(fit)
+        main(export)
     return folder
 
 

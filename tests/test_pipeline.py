@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from model import FingerCounter
-from tests.server import running, uncounted
+from tests.server import running
 
 ROOT = Path(__file__).parent.parent
 # As it was before any test changed it; PATH leads to the project's Python first.
@@ -23,7 +23,7 @@ ENV = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.envir
 
 def run(folder: Path, *command: str) -> str:
     """What a command says, run in a folder as a user does."""
-    done = subprocess.run(command, cwd=folder, env=uncounted(ENV), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=ENV, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
 

@@ -1,13 +1,13 @@
 """Training as a user starts it: from the command line, on a small data set, to a model that counts."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import optuna
 import pandas as pd
 import pytest
@@ -17,9 +17,10 @@ from lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, default_collate
 
-from model import FingerCounter
+import training.export
+import training.slim
+from model import MODEL, FingerCounter
 from tests.drawn import draw_hand, write_fingers
-from tests.server import uncounted
 from tests.test_sources import write_webcam
 from training import cli
 from training.__main__ import main
@@ -27,7 +28,7 @@ from training.classifier import Classifier
 from training.data.frames import NOTHING, SIDELESS
 from training.data.places import places
 from training.data.scenes import stack
-from training.export import load
+from training.export import Reader, load
 from training.finder import Finder, HandFinder
 from training.network import HandNet, backbone, folded
 from training.pictures import Pictures
@@ -45,8 +46,8 @@ def arguments(folder, run, *more):
     """`fit` at a size that takes seconds."""
     return [
         "fit", "--config", str(ROOT / "training" / "fingers.yaml"),
-        "--data.folder", str(folder), "--data.batch_size", "60", "--data.sources", "{fingers: 288}",
-        "--model.size", "48", "--data.augment.size", "48", "--data.workers", "0",
+        "--data.folder", str(folder), "--data.batch_size", "60", "--data.sources", "{fingers: 120}",
+        "--model.size", "32", "--data.augment.size", "32", "--data.workers", "0",
         "--checkpoint.dirpath", str(run), "--trainer.default_root_dir", str(run),
         "--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", str(run), "--trainer.logger.name", "logs",
         "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false",
@@ -74,32 +75,17 @@ def trained(folder, tmp_path_factory):
 def test_a_training_tells_how_it_goes(folder, trained):
     told = metrics(trained)
     assert told["val/accuracy"].dropna().between(0, 1).all()
-    assert told["train/loss"].notna().sum() == 2 * 4, "two epochs of 288 pictures, 60 at a time"
+    assert told["train/loss"].notna().sum() == 2 * 2, "two epochs of 120 pictures, 60 at a time"
     about = torch.load(trained / "best.ckpt", weights_only=False)["about"]
     assert f"torch {torch.__version__.partition('+')[0]}" in about["versions"]
     settings = yaml.safe_load(about["config"])
-    assert settings["data"]["sources"] == {"fingers": 288}
-    assert settings["data"]["augment"]["size"] == 48
+    assert settings["data"]["sources"] == {"fingers": 120}
+    assert settings["data"]["augment"]["size"] == 32
     assert settings["trainer"]["max_epochs"] == 2
     assert settings["trainer"]["gradient_clip_val"] == 5
     held = settings["pictures"]["fingers"]["validation"]
     assert settings["pictures"] == {"fingers": {"training": 360 - held, "validation": held}}
     assert str(folder) not in about["config"]
-
-
-# Which channels of a finder are left out does not matter here, and to find out takes a while: see tests/test_slim.py.
-LEAVE_OUT = """
-import sys
-import numpy as np
-import training.slim
-from training.__main__ import main
-
-training.slim.surgery = lambda products, wanted, variance, keep: (
-    np.arange(len(products) - 1 - keep),
-    np.linspace(0, 1, len(products) - keep),
-)
-main(sys.argv[1:])
-"""
 
 
 def leave_out(folder: Path) -> list[str]:
@@ -121,7 +107,7 @@ def leave_out(folder: Path) -> list[str]:
         yaml.safe_load((ROOT / f"training/{name}.yaml").read_text()) for name in ("finder", "fingers")
     )
     finder["data"] = {"sources": ["fingers", "webcam"], "scenes": 64, "batch_size": 32, "workers": 0}
-    classifier["data"] |= {"sources": {"fingers": 288, "webcam": 60}, "batch_size": 60, "workers": 0}
+    classifier["data"] |= {"sources": {"fingers": 60, "webcam": 60}, "batch_size": 60, "workers": 0}
     for name, config in ("finder", finder), ("classifier", classifier):
         config["trainer"] |= {"accelerator": "cpu", "enable_progress_bar": False}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
@@ -131,15 +117,25 @@ def leave_out(folder: Path) -> list[str]:
         "--finder", str(folder / "finder.yaml"), "--classifier", str(folder / "classifier.yaml"),
         "--output", str(folder / "metrics"),
     ]  # fmt: skip
-    run([sys.executable, "-c", LEAVE_OUT, *command])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        # Which channels are left out does not matter here, nor what is computed in the file that both networks go
+        # into, and each takes a while: see tests/test_slim.py and tests/test_export.py.
+        patch.setattr(training.slim, "surgery", any_channels)
+        patch.setattr(training.export, "to_onnx", shipped)
+        patch.setattr(training.export, "quantize", lambda model: None)
+        main(command)
     return command
 
 
-def run(command: list[str]) -> str:
-    """What a command says on its way, run where nobody counts its lines."""
-    done = subprocess.run(command, cwd=ROOT, env=uncounted(os.environ), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stderr
+def any_channels(products: np.ndarray, wanted: np.ndarray, variance: float, keep: int = 0):
+    return np.arange(len(products) - 1 - keep), np.linspace(0, 1, len(products) - keep)
+
+
+def shipped(reader: Reader, metadata: dict[str, str]) -> onnx.ModelProto:
+    model = onnx.load(MODEL)
+    onnx.helper.set_model_props(model, {one.key: one.value for one in model.metadata_props} | metadata)
+    return model
 
 
 @pytest.mark.slow
@@ -152,7 +148,7 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(ahead
     measured = json.loads((folder / "metrics/leave-one-out.json").read_text())["sources"]
     assert list(measured) == ["webcam"]
     assert measured["webcam"]["pictures"] == 7, "all of it, as nothing was trained on"
-    assert measured["webcam"]["budget"] == {"epochs": 1, "finder_epochs": 1, "crops": 288, "scenes": 64}
+    assert measured["webcam"]["budget"] == {"epochs": 1, "finder_epochs": 1, "crops": 60, "scenes": 64}
     assert measured["webcam"]["side_accuracy"] is None
     assert 0 <= measured["webcam"]["total_accuracy"] <= 1
     narrow = torch.load(folder / "runs/webcam/slim.ckpt", weights_only=False)["state_dict"]
@@ -261,7 +257,7 @@ def test_a_training_starts_from_another_one_and_their_mean_is_a_checkpoint_too(f
         main(["average", f"[{first}, {second}]"])
 
 
-BOTH = ("--data.sources", "{fingers: 264, webcam: 24}")
+BOTH = ("--data.sources", "{fingers: 96, webcam: 24}")
 
 
 def two_processes(folder: Path) -> Path:
@@ -271,9 +267,12 @@ def two_processes(folder: Path) -> Path:
     write_webcam(folder / "data/people/HandsDataset", {"train": webcam})
     board = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {folder}, name: board}}}}"
     more = ("--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "30", *BOTH)
+    more += ("--trainer.max_epochs", "1")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "training"]
-    said = run([*torchrun, *arguments(folder / "data", folder, *more, f"--trainer.logger+={board}")])
-    assert "All distributed processes registered. Starting with 2 processes" in said
+    command = [*torchrun, *arguments(folder / "data", folder, *more, f"--trainer.logger+={board}")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "All distributed processes registered. Starting with 2 processes" in done.stderr
     return folder
 
 
@@ -344,7 +343,7 @@ def test_tensorboard_is_shown_the_confusion_and_the_worst_mistakes(trained):
 def test_a_sweep_goes_on_where_it_was_and_gives_up_what_is_worse(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     space = yaml.safe_load((ROOT / "training/sweep.yaml").read_text())
-    command = [part for part in arguments(folder, tmp_path) if part != "fit"]
+    command = [part for part in arguments(folder, tmp_path, "--data.sources", "{fingers: 60}") if part != "fit"]
     space["command"] = ["python", "-m", "training", "fit", *command, "${args}"]
     space["parameters"] = {
         "model.learning_rate": {"distribution": "log_uniform_values", "min": 0.01, "max": 0.02},
