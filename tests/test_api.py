@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 from time import sleep
 from urllib.parse import urljoin
 
@@ -450,6 +450,18 @@ def test_others_do_not_wait_for_a_picture(client, slow):
         assert client.get("/api/health").status_code == 200
         others_served.set()
         assert answer.result().status_code == 200
+
+
+def test_no_more_pictures_are_decoded_at_once_than_there_are_cores(monkeypatch):
+    monkeypatch.setattr(metrics, "turns", Semaphore(0))
+    decoded = Event()
+    monkeypatch.setattr(metrics, "decode", lambda source: decoded.set() or decode(source))
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(metrics.read_picture, png(), "pictures")
+        assert not decoded.wait(0.1)
+        metrics.turns.release()
+        assert reading.result(30).width == 60
+    assert metrics.turns.acquire(blocking=False)
 
 
 def test_docs_need_nothing_from_elsewhere(client):
