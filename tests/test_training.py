@@ -59,24 +59,25 @@ def metrics(run):
     return pd.read_csv(sorted(run.glob("logs/version_*/metrics.csv"))[-1])
 
 
-@pytest.fixture(scope="module")
-def trained(folder, tmp_path_factory):
+def trained(folder: Path) -> Path:
     """The run of one training, told to all loggers."""
-    run = tmp_path_factory.mktemp("run")
+    data, run = write_fingers(folder / "data/fingers", train=30, test=4).parent, folder / "run"
+    run.mkdir()
     board = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {run}, name: board}}}}"
     loggers = (f"--trainer.logger+={board}", "--trainer.logger+=WandbLogger")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run)
         patch.setenv("WANDB_MODE", "offline")
-        main(arguments(folder, run, "--trainer.gradient_clip_val", "5", *loggers))
+        main(arguments(data, run, "--trainer.gradient_clip_val", "5", *loggers))
     return run
 
 
-def test_a_training_tells_how_it_goes(folder, trained):
-    told = metrics(trained)
+@pytest.mark.ahead(work=trained)
+def test_a_training_tells_how_it_goes(ahead):
+    told = metrics(ahead)
     assert told["val/accuracy"].dropna().between(0, 1).all()
     assert told["train/loss"].notna().sum() == 2 * 2, "two epochs of 120 pictures, 60 at a time"
-    about = torch.load(trained / "best.ckpt", weights_only=False)["about"]
+    about = torch.load(ahead / "best.ckpt", weights_only=False)["about"]
     assert f"torch {torch.__version__.partition('+')[0]}" in about["versions"]
     settings = yaml.safe_load(about["config"])
     assert settings["data"]["sources"] == {"fingers": 120}
@@ -85,7 +86,7 @@ def test_a_training_tells_how_it_goes(folder, trained):
     assert settings["trainer"]["gradient_clip_val"] == 5
     held = settings["pictures"]["fingers"]["validation"]
     assert settings["pictures"] == {"fingers": {"training": 360 - held, "validation": held}}
-    assert str(folder) not in about["config"]
+    assert str(ahead.parent) not in about["config"]
 
 
 def leave_out(folder: Path) -> list[str]:
@@ -324,14 +325,16 @@ def test_a_mistake_that_is_shown_keeps_its_own_picture_not_the_batch():
     assert picture.untyped_storage().nbytes() == 192 * 192 * 4
 
 
-def test_weights_and_biases_is_one_flag(trained):
-    assert list(trained.glob("wandb/offline-run-*/*.wandb"))
-    shown = {file.name.split("_")[0] for file in trained.glob("wandb/*/files/media/images/val/*.png")}
+@pytest.mark.ahead(work=trained)
+def test_weights_and_biases_is_one_flag(ahead):
+    assert list(ahead.glob("wandb/offline-run-*/*.wandb"))
+    shown = {file.name.split("_")[0] for file in ahead.glob("wandb/*/files/media/images/val/*.png")}
     assert shown == {"confusion", "worst"}
 
 
-def test_tensorboard_is_shown_the_confusion_and_the_worst_mistakes(trained):
-    events = EventAccumulator(str(trained / "board/version_0"))
+@pytest.mark.ahead(work=trained)
+def test_tensorboard_is_shown_the_confusion_and_the_worst_mistakes(ahead):
+    events = EventAccumulator(str(ahead / "board/version_0"))
     events.Reload()
     assert {"train/loss", "val/loss", "lr-AdamW"} <= set(events.Tags()["scalars"])
     for name in ("val/confusion", "val/worst"):
