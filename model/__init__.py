@@ -27,6 +27,9 @@ from model.store import BadModel, checksum, local
 CLASSES = tuple(f"{fingers}{side}" for side in "LR" for fingers in range(6))
 SIDES = ("left", "right")
 MODEL = Path(__file__).parent / "handful.onnx"
+# Pixels from which on a reading gives back its memory, which onnxruntime would keep for ever: 590 MB for 50 megapixels.
+# For a camera's frames that would take a fifth of their time.
+LARGE = 4_000_000
 # What goes into a model and comes out of it: type and shape, None for a length that varies, or that training chooses.
 ENDS: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "image": ("tensor(uint8)", (None, None, 3)),
@@ -140,8 +143,6 @@ class FingerCounter:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # It would keep for ever what the largest picture took, and twice of it: 590 MB for one of 50 megapixels.
-        options.enable_cpu_mem_arena = False
         # Threads that wait for work sleep: spinning would take the core from another reading.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.path = Path(path)
@@ -168,9 +169,12 @@ class FingerCounter:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"A picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}.")
         start = time.perf_counter()
+        options = onnxruntime.RunOptions()
+        if image.size > 3 * LARGE:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         # From pixels to probabilities, everything is inside the file: see training/export.py.
         boxes, squares, probabilities, maps = self.session.run(
-            ["boxes", "squares", "probabilities", "gradcam"], {"image": image}
+            ["boxes", "squares", "probabilities", "gradcam"], {"image": image}, options
         )
         hands = [tell(*one) for one in zip(boxes.tolist(), squares.tolist(), probabilities, maps, strict=True)]
         hands.sort(key=lambda hand: hand.box[0])
