@@ -36,6 +36,7 @@ render: .venv/.test
 	$(PY) -m training.render --count $(N)
 	$(PY) -m training.render --count $(PEOPLE) --people
 	$(PY) -m training.render --count 2000 --out data/render/val --seed 2
+	$(PY) -m training.render --count 2500 --out data/render/tones --seed 2 --tones
 
 train: .venv/.test
 	$(PY) -m training finder fit --config training/finder.yaml

@@ -41,8 +41,11 @@ def write_fingers(folder: Path, train: int, test: int) -> Path:
     return folder
 
 
-def write_rendered(folder: Path, hands: int) -> Path:
-    """A shard of drawn hands on transparent ground, each class in turn; tilted ever further, in ever darker tones."""
+def write_rendered(folder: Path, hands: int, **told: int) -> Path:
+    """A shard of drawn hands on transparent ground, each class in turn; tilted ever further, in each tone in turn.
+
+    What is `told` of them is kept in it.
+    """
     rng = np.random.default_rng(0)
     drawn = []
     for i in range(hands):
@@ -58,10 +61,10 @@ def write_rendered(folder: Path, hands: int) -> Path:
             "yaw": 0,
             "pitch": 0,
             "tilt": 45 * i / hands,
-            "tone": 1 + 10 * i // hands,
+            "tone": 1 + i % 10,
             "box": (x, y, x + w, y + h),
         }
         drawn.append((_encode(cv2.merge([picture, picture, picture, alpha]), 101), truth))
     folder.mkdir(parents=True)
-    _write(folder / "shard-00000.npz", drawn)
+    _write(folder / "shard-00000.npz", drawn, **told)
     return folder

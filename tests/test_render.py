@@ -242,6 +242,20 @@ def test_the_command_renders_many_people_when_asked_to(rig, tmp_path, monkeypatc
         assert not np.array_equal(draw(1, index)[1].rgba, picture.rgba)
 
 
+def test_the_command_renders_one_hand_in_many_tones_when_asked_to(rig, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["render", "--tones", "--count", "2", "--shard", "2", "--out", str(tmp_path)])
+    command.main()
+    found = load(tmp_path)
+    assert found.tones
+    assert found.truth["tone"].tolist() == [1, 2]
+    light, darker = found.picture(0), found.picture(1)
+    assert np.array_equal(light[..., 3], darker[..., 3])
+    there = light[..., 3] == 255
+    assert light[there, :3].mean() > darker[there, :3].mean() + 5
+    own = sample(1, 0, rig)
+    assert np.array_equal(draw(1, own.tone - 1, tones=True)[1].rgba, draw(1, 0)[1].rgba), "in its own tone, the same"
+
+
 def test_a_bundled_sample_is_rendered_again_as_it_is(rig):
     bundled = decode(Path(__file__).parent.parent / "assets/samples/2R_0.jpg")
     assert np.abs(draw_sample(2, True, 0).astype(int) - bundled).mean() < 3, "but for what JPEG loses"
@@ -264,7 +278,12 @@ def test_people_that_pip_cannot_fetch_are_said(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("folder", "options"),
-    [("train", "--count 6000"), ("people", "--count 3000 --people"), ("val", "--count 2000 --seed 2")],
+    [
+        ("train", "--count 6000"),
+        ("people", "--count 3000 --people"),
+        ("val", "--count 2000 --seed 2"),
+        ("tones", "--count 2500 --seed 2 --tones"),
+    ],
 )
 def test_rendered_hands_that_are_not_there_are_said_with_the_command_that_makes_them(tmp_path, folder, options):
     """Those to measure with are of another seed than those to learn from."""
@@ -293,7 +312,7 @@ def test_hands_rendered_with_other_options_are_not_added_to_what_is_there(tmp_pa
     shard = folder / "shard-00000.npz"
     np.savez(shard, **np.load(shard), seed=1, people=False, quality=101)
     had = re.escape("shard-00000.npz was rendered with --seed 1 --quality 101 --shard 1. Name another folder")
-    for more in ("--seed", "2"), ("--people",), ("--quality", "80"), ("--shard", "2"):
+    for more in ("--seed", "2"), ("--people",), ("--tones",), ("--quality", "80"), ("--shard", "2"):
         with pytest.raises(SystemExit, match=had):
             render(*more)
     render()

@@ -94,7 +94,7 @@ def evaluate(
         readings = read(counter, source, index, folder)
         measured = {"set": name, "title": TITLES[name], "command": COMMAND, "model": about, **measure(readings)}
         if isinstance(source, Rendered):
-            measured["groups"] = by_group(readings, source.traits())
+            measured["groups"] = by_tone(counter, folder) | by_group(readings, source.traits())
         write(output / f"{name}.json", measured)
     if empty:
         alarms = [
@@ -128,6 +128,19 @@ def evaluate(
 
 def write(file: Path, measured: dict) -> None:
     file.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def by_tone(counter: FingerCounter, folder: Path) -> dict[str, list[dict]]:
+    """How well the same rendered hands are read in each skin tone, as `by_group` tells it; empty without such hands.
+
+    With other hands in each tone, which ones they are made more of a difference than the tone.
+    """
+    try:
+        hands = Rendered(folder / "render/tones", places(folder, validation=True))
+    except BadData as error:
+        print(f"skin tones: not measured. {error}")
+        return {}
+    return by_group(read(counter, hands, np.arange(len(hands)), folder), hands.traits())
 
 
 def by_group(readings: list[Reading], traits: dict[str, tuple[list[str], list[str]]]) -> dict[str, list[dict]]:

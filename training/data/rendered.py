@@ -12,7 +12,12 @@ from training.render import load
 
 HELD = 10  # one hand in so many is kept for validation
 # How each folder of them is made; those to measure with are others than those to learn from.
-COMMANDS = {"train": "--count 6000", "people": "--count 3000 --people", "val": "--count 2000 --seed 2"}
+COMMANDS = {
+    "train": "--count 6000",
+    "people": "--count 3000 --people",
+    "val": "--count 2000 --seed 2",
+    "tones": "--count 2500 --seed 2 --tones",
+}
 FINGERS = np.array(["thumb", "index", "middle", "ring", "little"])
 
 
@@ -50,7 +55,8 @@ class Rendered(Frames):
         hand = Frame(rgba[..., :3], truth["box"][index][None], np.array([target]), np.ascontiguousarray(rgba[..., 3]))
         if self.places is None:
             return hand
-        rng = np.random.default_rng(index)
+        # One hand in many tones stays where it is: nothing but its tone differs.
+        rng = np.random.default_rng(index // 10 if self.hands.tones else index)
         if self.places:
             return put_into(hand, self.places[int(rng.integers(len(self.places)))], rng)
         wall = rng.integers(90, 200) + rng.integers(-20, 21, 3)
@@ -60,16 +66,21 @@ class Rendered(Frames):
         return super().about() | {"seeds": sorted(self.hands.seeds)}
 
     def traits(self) -> dict[str, tuple[list[str], list[str]]]:
-        """What hands differ in: the groups of each trait, in order, and the one that each hand is in."""
+        """What hands differ in: the groups of each trait, in order, and the one that each hand is in.
+
+        Tones only where they are all that differs: else it is chance which hands are of which.
+        """
         truth = self.hands.truth
-        counts, tones = [str(n) for n in range(6)], ["1, light", *map(str, range(2, 10)), "10, dark"]
+        if self.hands.tones:
+            tones = ["1, light", *map(str, range(2, 10)), "10, dark"]
+            return {"skin tone": (tones, [tones[n - 1] for n in truth["tone"]])}
+        counts = [str(n) for n in range(6)]
         ways = sorted(
             (np.array([way >> finger & 1 for finger in range(5)], bool) for way in range(32)),
             key=lambda raised: (raised.sum(), *~raised),
         )
         angles = ["under 15°", "15-30°", "over 30°"]
         return {
-            "skin tone": (tones, [tones[n - 1] for n in truth["tone"]]),
             "fingers": (counts, [str(n) for n in truth["count"]]),
             "view": (["palm", "back"], np.where(truth["back"], "back", "palm").tolist()),
             "side": (["left", "right"], np.where(truth["right"], "right", "left").tolist()),

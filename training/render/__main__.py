@@ -14,7 +14,9 @@ def main() -> None:
         "--quality", type=int, default=101, help="of the pictures, as WebP: 1 to 100, or 101, lossless (the default)"
     )
     parser.add_argument(
-        "--out", type=Path, help="folder of the shards (default data/render/train, with --people data/render/people)"
+        "--out",
+        type=Path,
+        help="folder of the shards (default data/render/train, with --people or --tones data/render/people or …/tones)",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes, one core each")
@@ -26,8 +28,10 @@ def main() -> None:
         "name its library in DRJIT_LIBLLVM_PATH where several are installed (default %(default)s)",
     )
     parser.add_argument("--people", action="store_true", help="everybody with a hand of their own, not one hand varied")
+    parser.add_argument("--tones", action="store_true", help="each hand ten times, in the ten tones of the Monk scale")
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled sample pictures instead")
     arguments = parser.parse_args()
+    kind = "people" if arguments.people else "tones" if arguments.tones else "train"
     if min(arguments.count, arguments.shard, arguments.workers) < 1:
         parser.error("--count, --shard and --workers are 1 or more.")
     if arguments.seed < 0 or not 1 <= arguments.quality <= 101:
@@ -50,7 +54,7 @@ def main() -> None:
             from training.render.store import write
 
             write(
-                arguments.out or Path("data/render", "people" if arguments.people else "train"),
+                arguments.out or Path("data/render", kind),
                 arguments.count,
                 arguments.seed,
                 arguments.workers,
@@ -58,6 +62,7 @@ def main() -> None:
                 arguments.shard,
                 arguments.quality,
                 arguments.people,
+                arguments.tones,
             )
     except (NoPackage, OSError) as error:
         raise SystemExit(str(error)) from None

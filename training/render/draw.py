@@ -30,8 +30,12 @@ def draw_hand(
     )
 
 
-def draw(seed: int, index: int, people: bool = False) -> tuple[chance.Hand, Picture]:
-    """Hand number `index` of a seed, and its picture: the one hand varied, or somebody's own."""
+def draw(seed: int, index: int, people: bool = False, tones: bool = False) -> tuple[chance.Hand, Picture]:
+    """Hand number `index` of a seed, and its picture: the one hand varied, or somebody's own.
+
+    With `tones`, every ten are one hand in the ten tones of the Monk scale, lightest first.
+    """
+    index, tone = divmod(index, 10) if tones else (index, -1)
     rig = rig_of(sample_person(np.random.default_rng((seed, index, 1)))) if people else load_rig()
-    hand = chance.sample(seed, index, rig)
+    hand = chance.sample(seed, index, rig, tone + 1 or None)
     return hand, draw_hand(rig, hand, seed=index)

@@ -296,8 +296,12 @@ def dress(rng: np.random.Generator, rig: Rig, up: Raised, right: bool, tone: int
     )
 
 
-def sample(seed: int, index: int, rig: Rig) -> Hand:
-    """The hand number `index` of a seed: the same one for ever, whatever was sampled before."""
+def sample(seed: int, index: int, rig: Rig, tone: int | None = None) -> Hand:
+    """The hand number `index` of a seed: the same one for ever, whatever was sampled before.
+
+    With a Monk `tone`, 1 … 10, the same hand in that one.
+    """
     rng = np.random.default_rng((seed, index))
     count, right = int(rng.integers(6)), bool(rng.integers(2))
-    return dress(rng, rig, sample_gesture(rng, count), right, int(rng.integers(1, 11)))
+    up, own = sample_gesture(rng, count), int(rng.integers(1, 11))
+    return dress(rng, rig, up, right, tone or own)

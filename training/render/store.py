@@ -40,6 +40,7 @@ class Hands:
     ends: np.ndarray  # (N,) int64: where each picture ends in the blob
     truth: dict[str, np.ndarray]  # see TRUTH, each (N, …)
     seeds: set[int]  # that they were drawn from, where the shards tell it
+    tones: bool  # every ten are one hand in the ten tones
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -61,6 +62,7 @@ def load(folder: str | Path) -> Hands:
     """
     blobs, ends, truths, total = [], [], [], 0
     seeds: set[int] = set()
+    tones = False
     for path in sorted(Path(folder).glob("shard-*.npz")):
         shard = read(path)
         blobs.append(shard["webp"])
@@ -68,9 +70,10 @@ def load(folder: str | Path) -> Hands:
         truths.append({key: shard[key] for key in TRUTH})
         if "seed" in shard:
             seeds.add(int(shard["seed"]))
+        tones |= bool(shard.get("tones"))
         total += len(blobs[-1])
     truth = {key: np.concatenate([t[key] for t in truths]) for key in TRUTH}
-    return Hands(np.concatenate(blobs), np.concatenate(ends), truth, seeds)
+    return Hands(np.concatenate(blobs), np.concatenate(ends), truth, seeds, tones)
 
 
 def read(shard: Path) -> dict[str, np.ndarray]:
@@ -88,8 +91,8 @@ def read(shard: Path) -> dict[str, np.ndarray]:
 
 def options(shard: Mapping[str, np.ndarray]) -> dict[str, int]:
     """What a shard was rendered with, as far as it was kept then."""
-    kept = {key: int(shard[key]) for key in ("seed", "people", "quality") if key in shard}
-    return kept | {"shard": len(shard["ends"])}
+    kept = {key: int(shard[key]) for key in ("seed", "people", "tones", "quality") if key in shard}
+    return {"tones": 0, **kept, "shard": len(shard["ends"])}
 
 
 def _encode(rgba: np.ndarray, quality: int) -> np.ndarray:
@@ -99,11 +102,11 @@ def _encode(rgba: np.ndarray, quality: int) -> np.ndarray:
     return data.ravel()
 
 
-def _draw(seed: int, index: int, quality: int, people: bool) -> tuple[np.ndarray, dict[str, object]]:
+def _draw(seed: int, index: int, quality: int, people: bool, tones: bool) -> tuple[np.ndarray, dict[str, object]]:
     """One hand, in a worker: its compressed picture and its truth."""
     from training.render.draw import draw  # Mitsuba starts in the worker, not in the process that writes
 
-    hand, picture = draw(seed, index, people)
+    hand, picture = draw(seed, index, people, tones)
     view = hand.view
     return _encode(picture.rgba, quality), {
         "raised": hand.raised,
@@ -152,10 +155,12 @@ def write(
     shard: int = SHARD,
     quality: int = 101,
     people: bool = False,
+    tones: bool = False,
 ) -> None:
     """Renders hands 0 … count of a seed into a folder, skipping the shards that are there.
 
-    With `people`, each is somebody else's, see `training.render.people`.
+    With `people`, each is somebody else's, see `training.render.people`; with `tones`, every ten are one hand in the
+    ten tones of the Monk scale.
     The last shard is filled too, past `count` if need be: a larger count later just adds shards.
 
     Raises:
@@ -164,12 +169,12 @@ def write(
         OSError: a shard is damaged, or cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {"seed": seed, "people": people, "quality": quality, "shard": shard}
+    wanted = {"seed": seed, "people": people, "tones": tones, "quality": quality, "shard": shard}
     for path in sorted(folder.glob("shard-*.npz")):
         had = wanted | options(read(path))
         if had != wanted:
-            told = " ".join(f"--{key} {value}" for key, value in had.items() if key != "people")
-            told += " --people" * had["people"]
+            told = " ".join(f"--{key} {value}" for key, value in had.items() if key not in ("people", "tones"))
+            told += " --people" * had["people"] + " --tones" * had["tones"]
             raise FileExistsError(f"{path} was rendered with {told}. Name another folder: --out FOLDER")
     count = -(-count // shard) * shard
     spans = [(folder / f"shard-{a // shard:05d}.npz", range(a, a + shard)) for a in range(0, count, shard)]
@@ -186,7 +191,8 @@ def write(
     ):
         for path, span in missing:
             hands = []
-            for hand in pool.map(_draw, repeat(seed), span, repeat(quality), repeat(people), chunksize=5):
+            same = map(repeat, (quality, people, tones))
+            for hand in pool.map(_draw, repeat(seed), span, *same, chunksize=5):
                 hands.append(hand)
                 bar.update()
-            _write(path, hands, seed=seed, people=people, quality=quality)
+            _write(path, hands, seed=seed, people=people, tones=tones, quality=quality)
