@@ -13,6 +13,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import wandb
 from model import CLASSES, FingerCounter, shared_counter
 from model.images import decode
 from pages import browser, metrics
@@ -301,6 +302,7 @@ def train(folder: Path) -> Path:
         patch.setenv("WANDB_DIR", str(folder))
         main(fit)
         main(export)
+    wandb.teardown()  # it reads the environment once a process
     return folder
 
 

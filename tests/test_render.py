@@ -248,10 +248,10 @@ def test_the_command_renders_one_hand_in_many_tones_when_asked_to(rig, tmp_path,
     found = load(tmp_path)
     assert found.tones
     assert found.truth["tone"].tolist() == [1, 2]
-    light, darker = found.picture(0), found.picture(1)
-    assert np.array_equal(light[..., 3], darker[..., 3])
-    there = light[..., 3] == 255
-    assert light[there, :3].mean() > darker[there, :3].mean() + 5
+    lightest, next_one, darkest = found.picture(0), found.picture(1), draw(1, 9, tones=True)[1].rgba
+    hand = lightest[..., 3] == 255
+    assert all(np.array_equal(other[..., 3], lightest[..., 3]) for other in (next_one, darkest))
+    assert lightest[hand, :3].mean() > next_one[hand, :3].mean() > darkest[hand, :3].mean() + 20
     own = sample(1, 0, rig)
     assert np.array_equal(draw(1, own.tone - 1, tones=True)[1].rgba, draw(1, 0)[1].rgba), "in its own tone, the same"
 

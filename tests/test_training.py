@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, default_collate
 
 import training.export
 import training.slim
+import wandb
 from model import MODEL, FingerCounter
 from tests.drawn import draw_hand, write_fingers
 from tests.test_sources import write_webcam
@@ -64,11 +65,11 @@ def trained(folder: Path) -> Path:
     data, run = write_fingers(folder / "data/fingers", train=30, test=4).parent, folder / "run"
     run.mkdir()
     board = f"{{class_path: TensorBoardLogger, init_args: {{save_dir: {run}, name: board}}}}"
-    loggers = (f"--trainer.logger+={board}", "--trainer.logger+=WandbLogger")
+    loggers = (f"--trainer.logger+={board}", "--trainer.logger+=WandbLogger", f"--trainer.logger.save_dir={run}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(run)
         patch.setenv("WANDB_MODE", "offline")
         main(arguments(data, run, "--trainer.gradient_clip_val", "5", *loggers))
+    wandb.teardown()  # it reads the environment once a process
     return run
 
 
