@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import streamlit as st
 import torch
+import wandb
 from streamlit.testing.v1 import AppTest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import wandb
 from model import CLASSES, FingerCounter, shared_counter
 from model.images import decode
 from pages import browser, metrics

@@ -12,6 +12,7 @@ import optuna
 import pandas as pd
 import pytest
 import torch
+import wandb
 import yaml
 from lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,7 +20,6 @@ from torch.utils.data import DataLoader, default_collate
 
 import training.export
 import training.slim
-import wandb
 from model import MODEL, FingerCounter
 from tests.drawn import draw_hand, write_fingers
 from tests.test_sources import write_webcam
