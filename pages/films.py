@@ -7,11 +7,12 @@ from threading import Event
 import pandas as pd
 import streamlit as st
 
+from model.images import BadImage
 from pages import metrics
 from pages.film import BadFilm, annotate, readers
 from pages.log import LOG
 from pages.parts import show_counts
-from pages.uploads import FULL, NO_ROOM
+from pages.uploads import contents
 
 st.title("Films")
 file = st.file_uploader("A film of hands", ["mp4", "mov", "m4v", "webm"])
@@ -21,10 +22,6 @@ done: dict = st.session_state.setdefault("films", {})
 if not file:
     done.clear()  # large
     st.write("Film a hand that counts, and drop it here. It is read frame by frame, and kept nowhere.")
-    st.stop()
-if file.getvalue() == FULL:
-    metrics.refused("films", 503)
-    st.error(NO_ROOM)
     st.stop()
 
 if file.file_id not in done:
@@ -41,6 +38,7 @@ if file.file_id not in done:
         st.button("Stop here")  # any click stops the loop below: Streamlit runs the page anew
         # Not `done[…]` from here on: that run may empty `done` before this one has ended.
         done[file.file_id] = one
+        contents(file)  # or there was no room for it
         for frame in frames:
             reading = frame.reading
             sides = ", ".join(f"{hand.side} {hand.fingers}" for hand in reading.hands)
@@ -51,7 +49,7 @@ if file.file_id not in done:
                 left = (now - start) * (1 / max(frame.progress, 1e-3) - 1)
                 text = f"{frame.seconds:.0f} s read" + (f", {left:.0f} s left" if frame.progress else "")
                 progress.progress(frame.progress, text)
-    except BadFilm as error:
+    except (BadFilm, BadImage) as error:
         metrics.refused("films", error.status)
         one["problem"] = str(error)
     finally:

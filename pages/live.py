@@ -17,6 +17,7 @@ from pages.camera import HISTORY, Camera, Stream, give_up
 from pages.cores import cores
 from pages.game import Game
 from pages.parts import show_counts, show_probabilities, show_reading
+from pages.uploads import contents
 
 WAYS = ("server", "browser")
 MOST_STREAMS = 2 * cores()  # cameras that the server reads at once, see `python -m benchmarks load`
@@ -230,7 +231,7 @@ def take_pictures() -> None:
     known = st.session_state.get("shot", {})
     if shot.file_id not in known:
         try:
-            known = {shot.file_id: metrics.read_picture(shot, "live")}
+            known = {shot.file_id: metrics.read_picture(contents(shot), "live")}
         except BadImage as error:
             metrics.refused("live", error.status)
             known = {shot.file_id: str(error)}

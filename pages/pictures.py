@@ -14,9 +14,9 @@ from model import CLASSES, Box, Reading
 from model.images import MAX_BYTES, BadImage, decode
 from pages import metrics
 from pages.parts import BUNDLED, open_picture, show_gallery, show_reading, words
-from pages.uploads import FULL, NO_ROOM
+from pages.uploads import contents
 
-SHOWN = 1460  # pixels of the longer side
+SHOWN = 1460  # pixels of the longer side, as wide as `st.image` sends pictures at most
 
 st.title("Pictures")
 upload, camera = st.tabs(["Files", "Camera"], on_change="rerun")
@@ -51,12 +51,8 @@ def smaller(image: np.ndarray, reading: Reading) -> tuple[np.ndarray, Reading]:
 
 def read(file: UploadedFile) -> Reading | str:
     """Read a picture, or tell what is wrong with it."""
-    data = file.getvalue()
-    if data == FULL:
-        metrics.refused("pictures", 503)
-        return NO_ROOM
     try:
-        return metrics.read_picture(data, "pictures")
+        return metrics.read_picture(contents(file), "pictures")
     except BadImage as error:
         metrics.refused("pictures", error.status)
         return str(error)

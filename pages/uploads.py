@@ -8,6 +8,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.runtime.stats import CacheStat
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from model.images import BadImage
 
 FILES = 5  # of the largest size, for which there is room
 PATIENCE = 60  # seconds without a byte, after which whoever sends a file has gone
@@ -53,6 +56,17 @@ class Room:
             await Response(status_code=408)(scope, receive, send)
         finally:
             self.coming -= size
+
+
+def contents(file: UploadedFile) -> bytes:
+    """What was uploaded.
+
+    Raises:
+        BadImage: there was no room for it.
+    """
+    if (data := file.getvalue()) == FULL:
+        raise BadImage(NO_ROOM, 503)
+    return data
 
 
 def without_file(form: bytes) -> bytes:

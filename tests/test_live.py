@@ -33,6 +33,7 @@ from pages.camera import DARK, Camera, Latest, Stream
 from pages.cores import cores
 from pages.game import HOLD, LIMIT, Answer, Game
 from pages.log import LOG
+from pages.uploads import FULL, NO_ROOM
 
 ROOT = Path(__file__).parent.parent
 PICTURE = decode(ROOT / "assets/samples/3L_0.jpg")
@@ -626,7 +627,7 @@ def test_what_one_browser_tells_does_not_spoil_the_numbers_of_all(milliseconds):
 
 def test_one_picture_is_read_once(monkeypatch):
     monkeypatch.setattr(browser, "camera", lambda *args, **kwargs: {"running": False, "problem": "runtime"})
-    shots = iter([b"no picture", b"no picture", *3 * [(ROOT / "assets/samples/3L_0.jpg").read_bytes()]])
+    shots = iter([*2 * [b"no picture"], FULL, *3 * [(ROOT / "assets/samples/3L_0.jpg").read_bytes()]])
     read, refused = [], []
     read_picture = pages.metrics.read_picture
     monkeypatch.setattr(pages.metrics, "read_picture", lambda *args: (read.append(args), read_picture(*args))[1])
@@ -642,10 +643,11 @@ def test_one_picture_is_read_once(monkeypatch):
     page.session_state["read"] = "browser"
     for _ in range(2):
         assert len(page.run().error) == 2  # the problem, and the picture's
+    assert page.run().error[1].value == NO_ROOM
     for _ in range(3):
         page.run()
     assert next(metric.value for metric in page.metric if metric.label == "Side") == "left"
-    assert (len(read), len(refused)) == (2, 1)
+    assert (len(read), refused) == (2, [("live", 415), ("live", 503)])
 
 
 @pytest.mark.parametrize(
