@@ -216,8 +216,9 @@ if groups := measured.get("groups"):
     key = st.segmented_control(
         "Share of hands", list(SHARES), default="count", format_func=SHARES.__getitem__, required=True
     )
-    if "skin tone" in groups:
-        st.caption("Of every skin tone, the same hands, all else alike; in the other charts, each hand once.")
+    if tones := groups.get("skin tone"):
+        same = f"the same {tones[0]['pictures']:,} hands"
+        st.caption(f"Of every skin tone, {same}, all else alike; in the other charts, each hand once.")
     columns, filled = st.columns(3, gap="medium"), [0, 0, 0]
     for name, rows in groups.items():
         if name != "raised":

@@ -343,6 +343,7 @@ def test_evaluation_opens_with_every_set_beside_mediapipe(measured, tmp_path):
         ],
         [["People left out", "36", f"<b>{share}</b>", "60.0%", *hands]],
     ]
+    assert "the same 9 hands" in " ".join(text.value for text in page.caption)
     assert any("at most 3 epochs of the classifier, 2 of the finder" in text.value for text in page.markdown)
     assert "5 of 50" in next(text.value for text in page.markdown if "False alarms" in text.value)
     assert page.selectbox[0].options == ["Large", "Middle", "Small"]

@@ -94,7 +94,7 @@ def evaluate(
         readings = read(counter, source, index, folder)
         measured = {"set": name, "title": TITLES[name], "command": COMMAND, "model": about, **measure(readings)}
         if isinstance(source, Rendered):
-            measured["groups"] = by_tone(counter, folder) | by_group(readings, source.traits())
+            measured["groups"] = by_tone(counter, folder, source) | by_group(readings, source.traits())
         write(output / f"{name}.json", measured)
     if empty:
         alarms = [
@@ -130,13 +130,14 @@ def write(file: Path, measured: dict) -> None:
     file.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def by_tone(counter: FingerCounter, folder: Path) -> dict[str, list[dict]]:
+def by_tone(counter: FingerCounter, folder: Path, others: Rendered) -> dict[str, list[dict]]:
     """How well the same rendered hands are read in each skin tone, as `by_group` tells it; empty without such hands.
 
-    With other hands in each tone, which ones they are made more of a difference than the tone.
+    They are put into the places of `others`. Those tell nothing of tones: each of theirs has other hands, and which
+    ones makes more of a difference.
     """
     try:
-        hands = Rendered(folder / "render/tones", places(folder, validation=True))
+        hands = Rendered(folder / "render/tones", others.places)
     except BadData as error:
         print(f"skin tones: not measured. {error}")
         return {}

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--tones", action="store_true", help="each hand ten times, in the ten tones of the Monk scale")
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled sample pictures instead")
     arguments = parser.parse_args()
-    kind = "people" if arguments.people else "tones" if arguments.tones else "train"
+    kind = "tones" if arguments.tones else "people" if arguments.people else "train"
     if min(arguments.count, arguments.shard, arguments.workers) < 1:
         parser.error("--count, --shard and --workers are 1 or more.")
     if arguments.seed < 0 or not 1 <= arguments.quality <= 101:

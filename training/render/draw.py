@@ -35,7 +35,7 @@ def draw(seed: int, index: int, people: bool = False, tones: bool = False) -> tu
 
     With `tones`, every ten are one hand in the ten tones of the Monk scale, lightest first.
     """
-    index, tone = divmod(index, 10) if tones else (index, -1)
+    index, tone = (index // 10, index % 10 + 1) if tones else (index, None)
     rig = rig_of(sample_person(np.random.default_rng((seed, index, 1)))) if people else load_rig()
-    hand = chance.sample(seed, index, rig, tone + 1 or None)
+    hand = chance.sample(seed, index, rig, tone)
     return hand, draw_hand(rig, hand, seed=index)
