@@ -49,9 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             numbers["mediapipe"] = mediapipe.run(args.frames)
             print(mediapipe.report(numbers["mediapipe"]))
-            # The numbers that are committed: only those asked for by name, of whole sets.
+            # The numbers that are committed: only those asked for by name, of all sets, whole.
             if args.what and not args.frames:
-                mediapipe.RESULTS.write_text(json.dumps(numbers["mediapipe"], indent=1) + "\n")
+                if all(measured["frames"] for measured in numbers["mediapipe"]["sets"].values()):
+                    mediapipe.RESULTS.write_text(json.dumps(numbers["mediapipe"], indent=1) + "\n")
+                else:
+                    print(f"{mediapipe.RESULTS} stays as it was: that is of all sets.", file=sys.stderr)
         except mediapipe.NoMediaPipe as error:
             print(f"No comparison with MediaPipe: {error}", file=sys.stderr)
             status = int(args.what == "mediapipe")

@@ -92,8 +92,11 @@ if len(shown) > 1:
         lines.append({"file": file.name, **reading.to_dict()})
     frame = pd.DataFrame(table, columns=["file", "fingers", "side", "confidence", "ms", "error"])
     frame = frame.astype({"fingers": "Int64"})  # a picture that was not read has no count
+    # Errors stand beside the name, where a phone shows them too, and only if there are any.
+    told = ["file", *(["error"] if frame["error"].any() else []), "fingers", "side", "confidence", "ms"]
     selection = st.dataframe(
         frame,
+        column_order=told,
         column_config={"confidence": st.column_config.NumberColumn(format="percent")},
         hide_index=True,
         placeholder="",

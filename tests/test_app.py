@@ -138,6 +138,10 @@ def test_a_bad_picture_among_many_loses_nothing():
     assert table["error"].isna()[0]
     assert [button.label for button in page.get("download_button")] == ["CSV", "JSON"]
     assert name(page) == "three.png"
+    # What went wrong stands beside the name, where a phone shows it; where nothing did, it has no column.
+    assert list(page.dataframe[0].proto.column_order) == ["file", "error", "fingers", "side", "confidence", "ms"]
+    page.file_uploader[0].set_value([files[0], files[3]]).run()
+    assert list(page.dataframe[0].proto.column_order) == ["file", "fingers", "side", "confidence", "ms"]
 
 
 def test_a_file_s_name_is_shown_as_it_is():

@@ -248,13 +248,17 @@ def test_sets_that_are_missing_are_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mediapipe, "Worker", FakeWorker)
     assert cli.main(["mediapipe", "--frames", "3"]) == 0
     assert not (tmp_path / "results.json").exists()  # a quick look changes no committed numbers
-    assert cli.main(["mediapipe"]) == 0
-    results = json.loads((tmp_path / "results.json").read_text())
+    assert cli.main(["mediapipe", "--json", str(tmp_path / "numbers.json")]) == 0
+    assert not (tmp_path / "results.json").exists(), "nor do numbers of a part of the sets"
+    results = json.loads((tmp_path / "numbers.json").read_text())["mediapipe"]
     assert results["sets"]["samples"]["frames"] == 1
     assert results["sets"]["webcam"]["frames"] == 0
     text = capsys.readouterr().out
     assert "Not here, left out: Fingers test, Webcam frames, Sign language 1-5, Rendered hands, All webcam " in text
     assert str(tmp_path) not in json.dumps(results)
+    monkeypatch.setattr(mediapipe, "SETS", {"samples": SETS["samples"]})
+    assert cli.main(["mediapipe"]) == 0
+    assert list(json.loads((tmp_path / "results.json").read_text())["sets"]) == ["samples"]
 
 
 def test_without_mediapipe_the_reason_is_told(tmp_path, monkeypatch, capsys):

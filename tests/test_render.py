@@ -1,8 +1,10 @@
 """Rendered hands: what their truth says is what their geometry shows."""
 
 import itertools
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -331,6 +333,21 @@ def test_what_cannot_be_rendered_is_told_in_words(tmp_path, render, capsys):
         render()
     with pytest.raises(SystemExit, match="File exists"):
         render("--out", str(shard))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_ends_all_processes_quietly(rig, tmp_path):
+    command = [sys.executable, "-m", "training.render", "--count", "250", "--workers", "2", "--out", str(tmp_path)]
+    # A terminal sends it to every process of the command.
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        shown = ""
+        while "| 1/250" not in shown:
+            shown += process.stderr.read(1)
+        os.killpg(process.pid, signal.SIGINT)
+        shown += process.stderr.read()  # until the last of them has ended
+    assert process.returncode == 130
+    assert "Traceback" not in shown
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_npm_is_said(tmp_path, monkeypatch):

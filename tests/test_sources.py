@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import cv2
+import kagglehub
 import numpy as np
 import pytest
 from torchvision.datasets import VisionDataset
@@ -561,9 +562,17 @@ def test_a_source_is_a_class_and_a_line(server, tmp_path, monkeypatch, capsys):
     line = Source(Threes, "people/threes", lambda folder: fetch_archive("someone/hands", COMMIT, folder))
     monkeypatch.setattr(data, "SOURCES", {"threes": line})
 
-    # Kaggle comes last: where it lets nobody in, all else is there.
     with pytest.raises(BadData, match="train and test"):
         data.prepare(tmp_path, tmp_path)
+    assert capsys.readouterr().out == "", "a copy that is none is told before anything is downloaded"
+
+    # Kaggle comes last: where it lets nobody in, all else is there.
+    def closed(name: str) -> str:
+        raise ConnectionError("no way in")
+
+    monkeypatch.setattr(kagglehub, "dataset_download", closed)
+    with pytest.raises(BadData, match="Kaggle could not be reached"):
+        data.prepare(tmp_path)
     assert "threes: 3 pictures, 1 of them kept for validation" in capsys.readouterr().out
     data.prepare(tmp_path, write_fingers(tmp_path / "mine", train=1, test=1))
     assert "train: 12" in capsys.readouterr().out

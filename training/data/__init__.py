@@ -67,7 +67,11 @@ def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
     Args:
         folder: where they go.
         fingers: a copy of Kaggle Fingers that you have; it is not downloaded then.
+
+    Raises:
+        BadData: a data set is not what was published, or cannot be fetched.
     """
+    copy = fingers and fingers_source.find(fingers)  # before hours of downloads, not after them
     for name, source in SOURCES.items():
         if source.fetch:
             source.fetch(folder / source.place)
@@ -76,7 +80,7 @@ def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
     # Last, for not everybody has npm, and Kaggle does not let everybody in.
     panoramas.fetch(folder / "panoramas")
     print(f"Panoramas: {len(panoramas.MEMBERS)} places without people")
-    fingers_source.prepare(folder / "fingers", fingers)
+    fingers_source.prepare(folder / "fingers", copy)
 
 
 class Crops(Dataset):

@@ -144,6 +144,18 @@ def _near_pairs(a: np.ndarray, b: np.ndarray, distance: int) -> tuple[np.ndarray
     return np.repeat(np.arange(len(a)), [len(p) for p in pairs]), np.concatenate(pairs)
 
 
+def find(source: Path) -> Path:
+    """Where in a copy of Fingers the splits are: the archive has them twice.
+
+    Raises:
+        BadData: nowhere.
+    """
+    for root in (source, source / "fingers"):
+        if all((root / split).is_dir() for split in PICTURES):
+            return root
+    raise BadData(f"{source}: this should hold the folders train and test of the Fingers data set.")
+
+
 def fetch(folder: Path, source: Path | None = None) -> None:
     """Bring Fingers into `folder`/{train,test}: from a folder that is there already, or from Kaggle.
 
@@ -162,12 +174,10 @@ def fetch(folder: Path, source: Path | None = None) -> None:
                 f"Kaggle could not be reached ({error}). Download koryakinp/fingers by hand, unpack it, and run: "
                 "python -m training data --fingers FOLDER"
             ) from error
-    roots = [root for root in (source, source / "fingers") if all((root / split).is_dir() for split in PICTURES)]
-    if not roots:
-        raise BadData(f"{source}: this should hold the folders train and test of the Fingers data set.")
+    root = find(source)
     for split in PICTURES:
         (folder / split).mkdir(parents=True, exist_ok=True)
-        for file in tqdm(list_pictures(roots[0] / split), f"Fetching {split}", unit=" pictures"):
+        for file in tqdm(list_pictures(root / split), f"Fetching {split}", unit=" pictures"):
             target = folder / split / file.name
             if not target.exists():
                 try:

@@ -66,6 +66,8 @@ def main() -> None:
             )
     except (NoPackage, OSError) as error:
         raise SystemExit(str(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ same, so every shard holds the same bytes however many workers drew it.
 
 import io
 import multiprocessing
+import signal
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -122,6 +123,7 @@ def _draw(seed: int, index: int, quality: int, people: bool, tones: bool) -> tup
 
 
 def _start(variant: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the one that writes ends the others
     cv2.setNumThreads(1)
     from training.render.scene import start
 
