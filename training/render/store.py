@@ -194,7 +194,7 @@ def write(
         for path, span in missing:
             hands = []
             same = map(repeat, (quality, people, tones))
-            for hand in pool.map(_draw, repeat(seed), span, *same, chunksize=5):
+            for hand in pool.map(_draw, repeat(seed), span, *same):
                 hands.append(hand)
                 bar.update()
             _write(path, hands, seed=seed, people=people, tones=tones, quality=quality)
