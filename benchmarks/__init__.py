@@ -1,12 +1,13 @@
 """How quick and how calm Handful is, and how it compares. One command each:
 
-python -m benchmarks              all of the below but soak (`make bench`)
+python -m benchmarks              all of the below but largest and soak (`make bench`)
 python -m benchmarks speed        decoding, reading, drawing, starting Python with a model
 python -m benchmarks steady       a webcam's count: how often it jumps, and how soon it follows
 python -m benchmarks start        from a server's start to its first page (`--python` of the environment to measure)
 python -m benchmarks live         Live in a browser, read by the server and by the browser
 python -m benchmarks load         cameras that this machine reads at once, over WebRTC
 python -m benchmarks api          the HTTP API with 1 to 64 clients
+python -m benchmarks largest      what the largest pictures and films take of a server's memory and time
 python -m benchmarks soak         a server's memory, threads and sockets while visitors come and go for half an hour
 python -m benchmarks mediapipe    counts and time beside MediaPipe's, on the same frames, in one run
 

@@ -126,5 +126,9 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
     """
     if values.dtype.kind == "u":
         return (values >> 8).astype(np.uint8)  # the upper byte, as pillow itself takes it of 16-bit colour
-    finite = values[np.isfinite(values)]
-    return np.nan_to_num(np.interp(values, (finite.min(), finite.max()), (0, 255))).astype(np.uint8)
+    # In parts, for they become float64: of 50 megapixels, that would be a gigabyte and a half at once.
+    parts = np.array_split(values.ravel(), values.size // 2**20 + 1)
+    ends = [(good.min(), good.max()) for part in parts if (good := part[np.isfinite(part)]).size]
+    lowest, highest = min(low for low, _ in ends), max(high for _, high in ends)
+    grey = [np.nan_to_num(np.interp(part, (lowest, highest), (0, 255))).astype(np.uint8) for part in parts]
+    return np.concatenate(grey).reshape(values.shape)

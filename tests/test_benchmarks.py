@@ -1,5 +1,6 @@
 """The benchmarks run and count right; how long anything takes is not asserted."""
 
+import io
 import json
 import os
 import re
@@ -14,10 +15,11 @@ import pytest
 from PIL import Image
 
 import benchmarks.__main__ as cli
-from benchmarks import ROOT, api, live, load, mediapipe, soak, speed, start, steady, summary, table
+from benchmarks import ROOT, api, largest, live, load, mediapipe, soak, speed, start, steady, summary, table
 from benchmarks.frames import SETS, Frame, digest, frames
 from model import Hand, Reading
 from model.images import decode
+from pages.film import annotate
 from tests.drawn import write_fingers
 from tests.server import running
 from training.data import open_source
@@ -334,6 +336,34 @@ def test_what_a_process_holds_is_told():
     numbers |= {"visitors": 2, "lost": 1, "minutes": 1}
     told = soak.report({"machine": "m", **numbers})
     assert "2 visitors in 1 minutes, 1 of them saw nothing within a minute" in told
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the most that a process held, Linux forgets")
+def test_the_most_that_a_process_held_is_told_anew():
+    held = np.ones(100_000_000, np.uint8)
+    assert largest.resident(os.getpid(), most=True) >= largest.resident(os.getpid())
+    del held
+    largest.forget_most(os.getpid())
+    before = largest.resident(os.getpid(), most=True)
+    held = np.ones(50_000_000, np.uint8)
+    assert largest.resident(os.getpid(), most=True) >= before + 40
+    del held
+    assert largest.resident(os.getpid(), most=True) >= before + 40 > largest.resident(os.getpid())
+
+
+def test_the_largest_files_are_what_they_are_called(tmp_path, monkeypatch):
+    monkeypatch.setattr(largest, "SIZE", (80, 60))
+    assert {decode(file).shape for file in largest.pictures().values()} == {(60, 80, 3), (80, 60, 3)}
+    monkeypatch.setattr(largest, "FILM", 2_000_000)
+    largest.write_film(tmp_path / "film.mp4")
+    assert 2_000_000 <= (tmp_path / "film.mp4").stat().st_size < 4_000_000
+    frame = next(annotate((tmp_path / "film.mp4").open("rb"), io.BytesIO()))
+    assert [(hand.side, hand.fingers) for hand in frame.reading.hands] == [("left", 3)]
+    row = {"picture": "JPEG", "file_mb": 1.2, "seconds": 1.5, "more_mb": 500, "kept_mb": 3}
+    films = {"visitors": 3, "file_mb": 190, "seconds": 60}
+    films["mb"] = {"before": 300, "most": 900, "all read": 800, "left": 310}
+    told = largest.report({"machine": "m", "pictures": [row], "films": films})
+    assert "3 films of 190 MB at once, read in 60 s" in told
 
 
 def test_what_a_server_holds_is_told_by_fifths_of_the_time():

@@ -290,6 +290,14 @@ def test_a_huge_file_is_refused_unread(tmp_path):
     tracemalloc.stop()
 
 
+def test_a_picture_of_floats_does_not_become_doubles_as_a_whole():
+    file = encode(np.random.default_rng(0).random((1500, 2000), np.float32), "TIFF")
+    tracemalloc.start()
+    decode(file)
+    assert tracemalloc.get_traced_memory()[1] < 5 * len(file)
+    tracemalloc.stop()
+
+
 # What is refused, in words that help
 
 NOT_PICTURES = {
