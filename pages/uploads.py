@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.runtime.stats import CacheStat
-from streamlit.runtime.uploaded_file_manager import UploadedFile
+from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 
 from model.images import BadImage
 
@@ -56,6 +56,15 @@ class Room:
             await Response(status_code=408)(scope, receive, send)
         finally:
             self.coming -= size
+
+
+def shared(file: UploadedFile, memo: dict) -> UploadedFile:
+    """A copy with the same bytes, not with a copy of them: a film would lie in memory twice while its page runs."""
+    record = UploadedFileRec(file.file_id, file.name, file.type, file.getvalue())
+    return UploadedFile(record, file._file_urls)
+
+
+UploadedFile.__deepcopy__ = shared  # type: ignore[attr-defined]  # Streamlit copies all that were uploaded for each run
 
 
 def contents(file: UploadedFile) -> bytes:

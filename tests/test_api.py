@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from threading import Event, Semaphore
 from time import sleep
@@ -294,6 +295,17 @@ def test_uploads_that_stop_coming_make_room_and_are_no_news(uploads, monkeypatch
     assert asyncio.run(upload(range(5))) == [204] * 5
     assert all(file.data != FULL for file in uploads.get_files("visit", list("01234")))
     assert not capsys.readouterr().err
+
+
+def test_the_copy_of_an_upload_that_a_page_gets_shares_its_bytes():
+    page = AppTest.from_string("import streamlit as st\nst.file_uploader('A film', key='film')")
+    page.run().file_uploader[0].upload("hand.mp4", bytes(1000), "video/mp4").run()
+    film = page.session_state["film"]
+    copy = deepcopy(film)
+    assert copy is not film
+    assert copy.getvalue() is film.getvalue()
+    assert (copy, copy.name, copy.type, copy.size) == (film, "hand.mp4", "video/mp4", 1000)
+    assert (len(copy.read()), len(film.read())) == (1000, 1000), "each is read from its start"
 
 
 @pytest.mark.parametrize("name", ["films", "pictures"])
