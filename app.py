@@ -194,13 +194,19 @@ def failed(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": "The picture could not be read just now. Try again later."}, 503)
 
 
+def glibc() -> ctypes.CDLL | None:
+    """The C library, where it is GNU's."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if hasattr(libc, "mallopt") else None
+
+
 def share_heaps() -> None:
     """Let all threads share two heaps of glibc's, and give back what is freed at their ends: mallopt(3).
 
     By default glibc keeps up to eight heaps a core, and a visitor's threads come and go: what each left half empty
     stays. Other C libraries have no such heaps.
     """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+    if libc := glibc():
         libc.mallopt(-8, 2)  # M_ARENA_MAX
         libc.mallopt(-1, 128 * 1024)  # M_TRIM_THRESHOLD: left alone, it grows with the largest block ever freed
 
@@ -225,7 +231,8 @@ def import_ahead() -> None:
 async def tidy() -> None:
     """Let go of visits that are over, and their files; while no camera streams, of event loops, which hold sockets.
 
-    On a server that nobody visits, nothing else would ask for it.
+    And of free memory between what is in use: large pictures leave hundreds of megabytes of it in glibc's heaps. On a
+    server that nobody visits, nothing else would ask for it.
     """
     runtime: Any = st.runtime.get_instance()
     while True:
@@ -233,6 +240,8 @@ async def tidy() -> None:
         runtime._session_mgr._session_storage._cache.expire()  # else once the next visitor leaves
         if not metrics.streams():
             gc.collect()
+        if libc := glibc():
+            libc.malloc_trim(0)
 
 
 @asynccontextmanager

@@ -587,3 +587,25 @@ with TestClient(app.app) as client:
         time.sleep(0.05)
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(app.glibc() is None, reason="only glibc keeps what is freed")
+def test_memory_between_what_is_in_use_is_given_back():
+    code = """
+import os, time
+from starlette.testclient import TestClient
+import app
+from benchmarks.largest import resident
+
+app.TIDY = 0.1
+with TestClient(app.app) as client:
+    time.sleep(0.5)
+    parts = [bytes(65_536) for _ in range(2000)]
+    kept = parts[::50]
+    del parts
+    start, before = time.monotonic(), resident(os.getpid())
+    while resident(os.getpid()) > before - 80:
+        assert time.monotonic() - start < 30
+        time.sleep(0.05)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
