@@ -164,13 +164,16 @@ def test_a_source_left_out_is_measured_by_a_model_that_knows_nothing_of_it(ahead
     main(command)
     assert "webcam: measured before" in capsys.readouterr().out
 
-    # Cut off when its model was there: neither that nor what it comes from is made again.
+    # Cut off when its model was there: neither that nor what it comes from is made again. What was measured elsewhere
+    # of another source stays.
+    table = folder / "metrics/leave-one-out.json"
+    table.write_text(json.dumps({"sources": {"digits": {"pictures": 3}, "webcam": {"pictures": 3}}}))
     made = [folder / "runs/webcam" / name for name in ("classifier/best.ckpt", "slim.ckpt", "handful.onnx")]
     before = [file.stat().st_mtime_ns for file in made]
     (folder / "runs/webcam/measured.json").unlink()
     main(command)
     assert [file.stat().st_mtime_ns for file in made] == before
-    assert json.loads((folder / "metrics/leave-one-out.json").read_text())["sources"] == measured
+    assert json.loads(table.read_text())["sources"] == {"digits": {"pictures": 3}, **measured}
 
 
 @pytest.mark.parametrize(
@@ -184,6 +187,14 @@ def test_what_cannot_be_left_out_is_told_before_anything_is_trained(name, says, 
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit, match=says):
         main(["leave-out", "--folder", str(tmp_path), "--sources", f"[{name}]", "--output", str(tmp_path)])
+
+
+@pytest.mark.parametrize("text", ["model: {}", "data: [", "", "data: {batch_size: 3}"])
+def test_a_configuration_without_sources_leaves_nothing_to_leave_out(text, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    command = ["leave-out", "--sources", "[]", "--output", str(tmp_path), "--classifier", str(tmp_path / "mine.yaml")]
+    with pytest.raises(SystemExit, match=r"mine\.yaml: this names no sources to learn from"):
+        main(command)
 
 
 def test_a_stopped_training_goes_on_from_its_last_epoch(folder, tmp_path, monkeypatch):

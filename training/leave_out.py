@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -41,7 +42,7 @@ def leave_out(
     """For each source, train both networks without its hands and places, and measure them on all of it.
 
     A training that was cut off goes on; one that is done, or whose source was measured, is not done again: delete its
-    folder in `runs` to do so.
+    folder in `runs` to do so. Of sources that are not left out here, what was measured before stays.
 
     Args:
         folder: the data sets, as `python -m training data` leaves them.
@@ -56,7 +57,7 @@ def leave_out(
         output: folder for the measures.
 
     Raises:
-        BadData: one of `sources` is none that is measured, or is not there.
+        BadData: one of `sources` is none that is measured, or is not there; a configuration names no sources.
     """
     for name in sources:
         if name not in TITLES:
@@ -64,9 +65,7 @@ def leave_out(
         open_source(name, folder)  # what is wrong with it is told now, not after two trainings
     output.mkdir(parents=True, exist_ok=True)
     budget = {"epochs": epochs, "finder_epochs": finder_epochs}
-    found_in, learned = (
-        yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["sources"] for config in (finder, classifier)
-    )
+    found_in, learned = sources_of(finder), sources_of(classifier)
 
     def fit(
         kind: type[LightningModule],
@@ -107,4 +106,14 @@ def leave_out(
         )
     measures = {name: runs / name / "measured.json" for name in TITLES}
     done = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in measures.items() if file.exists()}
-    write(output / "leave-one-out.json", {"command": "python -m training leave-out", "sources": done})
+    file = output / "leave-one-out.json"
+    before = json.loads(file.read_text(encoding="utf-8"))["sources"] if file.exists() else {}
+    write(file, {"command": "python -m training leave-out", "sources": before | done})
+
+
+def sources_of(config: Path) -> Any:
+    """What a training's configuration names to learn from."""
+    try:
+        return yaml.safe_load(config.read_text(encoding="utf-8"))["data"]["sources"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise BadData(f"{config}: this names no sources to learn from (data.sources), see training/*.yaml.") from None
