@@ -1,7 +1,8 @@
 """A server that stays up: visitors come and go, for half an hour, and what the server holds is noted.
 
 Chromium films a sample at 10 frames a second. Each visitor starts the camera, stays a while and leaves without a
-word, as visitors do; every third one has a picture read instead. Memory, threads and sockets are those of the
+word, as visitors do; every third one has a picture read instead. They come at a steady pace, as long as the machine can
+keep it, so that as many are there late as early. Memory, threads and sockets are those of the
 server's process, after each visitor. They go up and down with those who came within two minutes, so that what grows
 shows in medians: of the second fifth of the time, when it is warm, and of the last. Those before the first one and at
 the end are taken after a look at the page alone: Streamlit forgets the visits that are two minutes old when the next
@@ -23,6 +24,7 @@ from benchmarks import ROOT, machine, table
 from tests.server import camera_arguments, film, running
 
 STAY = 12  # seconds of a visit
+PACE = 16  # seconds from one visitor to the next
 FORGOTTEN = 150  # seconds after which Streamlit has forgotten a visit: it keeps them for 120
 FIFTHS = {"warm": 1, "late": 4}  # of the time, from 0
 
@@ -108,6 +110,7 @@ def run(minutes: float = 30) -> dict:
                     for context in browser.contexts:
                         context.close()
                 notes.append({"seconds": round(now), **held(pid)})
+                time.sleep(max(0.0, start + PACE * len(notes) - time.monotonic()))
             time.sleep(FORGOTTEN)
             look(browser, address)
             time.sleep(FORGOTTEN)
