@@ -601,9 +601,9 @@ app.TIDY = 0.1
 with TestClient(app.app) as client:
     time.sleep(0.5)
     parts = [bytes(65_536) for _ in range(2000)]
+    start, before = time.monotonic(), resident(os.getpid())
     kept = parts[::50]
     del parts
-    start, before = time.monotonic(), resident(os.getpid())
     while resident(os.getpid()) > before - 80:
         assert time.monotonic() - start < 30
         time.sleep(0.05)
