@@ -109,6 +109,15 @@ def test_a_storage_that_cannot_be_had_is_told(train, tmp_path):
         main(["sweep", "--runs", str(tmp_path), "--storage", f"sqlite:///{tmp_path}/no folder/sweep.db"])
 
 
+@pytest.mark.parametrize(
+    "text", ["", "parameters: [", "command: [python]", "command: []\nparameters: {}\nmetric: loss"]
+)
+def test_a_space_that_is_no_sweep_is_told(text, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(SystemExit, match=r"mine\.yaml: this is no sweep"):
+        main(["sweep", "--space", str(tmp_path / "mine.yaml"), "--runs", str(tmp_path / "runs")])
+
+
 def test_without_data_the_way_to_them_is_all_that_is_told(train, tmp_path, caplog):
     def missing():
         raise BadData("Fetch them.")

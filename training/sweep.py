@@ -37,27 +37,36 @@ def sweep(
         runs: folder for checkpoints and logs, a folder a trial, and for the storage.
         storage: address of Optuna's storage; sweep.db in `runs` if none is given.
         arguments: more for the training: `--arguments "[--data.folder, elsewhere]"`.
+
+    Raises:
+        BadData: `space` is no sweep, or the storage cannot be had.
     """
-    sweep = yaml.safe_load(space.read_text(encoding="utf-8"))
-    fixed = [part for part in sweep["command"][3:] if part != "${args}"]  # without python -m training
+    try:
+        sweep = yaml.safe_load(space.read_text(encoding="utf-8"))
+        command, parameters = sweep["command"], sweep["parameters"]
+        metric, goal = sweep["metric"]["name"], sweep["metric"]["goal"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        needed = "command, parameters, and metric with name and goal"
+        raise BadData(f"{space}: this is no sweep, which has {needed}: see training/sweep.yaml.") from None
+    fixed = [part for part in command[3:] if part != "${args}"]  # without python -m training
     runs.mkdir(parents=True, exist_ok=True)
 
     def objective(trial: optuna.Trial) -> float:
-        chosen = [f"--{name}={suggest(trial, name, one)}" for name, one in sweep["parameters"].items()]
+        chosen = [f"--{name}={suggest(trial, name, one)}" for name, one in parameters.items()]
         folder = runs / f"trial-{trial.number}"
         places = [f"--checkpoint.dirpath={folder}", "--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={folder}"]
-        pruning = PyTorchLightningPruningCallback(trial, sweep["metric"]["name"])
+        pruning = PyTorchLightningPruningCallback(trial, metric)
         try:
             cli = CLI(Classifier, Hands, [*fixed, *chosen, *places, *arguments], [pruning])
         except BadData as error:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             sys.exit(str(error))  # in these words alone: Optuna would log where it was raised
-        loss = cli.trainer.callback_metrics[sweep["metric"]["name"]].item()
+        loss = cli.trainer.callback_metrics[metric].item()
         if math.isnan(loss):
             raise optuna.TrialPruned("The loss is no number.")
         return loss
 
-    study = opened(space.stem, storage or f"sqlite:///{runs / 'sweep.db'}", sweep["metric"]["goal"])
+    study = opened(space.stem, storage or f"sqlite:///{runs / 'sweep.db'}", goal)
 
     def enough(states: tuple[optuna.trial.TrialState, ...]) -> bool:
         return len(study.get_trials(deepcopy=False, states=states)) >= trials
