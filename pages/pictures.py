@@ -97,7 +97,10 @@ if len(shown) > 1:
     selection = st.dataframe(
         frame,
         column_order=told,
-        column_config={"confidence": st.column_config.NumberColumn(format="percent")},
+        column_config={
+            "confidence": st.column_config.NumberColumn(format="percent"),
+            "error": st.column_config.TextColumn(width="small"),  # counts have room on a phone, too
+        },
         hide_index=True,
         placeholder="",
         on_select="rerun",
