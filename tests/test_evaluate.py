@@ -277,3 +277,12 @@ def test_the_report_has_a_row_a_set_beside_mediapipe(tmp_path, capsys):
     assert "| Webcam " + shares.format("100.0%", " of 1") in lines, "of which it read only one"
     assert "In 53 places without hands, a hand was seen in 6." in lines
     assert "| One man " + shares.format("–", "") in lines
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_damaged_measures_are_told_by_name(command, tmp_path):
+    write_rendered(tmp_path / "render/val", 1)
+    (tmp_path / "webcam.json").write_text('{"pictures":')
+    where = ["--folder", str(tmp_path), *(["--output", str(tmp_path)] if command == "evaluate" else [])]
+    with pytest.raises(SystemExit, match=r"webcam\.json: damaged .*Delete it, and measure again"):
+        main([command, *where])

@@ -236,10 +236,11 @@ def test_what_is_no_recording_is_told_by_name(tmp_path, content):
     (tmp_path / "broken.zip").write_bytes(content)
     with pytest.raises(BadData, match=r"broken\.zip: not a recording"):
         OwnHand(tmp_path)
-    with zipfile.ZipFile(tmp_path / "broken.zip", "w") as archive:
-        archive.writestr("hands.csv", "file,round,x0,y0,x1,y1\n9X/1.jpg,1,0,0,9,9\n")
-    with pytest.raises(BadData, match=r"broken\.zip: not a recording"):
-        OwnHand(tmp_path)
+    for row in "9X/1.jpg,1,0,0,9,9", "3L/1.jpg,1,0,0,0,9", "3L/1.jpg,1,0,0,nan,9", "3L/1.jpg,1,9,9,0,0":
+        with zipfile.ZipFile(tmp_path / "broken.zip", "w") as archive:
+            archive.writestr("hands.csv", f"file,round,x0,y0,x1,y1\n{row}\n")
+        with pytest.raises(BadData, match=r"broken\.zip: not a recording"):
+            OwnHand(tmp_path)
 
 
 def test_a_picture_that_is_gone_is_told_by_name(recorded):

@@ -217,7 +217,7 @@ def test_shards_are_the_same_again_and_finished_ones_stay(rig, tmp_path):
     first, second = sorted(tmp_path.iterdir())
     before, drawn = first.stat().st_mtime_ns, second.read_bytes()
     second.unlink()
-    (tmp_path / "shard-00001.part").write_bytes(b"half a shard, from a run that was stopped")
+    (tmp_path / ".shard-00001.npz.7.part").write_bytes(b"half a shard, from a run that was stopped")
     write(tmp_path, 3, seed=9, workers=2, variant="scalar_rgb", shard=2)
     assert first.stat().st_mtime_ns == before
     assert second.read_bytes() == drawn
@@ -333,6 +333,22 @@ def test_what_cannot_be_rendered_is_told_in_words(tmp_path, render, capsys):
         render()
     with pytest.raises(SystemExit, match="File exists"):
         render("--out", str(shard))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where LLVM lies")
+def test_without_an_llvm_the_quicker_back_end_says_so(rig, tmp_path):
+    command = [sys.executable, "-m", "training.render", "--count", "1", "--shard", "1", "--variant", "llvm_ad_rgb"]
+    none = os.environ | {"DRJIT_LIBLLVM_PATH": str(tmp_path / "libLLVM.so")}
+    done = subprocess.run([*command, "--out", str(tmp_path)], env=none, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "DRJIT_LIBLLVM_PATH" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_that_dies_is_told_with_what_to_do(rig, tmp_path, render, monkeypatch):
+    monkeypatch.setattr("training.render.store._start", os.abort)
+    with pytest.raises(SystemExit, match=r"A worker died: .* --variant scalar_rgb, or with fewer --workers"):
+        render()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

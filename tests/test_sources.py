@@ -186,6 +186,14 @@ def test_webcam_boxes_are_in_the_pixels_of_the_picture(tmp_path):
     assert kept == {"2_": False, "pic": True, "26_": True}  # no Hand_… photo: not free to use
 
 
+def test_webcam_pictures_that_are_missing_are_counted(tmp_path):
+    rows = [f"5_pic{i}.jpg,320,240,2-hand,10,10,90,90" for i in range(3)]
+    write_webcam(tmp_path, {"train": rows})
+    (tmp_path / "images/train/5_pic1.jpg").unlink()
+    with pytest.warns(UserWarning, match="1 of 3 pictures with labels are not there"):
+        assert len(HandsDataset(tmp_path)) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -296,6 +304,16 @@ def test_crops_are_cut_once_and_again_when_a_picture_changes(digit_folder, tmp_p
     assert len(read) == 15
     assert len(array) == len(targets) == len(boxes) == 14  # no hand is left in the changed one
     assert len(list(cache.iterdir())) == 2, "those of the older state are gone"
+
+
+def test_cutting_out_that_breaks_off_leaves_nothing_behind(digit_folder, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(frames, "square_crop", stop)
+    with pytest.raises(KeyboardInterrupt):
+        crops(SignLanguageDigits(digit_folder), 32, 1.3, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_crops_go_to_workers_by_the_name_of_their_file(digit_folder, tmp_path):

@@ -10,6 +10,7 @@ import yaml
 
 from training.checkpoint import load_checkpoint
 from training.data.frames import BadData
+from training.files import whole
 from training.module import KEPT
 
 
@@ -47,4 +48,5 @@ def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -
         "data": list(dict.fromkeys(credit for one in trained for credit in one["about"]["data"])),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({key: mean[key] for key in KEPT}, output)
+    with whole(output) as part:
+        torch.save({key: mean[key] for key in KEPT}, part)

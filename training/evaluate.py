@@ -18,6 +18,7 @@ from training.data.fingers import Fingers
 from training.data.frames import SIDELESS, BadData, Frame, Frames
 from training.data.places import places
 from training.data.rendered import Rendered
+from training.files import whole
 
 BINS = 15
 METRICS = MODEL.parent / "metrics"
@@ -31,7 +32,7 @@ TITLES = {
 Reading = tuple[str, Frame, tuple[Hand, ...]]
 
 
-def held_out(name: str, folder: Path) -> tuple[Frames | Fingers, np.ndarray]:
+def held_out(name: str, folder: Path) -> tuple[Frames, np.ndarray]:
     """A set, and which of its frames no training sees."""
     match name:
         case "fingers-test":
@@ -45,7 +46,7 @@ def held_out(name: str, folder: Path) -> tuple[Frames | Fingers, np.ndarray]:
     return source, np.flatnonzero(source.validation)
 
 
-def read(counter: FingerCounter, source: Frames | Fingers, index: np.ndarray, folder: Path) -> list[Reading]:
+def read(counter: FingerCounter, source: Frames, index: np.ndarray, folder: Path) -> list[Reading]:
     """Read frames of a set: file relative to the data folder, truth and hands told of each."""
     readings = []
     for i in tqdm(index, f"Reading {type(source).__name__}", unit=" pictures"):
@@ -88,7 +89,7 @@ def evaluate(
     output.mkdir(parents=True, exist_ok=True)
     for name in (*TITLES, "empty"):
         before = output / f"{name}.json"
-        if before.exists() and json.loads(before.read_text(encoding="utf-8"))["model"]["sha256"] != counter.sha256:
+        if before.exists() and written(before)["model"]["sha256"] != counter.sha256:
             before.unlink()
     for name, (source, index) in sets.items():
         readings = read(counter, source, index, folder)
@@ -114,7 +115,7 @@ def evaluate(
     for name in TITLES:
         if not (output / f"{name}.json").exists():
             continue
-        measured = json.loads((output / f"{name}.json").read_text(encoding="utf-8"))
+        measured = written(output / f"{name}.json")
         shares = ("total_accuracy", "fingers_accuracy", "side_accuracy", "recall", "precision", "ece")
         summary[name] = {key: round(measured[key], 4) for key in shares if measured[key] is not None}
         told = ", ".join(f"{key.replace('_', ' ')} {share:.4f}" for key, share in summary[name].items())
@@ -127,7 +128,20 @@ def evaluate(
 
 
 def write(file: Path, measured: dict) -> None:
-    file.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with whole(file) as part:
+        part.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def written(file: Path) -> dict:
+    """What `write` wrote.
+
+    Raises:
+        BadData: the file is damaged.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadData(f"{file}: damaged ({error}). Delete it, and measure again.") from None
 
 
 def by_tone(counter: FingerCounter, folder: Path, others: Rendered) -> dict[str, list[dict]]:

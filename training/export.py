@@ -22,6 +22,7 @@ from model.store import BadModel
 from training import restore
 from training.checkpoint import load_checkpoint, load_network
 from training.classifier import Classifier
+from training.files import whole
 from training.finder import CANDIDATE, COARSE, MOST, SIZE, Finder, HandFinder, hands
 from training.network import HandNet, folded, scale
 from training.quantize import quantize
@@ -215,9 +216,8 @@ def export(
     if quantized:
         quantize(model)
     output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(f"{output.name}.part")  # nobody takes half a file for a model
-    onnx.save(model, part)
-    part.replace(output)
+    with whole(output) as part:
+        onnx.save(model, part)
     print(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
     if log:
         with wandb.init(project="handful", job_type="export", config=metadata) as run:

@@ -14,7 +14,7 @@ from training.cli import CLI
 from training.data import Hands, open_source
 from training.data.frames import BadData
 from training.data.scenes import Frames
-from training.evaluate import METRICS, measure, read, write
+from training.evaluate import METRICS, measure, read, write, written
 from training.export import export
 from training.finder import Finder
 from training.slim import slim
@@ -57,7 +57,8 @@ def leave_out(
         output: folder for the measures.
 
     Raises:
-        BadData: one of `sources` is none that is measured, or is not there; a configuration names no sources.
+        BadData: one of `sources` is none that is measured, or is not there; a configuration names no sources; what was
+            measured before is damaged.
     """
     for name in sources:
         if name not in TITLES:
@@ -105,9 +106,9 @@ def leave_out(
             | {"training commit": counter.metadata["training commit"]},
         )
     measures = {name: runs / name / "measured.json" for name in TITLES}
-    done = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in measures.items() if file.exists()}
+    done = {name: written(file) for name, file in measures.items() if file.exists()}
     file = output / "leave-one-out.json"
-    before = json.loads(file.read_text(encoding="utf-8"))["sources"] if file.exists() else {}
+    before = written(file)["sources"] if file.exists() else {}
     write(file, {"command": "python -m training leave-out", "sources": before | done})
 
 

@@ -48,5 +48,5 @@ def fetch(package: str, version: str, members: Mapping[str, str], folder: Path) 
                     raise NoPackage(f"{member} of {package}@{version} is not the file this code was written for.")
                 partial = Path(beside) / path.name
                 partial.write_bytes(data)
-                partial.rename(path)
+                partial.replace(path)
     return paths

@@ -1,11 +1,10 @@
 """The tables of README and model card, from what was measured."""
 
-import json
 from pathlib import Path
 
 from benchmarks import table
 from training.data.frames import BadData
-from training.evaluate import METRICS, TITLES
+from training.evaluate import METRICS, TITLES, written
 
 COLUMNS = ("Pictures", "Total right", "Count of a hand", "Side", "Hands found", "Truly hands", "ECE")
 MEDIAPIPE = "MediaPipe, total right (static / tracking)"
@@ -19,9 +18,9 @@ def report(folder: Path = METRICS) -> None:
             `python -m benchmarks mediapipe` leave them.
 
     Raises:
-        BadData: there are none.
+        BadData: there are none, or some are damaged.
     """
-    measured = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")}
+    measured = {file.stem: written(file) for file in folder.glob("*.json")}
     if not measured:
         raise BadData(f"{folder}: nothing was measured here. Measure: python -m training evaluate")
     theirs = measured.get("mediapipe", {"sets": {}})["sets"]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from training.checkpoint import load_checkpoint, load_network
 from training.data.scenes import Frames
+from training.files import whole
 from training.finder import Finder, HandFinder
 from training.module import KEPT, commit
 from training.network import Block, fill, folded, scale
@@ -62,7 +63,8 @@ def slim(
     config["slim"] = {"share": share, "seen": seen, "commit": commit()}
     checkpoint["about"]["config"] = yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100)
     output.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({key: checkpoint[key] for key in KEPT}, output)
+    with whole(output) as part:
+        torch.save({key: checkpoint[key] for key in KEPT}, part)
 
 
 @torch.no_grad()

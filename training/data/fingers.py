@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from model import CLASSES
 from training.data.frames import BadData, Frame, Frames
+from training.files import whole
 
 SIZE = 128
 PICTURES = {"train": 18_000, "test": 3_600}
@@ -113,10 +114,8 @@ def _hash_once(files: Sequence[Path], root: Path) -> np.ndarray:
         hashes.parent.mkdir(exist_ok=True)
         pictures = map(read_grey, tqdm(files, f"Reading {files[0].parent.name}", unit=" pictures"))
         found = [int(str(imagehash.phash(Image.fromarray(grey))), 16) for grey in pictures]
-        # Written under a name of its own first: two processes may start together.
-        part = hashes.with_suffix(f".{os.getpid()}.npy")
-        np.save(part, np.array(found, np.uint64))
-        part.replace(hashes)
+        with whole(hashes) as part, part.open("wb") as out:
+            np.save(out, np.array(found, np.uint64))
     return np.load(hashes)
 
 
@@ -125,7 +124,7 @@ def read_grey(file: Path) -> np.ndarray:
     try:
         with Image.open(file) as image:
             grey = np.asarray(image.convert("L"))
-    except OSError as error:
+    except (OSError, SyntaxError) as error:  # Pillow has both for a damaged PNG
         raise BadData(f"{file}: cannot be read ({error}). Delete it and fetch the data set again.") from None
     if grey.shape != (SIZE, SIZE):
         raise BadData(f"{file}: {grey.shape[1]}×{grey.shape[0]} pixels, not 128×128. Fetch the data set again.")
@@ -183,9 +182,8 @@ def fetch(folder: Path, source: Path | None = None) -> None:
                 try:
                     os.link(file, target)
                 except OSError:
-                    part = target.with_name(f".{file.name}")  # half a picture has no name of its own
-                    shutil.copyfile(file, part)
-                    part.replace(target)
+                    with whole(target) as part:
+                        shutil.copyfile(file, part)
 
 
 def summary(folder: Path) -> dict:

@@ -5,7 +5,6 @@ import errno
 import hashlib
 import http.client
 import inspect
-import os
 import shutil
 import stat
 import tempfile
@@ -27,6 +26,7 @@ from tqdm import tqdm
 
 from model import CLASSES
 from model.images import BadImage, decode
+from training.files import whole
 
 MARGIN = 1.3  # side of the square that the classifier learns from, in longer sides of the hand's box
 
@@ -244,9 +244,7 @@ def crops(
     if not labels.exists():
         pictures.parent.mkdir(parents=True, exist_ok=True)
         found: list[tuple[float, ...]] = []
-        # Written under names of their own first: two processes may start together.
-        part = pictures.with_suffix(f".{os.getpid()}.rgba")
-        with part.open("wb") as out:
+        with whole(pictures) as part, part.open("wb") as out:
             for i in tqdm(range(len(dataset)), f"Cutting out {type(dataset).__name__}", unit=" pictures"):
                 frame = dataset.frame(i)
                 for box, target in zip(frame.boxes, frame.targets, strict=True):
@@ -254,12 +252,10 @@ def crops(
                     out.write(crop.tobytes())
                     half = (box[2:] - box[:2]) * size / (2 * margin * max(box[2:] - box[:2]))
                     found.append((i, target, *(size / 2 - half), *(size / 2 + half)))
-        part.replace(pictures)
-        with labels.with_suffix(f".{os.getpid()}").open("wb") as out:
+        with whole(labels) as part, part.open("wb") as out:
             np.save(out, np.array(found, np.float32).reshape(-1, 6))
-        Path(out.name).replace(labels)
-        for old in pictures.parent.glob(f"{name}-*"):
-            if not old.name.startswith(pictures.stem):
+        for old in pictures.parent.glob(f"*{name}-*"):  # halves too, of a process that was killed
+            if pictures.stem not in old.name:
                 with contextlib.suppress(PermissionError):  # Windows deletes no file that a training still reads
                     old.unlink(missing_ok=True)
     rows = np.load(labels)

@@ -128,6 +128,8 @@ def read_table(recording: Path) -> list[Shot]:
         for row in csv.DictReader((folder / TABLE).read_text(encoding="utf-8").splitlines()):
             corners = [row[corner] for corner in ("x0", "y0", "x1", "y1")]
             box = np.array(corners, np.float32) if all(corners) else None
+            if box is not None and not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):
+                raise ValueError(f"{row['file']} has a box of no size")
             target = CLASSES.index(row["file"].partition("/")[0])
             shots.append(Shot(recording, folder / row["file"], target, int(row["round"]), box))
     except (OSError, KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:

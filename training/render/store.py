@@ -5,7 +5,6 @@ of bytes, one array for each part of their truth, and what they were drawn from.
 same, so every shard holds the same bytes however many workers drew it.
 """
 
-import io
 import multiprocessing
 import signal
 import zipfile
@@ -18,6 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from tqdm import tqdm
+
+from training.files import whole
 
 SHARD = 250
 TRUTH: dict[str, tuple[type, tuple[int, ...]]] = {  # dtype and shape of one hand's truth
@@ -103,10 +104,14 @@ def _encode(rgba: np.ndarray, quality: int) -> np.ndarray:
     return data.ravel()
 
 
-def _draw(seed: int, index: int, quality: int, people: bool, tones: bool) -> tuple[np.ndarray, dict[str, object]]:
+def _draw(
+    variant: str, seed: int, index: int, quality: int, people: bool, tones: bool
+) -> tuple[np.ndarray, dict[str, object]]:
     """One hand, in a worker: its compressed picture and its truth."""
     from training.render.draw import draw  # Mitsuba starts in the worker, not in the process that writes
+    from training.render.scene import start
 
+    start(variant)
     hand, picture = draw(seed, index, people, tones)
     view = hand.view
     return _encode(picture.rgba, quality), {
@@ -122,30 +127,21 @@ def _draw(seed: int, index: int, quality: int, people: bool, tones: bool) -> tup
     }
 
 
-def _start(variant: str) -> None:
+def _start() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the one that writes ends the others
     cv2.setNumThreads(1)
-    from training.render.scene import start
-
-    start(variant)
 
 
 def _write(path: Path, hands: list[tuple[np.ndarray, dict[str, object]]], **told: int) -> None:
-    """Writes one shard under another name, then gives it its own: a shard that has its name is whole.
-
-    What is `told` of all its hands is kept in it.
-    """
+    """Writes one shard. What is `told` of all its hands is kept in it."""
     arrays: dict[str, np.ndarray] = {
         key: np.array([t[key] for _, t in hands], kind).reshape(-1, *shape) for key, (kind, shape) in TRUTH.items()
     }
     arrays["webp"] = np.concatenate([webp for webp, _ in hands])
     arrays["ends"] = np.cumsum([len(webp) for webp, _ in hands])
     arrays |= {key: np.array(value) for key, value in told.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    partial = path.with_suffix(".part")
-    partial.write_bytes(buffer.getvalue())
-    partial.rename(path)
+    with whole(path) as part, part.open("wb") as out:
+        np.savez(out, allow_pickle=False, **arrays)
 
 
 def write(
@@ -169,6 +165,8 @@ def write(
         FileExistsError: hands are in the folder that were rendered with other options: some would be there twice, or
             be missing.
         OSError: a shard is damaged, or cannot be written.
+        ImportError: there is no LLVM, and `variant` needs it.
+        BrokenProcessPool: a worker died, as it does where LLVM is too old for Mitsuba.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {"seed": seed, "people": people, "tones": tones, "quality": quality, "shard": shard}
@@ -185,16 +183,16 @@ def write(
     if not missing:
         return
     # Mitsuba holds threads and compiled kernels, which a fork would break. An executor, unlike a pool, says so
-    # when a worker dies, as it does where LLVM is too old for Mitsuba.
+    # when a worker dies.
     spawn = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(workers, spawn, _start, (variant,)) as pool,
+        ProcessPoolExecutor(workers, spawn, _start) as pool,
         tqdm(total=count, initial=done, unit="hand", smoothing=0.02) as bar,
     ):
         for path, span in missing:
             hands = []
             same = map(repeat, (quality, people, tones))
-            for hand in pool.map(_draw, repeat(seed), span, *same):
+            for hand in pool.map(_draw, repeat(variant), repeat(seed), span, *same):
                 hands.append(hand)
                 bar.update()
             _write(path, hands, seed=seed, people=people, tones=tones, quality=quality)
