@@ -2,6 +2,7 @@
 
 import io
 import time
+from pathlib import Path
 from threading import Event
 
 import pandas as pd
@@ -14,17 +15,31 @@ from pages.log import LOG
 from pages.parts import show_counts
 from pages.uploads import contents
 
+EXAMPLE = Path(__file__).parent.parent / "assets/counting.mp4"
+
+
+def show_example(shown: bool) -> None:
+    st.session_state.example = shown
+
+
 st.title("Films")
 file = st.file_uploader("A film of hands", ["mp4", "mov", "m4v", "webm"])
-gradcam = st.toggle("Show where the model looked", disabled=bool(file), help="Choose before the film comes.")
+if file:
+    show_example(False)
+example = st.session_state.get("example", False)
+gradcam = st.toggle("Show where the model looked", disabled=bool(file) or example, help="Choose before the film comes.")
 # What was read of a film stays, also of one that was stopped half-way.
 done: dict = st.session_state.setdefault("films", {})
-if not file:
+if not file and not example:
     done.clear()  # large
     st.write("Film a hand that counts, and drop it here. It is read frame by frame, and kept nowhere.")
+    st.write("No film at hand? Take this one.")
+    st.button("Read this film", on_click=show_example, args=(True,))
+    st.video(EXAMPLE, muted=True, width=480)
     st.stop()
 
-if file.file_id not in done:
+key = file.file_id if file else EXAMPLE.name
+if key not in done:
     done.clear()  # one film at a time
     progress = st.progress(0.0, "Reading …")
     while not readers.acquire(timeout=0.5):
@@ -32,13 +47,14 @@ if file.file_id not in done:
     rows: list[dict] = []
     target = io.BytesIO()
     one: dict = {"rows": rows, "film": target, "problem": "", "closed": Event()}
-    frames = annotate(file, target, gradcam=gradcam)
+    frames = annotate(file or io.BytesIO(EXAMPLE.read_bytes()), target, gradcam=gradcam)
     start = told = time.monotonic()
     try:
         st.button("Stop here")  # any click stops the loop below: Streamlit runs the page anew
         # Not `done[…]` from here on: that run may empty `done` before this one has ended.
-        done[file.file_id] = one
-        contents(file)  # or there was no room for it
+        done[key] = one
+        if file:
+            contents(file)  # or there was no room for it
         for frame in frames:
             reading = frame.reading
             sides = ", ".join(f"{hand.side} {hand.fingers}" for hand in reading.hands)
@@ -60,8 +76,8 @@ if file.file_id not in done:
     st.rerun()
 
 # A click starts the page anew before what it stopped has written the film's end.
-done[file.file_id]["closed"].wait(10)
-rows, target, problem = (done[file.file_id][name] for name in ("rows", "film", "problem"))
+done[key]["closed"].wait(10)
+rows, target, problem = (done[key][name] for name in ("rows", "film", "problem"))
 if problem:
     st.error(problem)
 elif not rows:
@@ -76,3 +92,5 @@ if rows:
         with st.container(horizontal=True):
             st.download_button("MP4", target.getvalue(), "fingers.mp4", "video/mp4", icon=":material/download:")
             st.download_button("CSV", table.to_csv(index=False), "fingers.csv", icon=":material/download:")
+            if example:
+                st.button("Close", on_click=show_example, args=(False,))

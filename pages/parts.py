@@ -78,8 +78,8 @@ def show_counts(counts: Sequence[tuple], height: int, span: tuple[float, float] 
                 "field": "seconds",
                 "type": "quantitative",
                 "scale": {"domain": span} if span else {},
-                "axis": {"tickCount": 6},
-                "title": "seconds",
+                "axis": {"tickCount": 6, "labelExpr": "datum.label + ' s'"},
+                "title": None,
             },
             "y": {
                 "field": "fingers",

@@ -221,6 +221,20 @@ def test_the_page_shows_count_film_and_table():
     assert not page.toggle[0].disabled
 
 
+def test_who_has_no_film_takes_the_example_in_which_a_hand_counts_from_none_to_five():
+    page = AppTest.from_file(ROOT / "pages/films.py", default_timeout=60).run()
+    page.button[0].click().run()
+    assert not page.exception
+    assert page.caption[0].value.startswith("120 frames, 6.0 seconds")
+    (example,) = page.session_state.films.values()
+    told = [row["fingers"] for row in example["rows"]]
+    # A second each, the first third of it on the way from the one before.
+    assert [told[20 * count + 10 : 20 * count + 20] for count in range(6)] == [[count] * 10 for count in range(6)]
+    page.button[0].click().run()
+    assert not page.session_state.films
+    assert not page.toggle[0].disabled
+
+
 @pytest.mark.parametrize("data", [film(parts=("3L_0",)).getvalue(), b"no film"], ids=["film", "no film"])
 def test_no_more_films_are_read_at_once_than_there_are_cores_and_others_are_told(monkeypatch, data):
     others = Semaphore(0)

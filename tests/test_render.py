@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -24,10 +25,24 @@ from training.render import __main__ as command
 from training.render import hand as hands
 from training.render import load, people
 from training.render.draw import draw, draw_hand
-from training.render.sample import INDEX, LITTLE, MIDDLE, RING, THUMB, USUAL, Hand, sample, segments_apart
-from training.render.samples import draw_sample
+from training.render.sample import (
+    INDEX,
+    LITTLE,
+    MIDDLE,
+    RING,
+    THUMB,
+    USUAL,
+    Hand,
+    dress,
+    sample,
+    sample_pose,
+    segments_apart,
+)
+from training.render.samples import draw_film, draw_sample
 from training.render.scene import Sleeve, _sleeve_mesh, start, view_matrix
 from training.render.store import write
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -259,8 +274,36 @@ def test_the_command_renders_one_hand_in_many_tones_when_asked_to(rig, tmp_path,
 
 
 def test_a_bundled_sample_is_rendered_again_as_it_is(rig):
-    bundled = decode(Path(__file__).parent.parent / "assets/samples/2R_0.jpg")
+    bundled = decode(ROOT / "assets/samples/2R_0.jpg")
     assert np.abs(draw_sample(2, True, 0).astype(int) - bundled).mean() < 3, "but for what JPEG loses"
+
+
+def test_the_bundled_film_is_rendered_again_as_it_is(rig):
+    with av.open(ROOT / "assets/counting.mp4") as film:
+        first = next(film.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.abs(next(draw_film()).astype(int) - first).mean() < 3, "but for what H.264 loses"
+
+
+def test_the_command_renders_the_film_when_asked_to(rig, tmp_path, monkeypatch):
+    frames = [np.full((360, 480, 3), grey, np.uint8) for grey in (50, 100, 150)]
+    monkeypatch.setattr("training.render.samples.draw_film", lambda: iter(frames))
+    monkeypatch.setattr(sys, "argv", ["render", "--film", str(tmp_path / "counting.mp4")])
+    command.main()
+    with av.open(tmp_path / "counting.mp4") as film:
+        told = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in film.decode(video=0)]
+    assert [seconds for seconds, _ in told] == [0, 0.05, 0.1]
+    assert [image.mean().round(-1) for _, image in told] == [50, 100, 150]
+
+
+def test_a_hand_that_moves_stays_where_it_is_before_the_same_camera(rig):
+    up, down = ((True,) * 5, (False,) * 5)
+    hand = dress(np.random.default_rng(1), rig, up, right=True, tone=4)
+    fist = replace(hand, pose=sample_pose(np.random.default_rng(1), rig, hand.shape, down))
+    opened = draw_hand(rig, hand, 0, 64, 1)
+    x0, y0, x1, y1 = draw_hand(rig, fist, 0, 64, 1, camera=opened.camera).box
+    assert y0 > opened.box[1] + 10, "its fingers are down"
+    assert y1 == pytest.approx(opened.box[3], abs=2), "its wrist is where it was"
+    assert x1 - x0 < opened.box[2] - opened.box[0], "nor is it nearer"
 
 
 def test_people_that_pip_cannot_fetch_are_said(tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--people", action="store_true", help="everybody with a hand of their own, not one hand varied")
     parser.add_argument("--tones", action="store_true", help="each hand ten times, in the ten tones of the Monk scale")
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled sample pictures instead")
+    parser.add_argument("--film", type=Path, metavar="FILE", help="render the bundled film instead, a hand that counts")
     arguments = parser.parse_args()
     kind = "tones" if arguments.tones else "people" if arguments.people else "train"
     if min(arguments.count, arguments.shard, arguments.workers) < 1:
@@ -45,12 +46,15 @@ def main() -> None:
         hand.fetch()
         if arguments.people:
             people.fetch()
-        if arguments.samples is not None:
-            from training.render.samples import write_samples
+        if arguments.samples or arguments.film:
+            from training.render.samples import write_film, write_samples
             from training.render.scene import start
 
             start(arguments.variant)
-            write_samples(arguments.samples)
+            if arguments.samples:
+                write_samples(arguments.samples)
+            if arguments.film:
+                write_film(arguments.film)
         else:
             from training.render.store import write
 

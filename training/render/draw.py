@@ -5,11 +5,17 @@ import numpy as np
 from training.render import sample as chance
 from training.render.hand import FOREARM, Rig, load_rig, skin
 from training.render.people import rig_of, sample_person
-from training.render.scene import SIZE, Picture, render
+from training.render.scene import SIZE, Camera, Picture, render
 
 
 def draw_hand(
-    rig: Rig, hand: chance.Hand, seed: int, size: int = SIZE, samples: int = 9, margin: float = 0.25
+    rig: Rig,
+    hand: chance.Hand,
+    seed: int,
+    size: int = SIZE,
+    samples: int = 9,
+    margin: float = 0.25,
+    camera: Camera | None = None,
 ) -> Picture:
     """Renders a hand; `seed` is for the ray tracer's noise."""
     points, frames = skin(rig, hand.shape, hand.pose)
@@ -27,6 +33,7 @@ def draw_hand(
         size=size,
         samples=samples,
         margin=margin,
+        camera=camera,
     )
 
 

@@ -1,18 +1,24 @@
-"""The bundled sample pictures: ten of each class, in rooms made of colour and blur."""
+"""The bundled samples, in rooms made of colour and blur: ten pictures of each class, and a film."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from training.files import whole
 from training.render import sample as chance
 from training.render.draw import draw_hand
-from training.render.hand import load_rig
+from training.render.hand import Pose, load_rig
 from training.render.scene import View, gamma
 
 SIZE = 256  # pixels
+FRAME, RATE = (480, 360), 20  # of the film: width and height, frames a second
+MOVE = 0.3  # seconds from a count of the film to the next
 
 
 def room(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -77,3 +83,46 @@ def write_samples(folder: Path) -> None:
         picture = draw_sample(count, right, k)
         done = cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
         assert done, path
+
+
+def between(before: Pose, after: Pose, way: float) -> Pose:
+    """A pose on the way, 0 … 1, from one to another, with a soft start and end."""
+    way = way * way * (3 - 2 * way)
+    pairs = zip(vars(before).values(), vars(after).values(), strict=True)
+    return Pose(*((1 - way) * one + way * other for one, other in pairs))
+
+
+def draw_film(samples: int = 24) -> Iterator[np.ndarray]:
+    """A hand that counts from none to five, a second each, and sways: frames (360, 480, 3) uint8 RGB."""
+    rng, rig = np.random.default_rng(10), load_rig()
+    usual = [next(iter(ways)) for ways in chance.USUAL]
+    hand = chance.dress(rng, rig, usual[-1], right=True, tone=5)
+    poses = [chance.sample_pose(rng, rig, hand.shape, up) for up in usual]
+    width, height = FRAME
+    left = (width - height) // 2
+    wall = room(rng, width)[:height]
+    view = View(False, 0, 0, 0, 650)
+    # The open hand is the largest: what shows it shows all.
+    camera = draw_hand(rig, replace(hand, pose=poses[-1], view=view), 0, 32, 1, 0.15).camera
+    for i in range(len(poses) * RATE):
+        count, since = divmod(i, RATE)
+        pose = between(poses[max(count - 1, 0)], poses[count], min(since / (MOVE * RATE), 1))
+        turn = 2 * np.pi * i / (len(poses) * RATE)
+        view = View(False, 9 * np.sin(2 * turn), 4 * np.sin(3 * turn), 5 * np.sin(turn), 650)
+        rgba = draw_hand(rig, replace(hand, pose=pose, view=view), i, height, samples, camera=camera).rgba
+        frame = wall.copy()
+        frame[:, left : left + height] = paste(rgba, frame[:, left : left + height], rng)
+        yield frame
+
+
+def write_film(path: Path) -> None:
+    """Renders the film as MP4, H.264."""
+    frames = draw_film()
+    with whole(path) as part, av.open(part, "w", format="mp4") as out:
+        stream = out.add_stream("libx264", RATE, options={"crf": "27", "preset": "veryslow"})
+        stream.width, stream.height, stream.pix_fmt = *FRAME, "yuv420p"
+        for i, frame in enumerate(tqdm(frames, total=len(chance.USUAL) * RATE, unit="frame")):
+            one = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            one.pts, one.time_base = i, Fraction(1, RATE)
+            out.mux(stream.encode(one))
+        out.mux(stream.encode())

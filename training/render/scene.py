@@ -5,6 +5,7 @@ Camera frame, mm: x right, y up, z from the hand to the camera; the hand is near
 
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 import cv2
 import drjit as dr
@@ -238,12 +239,20 @@ def environment(light: Light, height: int = 64) -> np.ndarray:
     return room.astype(np.float32)
 
 
+class Camera(NamedTuple):
+    """What a hand is looked at with: the point on its axis at the view's distance (3,), mm, and how much it sees."""
+
+    middle: np.ndarray
+    half: float  # tangent of half the angle
+
+
 @dataclass(frozen=True)
 class Picture:
     """A rendered hand."""
 
     rgba: np.ndarray  # (size, size, 4) uint8, straight alpha
     box: np.ndarray  # (4,) float32: x0, y0, x1, y1 of the hand without forearm, pixels
+    camera: Camera
 
 
 def render(
@@ -260,6 +269,7 @@ def render(
     size: int = SIZE,
     samples: int = 9,
     margin: float = 0.25,
+    camera: Camera | None = None,
 ) -> Picture:
     """Renders a posed left hand, or its mirror image.
 
@@ -268,6 +278,8 @@ def render(
         forearm: how the forearm's joint moved since rest (4, 4).
         margin: space around the hand on every side, as a share of the hand's longer side.
         samples: rays per pixel.
+        camera: that of another picture, so that the same hand moves before it; by default one that shows all of it,
+            in the middle.
     """
     m = maps(rig)
     cloth, cloth_faces = _sleeve_mesh(rig, sleeve, forearm)
@@ -278,13 +290,14 @@ def render(
         faces, cloth_faces = faces[:, ::-1], cloth_faces[:, ::-1]
     points, cloth = points @ turn.T, cloth @ turn.T
     # Move the hand so that the middle of its box is on the camera's axis, then zoom until it fits.
-    offset = np.array([0, 0, points[m.hand, 2].mean()])
-    for _ in range(4):
+    offset = camera.middle.copy() if camera else np.array([0, 0, points[m.hand, 2].mean()])
+    for _ in range(1 if camera else 4):
         seen = points[m.hand] - offset
         flat = seen[:, :2] / (view.distance - seen[:, 2:])
         low, high = flat.min(0), flat.max(0)
-        offset[:2] += (low + high) / 2 * view.distance
-    half = (high - low).max() / 2 * (1 + 2 * margin)
+        if not camera:
+            offset[:2] += (low + high) / 2 * view.distance
+    half = camera.half if camera else (high - low).max() / 2 * (1 + 2 * margin)
     box = np.concatenate([low * (1, -1), high * (1, -1)])[[0, 3, 2, 1]] / half * size / 2 + size / 2
 
     colour, rough, height = skin_colours(skin, m)
@@ -333,7 +346,7 @@ def render(
         }
     )
     raw = np.array(mi.render(scene, seed=seed))
-    return Picture(develop(raw, light.exposure), box.astype(np.float32))
+    return Picture(develop(raw, light.exposure), box.astype(np.float32), Camera(offset, half))
 
 
 def view_matrix(view: View) -> np.ndarray:
