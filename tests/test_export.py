@@ -191,19 +191,21 @@ def test_what_a_look_is_not_sure_of_is_looked_at_more_closely(networks, reader, 
         with torch.no_grad():
             _, squares, _, probabilities, _ = reader(picture)
             at_once, there = networks[1](scale(cut_out(picture, squares, int(GLANCE * SIZE))))
-            doubtful = sure(at_once, there) < at_a_glance
+            first = sure(at_once, there)
+            doubtful = first < at_a_glance
             crops = scale(cut_out(picture, squares[doubtful], SIZE))
             (logits, there), (mirrored, _) = networks[1](crops), networks[1](crops.flip(3))
-            puzzling = sure(logits, there) < closely
+            second = sure(logits, there)
+            puzzling = second < closely
         both = (logits + mirrored.roll(6, 1)) / 2  # in a mirror, left and right hands change places
         meant = at_once.clone()
         meant[doubtful] = torch.where(puzzling[:, None], both, logits)
         assert (meant - at_once).abs().max() > 0.05 or not doubtful.any(), "alike looks would prove nothing"
         torch.testing.assert_close(probabilities, (meant / TEMPERATURE).softmax(1), atol=1e-4, rtol=0)
-        return sure(at_once, networks[1](scale(cut_out(picture, squares, int(GLANCE * SIZE))))[1]), sure(logits, there)
+        return first, second
 
     at_a_glance, _ = told(0.0, 0.0)
-    limit = float(at_a_glance.sort().values[:2].mean().detach())  # three hands are surer than that, one is not
+    limit = float(at_a_glance.sort().values[:2].mean())  # three hands are surer than that, one is not
     _, closely = told(limit, 0.0)
     assert len(closely) == 1
     _, closely = told(1.1, 0.0)
