@@ -35,15 +35,21 @@ MARGIN = 1.1
 # How sure the surest hand of a frame must be to be told, and any other: who looks at a finger counter shows it a hand,
 # and what else there is may be a pen tray. Chosen on the held-out sets and on sources left out of a training.
 THRESHOLD, ANOTHER = 0.56, 0.68
+# Sizes at which a frame is searched for hands, in that of the finder's training: first as from afar, in two thirds of
+# the time, and as from near, if need be. Scenes in training have hands of all sizes, so it is trained for both.
+FAR, NEAR = 0.8, 1.2
+# Seen from afar, what is surer than CLEAR is a hand and what is less sure than DIM is none; what lies between is looked
+# at from near, and a frame without a clear hand. Chosen on the held-out sets, and on them with hands twice as far away.
+CLEAR, DIM = 0.65, 0.15
 # The side of a glance at a hand, in that of a close look: half the work. Hands are as large as many in training, there.
 GLANCE = 0.75
 # How sure a glance must be, of the hand and its class, to be the only look, and how sure a close look, to be the last.
 # From .95, held-out totals of people are those of always looking closely; where their pictures are turned, darkened,
-# blurred or noisy, 4 of 7,264 fewer at .98. From .9 to always looking in a mirror too, they stay alike.
-AT_A_GLANCE, CLOSELY = 0.97, 0.9
+# blurred or noisy, 4 of 7,264 fewer from .975. From .9 to always looking in a mirror too, they stay alike.
+AT_A_GLANCE, CLOSELY = 0.965, 0.89
 # Logits are divided by it, so that confidence can be taken at its word (Guo et al., 2017, arXiv:1706.04599): label
 # smoothing and augmentation leave the network less sure than it should be. Chosen on the held-out sets.
-TEMPERATURE = 0.8
+TEMPERATURE = 0.85
 
 
 class Reader(nn.Module):
@@ -63,14 +69,13 @@ class Reader(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         height, width = image.shape[0], image.shape[1]
-        scores, boxes = hands(self.finder(scale(fitted(image)))[0])
+        scores, boxes = self.find(image)
         kept = torch.nonzero(scores > CANDIDATE)[:, 0]
         # For tracing: nothing says how many there are. No hand at all goes the same way.
         torch._check(kept.shape[0] > 0)
         torch._check(kept.shape[0] <= MOST)
-        share: Any = torch.sym_max(height, width) / SIZE
         limits = torch.tensor([width, height, width, height])
-        boxes = torch.minimum(torch.relu(boxes[kept] * share), limits)
+        boxes = torch.minimum(torch.relu(boxes[kept]), limits)
         squares = around(boxes)
         glance = self.look(cut_out(image, squares, int(GLANCE * self.size)))
         # What it is not sure of is looked at closely and, if need be, in a mirror: what one misses, another may see.
@@ -91,6 +96,21 @@ class Reader(nn.Module):
         torch._check(told.shape[0] <= MOST)
         chosen = order[told]
         return boxes[chosen], squares[chosen], sure[chosen], probabilities[chosen], maps[chosen]
+
+    def find(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest hands of a frame: scores (M,), of which no more than four are not 0, and boxes (M, 4)."""
+        scores, boxes = self.search(image, int(FAR * SIZE), 1)
+        unclear = torch.nonzero((scores[:, 0] < CLEAR) | ((scores > DIM) & (scores < CLEAR)).any(1))[:, 0]
+        torch._check(unclear.shape[0] <= 1)
+        closer = self.search(image, int(NEAR * SIZE), unclear.shape[0])
+        scores = scores.index_fill(0, unclear, 0)
+        return torch.cat([scores, closer[0]]).flatten(), torch.cat([boxes, closer[1]]).flatten(0, 1)
+
+    def search(self, image: Tensor, size: int, times: int) -> tuple[Tensor, Tensor]:
+        """A frame at one size, once or not at all: scores (N, 4), falling, and boxes (N, 4, 4) in its pixels."""
+        scores, boxes = hands(self.finder(scale(fitted(image, size, times))))
+        share: Any = torch.sym_max(image.shape[0], image.shape[1]) / size
+        return scores, boxes * share
 
     def look(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (K, 12), presence (K,) and Grad-CAM maps (K, 12, h, w) of crops (K, 3, s, s).
@@ -136,28 +156,28 @@ def enough(sure: Tensor) -> Tensor:
     return sure > torch.where(surest, THRESHOLD, ANOTHER)
 
 
-def fitted(image: Tensor) -> Tensor:
-    """A frame (H, W, 3) uint8 as the finder takes it: (1, 3, h, w) float, the longer side SIZE, black below or beside.
+def fitted(image: Tensor, size: int, times: int) -> Tensor:
+    """A frame (H, W, 3) uint8 as the finder takes it: (N, 3, h, w) float, N times, once or not at all.
 
-    Only as much black as makes both sides multiples of the coarsest stride: a wide frame takes less time than a square.
-    Of a large one only every second, third … row is taken, as far as twice as many are left as are needed: to turn all
-    pixels of a frame to float would take a good part of the time that finding takes. Linear sampling at half the size
-    is the mean of 2 × 2 pixels.
+    The longer side is `size`, black below or beside: only as much as makes both sides multiples of the coarsest stride,
+    a wide frame takes less time than a square. Of a large one only every second, third … row is taken, as far as twice
+    as many are left as are needed: to turn all pixels of a frame to float would take a good part of the time that
+    finding takes. Linear sampling at half the size is the mean of 2 × 2 pixels.
     """
     height: Any = image.shape[0]
     width: Any = image.shape[1]
     longest = torch.sym_max(height, width)
-    step = torch.sym_max(1, longest // (2 * SIZE))
-    rows, columns = torch.sym_max(1, height * SIZE // longest), torch.sym_max(1, width * SIZE // longest)
-    thinned = image.index_select(0, torch.arange(0, height, step))
-    half = torch.sym_max(rows, thinned.shape[0] // 2), torch.sym_max(columns, width // (2 * step))
+    step = torch.sym_max(1, longest // (2 * size))
+    rows, columns = torch.sym_max(1, height * size // longest), torch.sym_max(1, width * size // longest)
+    thinned = image.index_select(0, torch.arange(0, height, step)).expand(times, -1, -1, -1)
+    half = torch.sym_max(rows, thinned.shape[1] // 2), torch.sym_max(columns, width // (2 * step))
     small = F.interpolate(F.interpolate(planes(thinned), half, mode="bilinear"), (rows, columns), mode="bilinear")
     return F.pad(small, (0, -columns % COARSE, 0, -rows % COARSE))
 
 
 def planes(image: Tensor) -> Tensor:
-    """(H, W, 3) uint8 as (1, 3, H, W) float."""
-    return image.permute(2, 0, 1)[None].float()
+    """(N, H, W, 3) uint8 as (N, 3, H, W) float."""
+    return image.permute(0, 3, 1, 2).float()
 
 
 def around(boxes: Tensor) -> Tensor:
@@ -180,7 +200,7 @@ def cut_out(image: Tensor, squares: Tensor, size: int) -> Tensor:
     low = torch.cat([squares[:, :2] - 1, end[None] - 1]).amin(0).div(least).floor().relu() * least
     high = torch.cat([squares[:, 2:] + 1, low[None] + 1]).amax(0).div(least).ceil().mul(least).minimum(end)
     (left, top), (right, bottom) = low.long().tolist(), high.long().tolist()
-    part = planes(image[top:bottom, left:right])
+    part = planes(image[None, top:bottom, left:right])
     sides = squares[:, 2:] - squares[:, :2]
     smallest = torch.cat([sides[:, 0], torch.tensor([float(size * least)])]).amin(0)
     times = torch.tensor([2.0**n for n in range(HALVINGS + 1)])

@@ -1,10 +1,10 @@
 """The hand finder: where in a frame are hands? A small network without anchors, and how it is trained.
 
-The frame is fitted into a square of 160 pixels, or what of it the frame fills, to the next 16 (see
-`training.export.fitted`). Every cell of a grid, 20 × 20 in the square, tells how sure it is that the middle of a hand
-lies in it, and how far from its own middle the hand reaches to each side (FCOS, Tian et al., 2019, arXiv:1904.01355;
-the score is trained as in CenterNet, Zhou et al., 2019, arXiv:1904.07850). A cell that is surer than its eight
-neighbours is a hand: nothing else suppresses doubles.
+The frame is fitted into a square of 160 pixels; to be read, into a smaller or a larger one, or what of it the frame
+fills, to the next 16 (see `training.export.fitted`). Every cell of a grid, 20 × 20 in the square, tells how sure it is
+that the middle of a hand lies in it, and how far from its own middle the hand reaches to each side (FCOS, Tian et al.,
+2019, arXiv:1904.01355; the score is trained as in CenterNet, Zhou et al., 2019, arXiv:1904.07850). A cell that is surer
+than its eight neighbours is a hand: nothing else suppresses doubles.
 
     frame      N ×   3 × 160 × 160  float, -1 … 1
     stride  8  N ×  40 ×  20 ×  20  fine enough to tell two hands apart
@@ -52,15 +52,16 @@ class HandFinder(nn.Module):
 
 
 def hands(output: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest hands of one frame, (5, h, w): scores (4,), falling, and boxes (4, 4) in its pixels."""
-    score = output[0].sigmoid()
+    """The likeliest hands of frames, (N, 5, h, w): scores (N, 4), falling, and boxes (N, 4, 4) in their pixels."""
+    score = output[:, 0].sigmoid()
     # Only peaks: the neighbours of a sure cell see the same hand.
-    peaks = score * (F.max_pool2d(score[None], 3, 1, 1)[0] == score)
-    scores, cells = peaks.flatten().topk(MOST)
-    row = cells // output.shape[2]
-    x, y = (cells - row * output.shape[2] + 0.5) * STRIDE, (row + 0.5) * STRIDE
-    left, top, right, bottom = output[1:].flatten(1)[:, cells].exp() * STRIDE
-    return scores, torch.stack([x - left, y - top, x + right, y + bottom], 1)
+    peaks = score * (F.max_pool2d(score[:, None], 3, 1, 1)[:, 0] == score)
+    scores, cells = peaks.flatten(1).topk(MOST)
+    row = cells // output.shape[3]
+    x, y = (cells - row * output.shape[3] + 0.5) * STRIDE, (row + 0.5) * STRIDE
+    reach = output[:, 1:].flatten(2).gather(2, cells[:, None].expand(-1, 4, -1)).exp() * STRIDE
+    left, top, right, bottom = reach.unbind(1)
+    return scores, torch.stack([x - left, y - top, x + right, y + bottom], 2)
 
 
 def targets(boxes: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,8 +116,7 @@ class Finder(Module):
         frames, boxes = batch
         output = self.answer(frames)
         right = told = there = 0
-        for one, truth in zip(output, boxes, strict=True):
-            scores, found = hands(one)
+        for scores, found, truth in zip(*hands(output), boxes, strict=True):
             found = found[scores > CANDIDATE]
             told, there = told + len(found), there + len(truth)
             if len(found) and len(truth):
