@@ -9,7 +9,7 @@ from training.data import scenes as scenery
 from training.data.heads import head, with_head
 from training.data.places import without_hands
 from training.data.scenes import Cutouts, Scenes, decoy, fit, move, paste
-from training.finder import SIZE, STRIDE, HandFinder, finder_losses, hands, targets
+from training.finder import SIZE, STRIDE, HandFinder, finder_losses, hands, peaks, targets
 
 CELLS = SIZE // STRIDE
 
@@ -25,10 +25,16 @@ def answer(boxes):
     return output
 
 
+def read(output):
+    """The hands that such an output tells of one frame."""
+    (scores,), (boxes,) = peaks(output[None])
+    return hands(scores, boxes)
+
+
 @pytest.mark.parametrize("box", [[20, 30, 80, 120], [0, 0, 158, 158], [100, 100, 124, 130]])
 def test_what_is_asked_for_is_what_is_read(box):
     truth = torch.tensor([box], dtype=torch.float32)
-    (scores,), (found,) = hands(answer(truth)[None])
+    scores, found = read(answer(truth))
     assert scores[0] > 0.99
     assert scores[1] < 0.3, "one hand is told once"
     assert (found[0] - truth[0]).abs().max() < 0.5
@@ -36,19 +42,19 @@ def test_what_is_asked_for_is_what_is_read(box):
 
 def test_two_hands_side_by_side():
     truth = torch.tensor([[10.0, 40, 60, 100], [90, 50, 150, 120]])
-    (scores,), (found,) = hands(answer(truth)[None])
+    scores, found = read(answer(truth))
     assert (scores[:2] > 0.99).all()
     assert (found[:2].sort(0).values - truth.sort(0).values).abs().max() < 0.5
 
 
 def test_of_a_batch_each_frame_is_told_its_own_hands():
     frames = [torch.tensor([[20.0, 30, 80, 120]]), torch.tensor([[10.0, 40, 60, 100], [90, 50, 150, 120]])]
-    scores, found = hands(torch.stack([answer(truth) for truth in frames]))
+    scores, boxes = peaks(torch.stack([answer(truth) for truth in frames]))
     assert (scores > 0.99).sum(1).tolist() == [1, 2]
-    assert (found[0, 0] - frames[0][0]).abs().max() < 0.5
-    assert (found[1, :2].sort(0).values - frames[1].sort(0).values).abs().max() < 0.5
-    scores, found = hands(torch.empty(0, 5, CELLS, CELLS))
-    assert (scores.shape, found.shape) == ((0, 4), (0, 4, 4))
+    for sure, box, truth in zip(scores, boxes, frames, strict=True):
+        assert (box[sure > 0.99].sort(0).values - truth.sort(0).values).abs().max() < 0.5
+    scores, boxes = peaks(torch.empty(0, 5, CELLS, CELLS))
+    assert (scores.shape, boxes.shape) == ((0, CELLS**2), (0, CELLS**2, 4))
 
 
 def test_a_frame_without_hands_asks_for_nothing():

@@ -51,17 +51,33 @@ class HandFinder(nn.Module):
         return self.head(torch.relu(fine + F.interpolate(coarse, scale_factor=2.0)))
 
 
-def hands(output: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest hands of frames, (N, 5, h, w): scores (N, 4), falling, and boxes (N, 4, 4) in their pixels."""
+def peaks(output: Tensor) -> tuple[Tensor, Tensor]:
+    """How sure each cell of frames, (N, 5, h, w), is of a hand, (N, h · w), and its box in their pixels, (N, h · w, 4).
+
+    A cell with a surer neighbour, which sees the same hand, is not sure at all.
+    """
     score = output[:, 0].sigmoid()
-    # Only peaks: the neighbours of a sure cell see the same hand.
-    peaks = score * (F.max_pool2d(score[:, None], 3, 1, 1)[:, 0] == score)
-    scores, cells = peaks.flatten(1).topk(MOST)
-    row = cells // output.shape[3]
-    x, y = (cells - row * output.shape[3] + 0.5) * STRIDE, (row + 0.5) * STRIDE
-    reach = output[:, 1:].flatten(2).gather(2, cells[:, None].expand(-1, 4, -1)).exp() * STRIDE
-    left, top, right, bottom = reach.unbind(1)
-    return scores, torch.stack([x - left, y - top, x + right, y + bottom], 2)
+    score = score * (F.max_pool2d(score[:, None], 3, 1, 1)[:, 0] == score)
+    reach = output[:, 1:].flatten(2).transpose(1, 2).exp() * STRIDE
+    return score.flatten(1), reaching(middles(*output.shape[2:]).to(output.device), reach)
+
+
+def hands(scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest hands, of all cells' scores (C,) and boxes (C, 4): four of them, scores falling."""
+    scores, likeliest = scores.topk(MOST)
+    return scores, boxes[likeliest]
+
+
+def middles(rows: int, columns: int) -> Tensor:
+    """Where so many cells have their middles: (rows · columns, 2), x and y, in pixels."""
+    cells = torch.arange(rows * columns)
+    row = cells // columns
+    return (torch.stack([cells - row * columns, row], 1) + 0.5) * STRIDE
+
+
+def reaching(middle: Tensor, reach: Tensor) -> Tensor:
+    """Boxes (…, 4) that reach that far, (…, 4), to the left, top, right and bottom of middles (…, 2)."""
+    return torch.cat([middle - reach[..., :2], middle + reach[..., 2:]], -1)
 
 
 def targets(boxes: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,17 +86,16 @@ def targets(boxes: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
     A box without a size is no hand. Returns heat (N, h, w), 1 in the middle of a hand and falling off around it;
     which hand each cell answers for (N, h, w), -1 for none; and the cells' middles (h, w, 2).
     """
-    place = (torch.arange(cells, device=boxes.device) + 0.5) * STRIDE
-    middles = torch.stack(torch.meshgrid(place, place, indexing="xy"), 2)
+    middle = middles(cells, cells).view(cells, cells, 2).to(boxes.device)
     size, centre = boxes[..., 2:] - boxes[..., :2], (boxes[..., 2:] + boxes[..., :2]) / 2
     # A tenth of the hand: a box around a cell this far from its middle still overlaps by half.
     sigma = (size * 0.11).clamp_min(STRIDE * 0.4)
-    away = middles - centre[:, :, None, None]
+    away = middle - centre[:, :, None, None]
     bells = torch.exp(-((away / sigma[:, :, None, None]) ** 2).sum(4) / 2)
     nearest = (away**2).sum(4).flatten(2).argmin(2, keepdim=True)
     bells = bells.flatten(2).scatter(2, nearest, 1.0).view_as(bells) * (size.amin(2) > 0)[:, :, None, None]
     heat, owner = bells.max(1)
-    return heat, owner.where(heat > 0.4, -1), middles
+    return heat, owner.where(heat > 0.4, -1), middle
 
 
 class Finder(Module):
@@ -116,7 +131,8 @@ class Finder(Module):
         frames, boxes = batch
         output = self.answer(frames)
         right = told = there = 0
-        for scores, found, truth in zip(*hands(output), boxes, strict=True):
+        for cells, reach, truth in zip(*peaks(output), boxes, strict=True):
+            scores, found = hands(cells, reach)
             found = found[scores > CANDIDATE]
             told, there = told + len(found), there + len(truth)
             if len(found) and len(truth):
@@ -136,7 +152,7 @@ def finder_losses(output: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
     """
     # At least one hand a frame, if one without a size.
     padded = pad_sequence([F.pad(of_frame, (0, 0, 0, 1)) for of_frame in boxes], batch_first=True)
-    heat, owner, middles = targets(padded, output.shape[2])
+    heat, owner, middle = targets(padded, output.shape[2])
     score = output[:, 0]
     # Focal loss of CenterNet: near a middle, a high score is no mistake.
     p = score.sigmoid()
@@ -144,8 +160,7 @@ def finder_losses(output: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
     found = -torch.where(heat == 1, hit, miss).sum()
     frame, row, column = torch.nonzero(owner >= 0, as_tuple=True)
     reach = output[frame, 1:, row, column].exp() * STRIDE
-    middle = middles[row, column]
-    told = torch.cat([middle - reach[:, :2], middle + reach[:, 2:]], 1)
+    told = reaching(middle[row, column], reach)
     truth = padded[frame, owner[frame, row, column]]
     apart = generalized_box_iou_loss(told, truth, reduction="sum")
     return torch.stack([found, apart]), found.new_tensor([sum(map(len, boxes)), len(frame)])
