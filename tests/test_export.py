@@ -146,7 +146,7 @@ def one_look(network, square, target):
 
 def test_every_output_equals_that_of_pytorch(reader, exported, pictures):
     searched = []
-    reader.finder.register_forward_hook(lambda finder, frames, output: searched.append(len(output)))
+    hook = reader.finder.register_forward_hook(lambda finder, frames, output: searched.append(len(output)))
     for picture in pictures:
         with torch.no_grad():
             boxes, squares, scores, probabilities, _ = (o.numpy() for o in reader(torch.from_numpy(picture)))
@@ -158,6 +158,7 @@ def test_every_output_equals_that_of_pytorch(reader, exported, pictures):
         assert np.abs(told[3] - probabilities).max() < 1e-3
         assert told[3].dtype == np.float32
     assert probabilities.max() > 0.2, "a network that knows nothing would prove nothing"
+    hook.remove()
     assert searched[::2] == [1] * len(pictures)
     assert set(searched[1::2]) == {0, 1}, "some frames are searched from afar alone, some from near too"
 
