@@ -13,16 +13,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+
+from model.images import decode
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture's file, the fingers raised in it, and the run of frames that it belongs to."""
+    """A picture, the fingers raised in it, and the run of frames that it belongs to.
+
+    Attributes:
+        path: its file, or the name of one that is made when it is read.
+        total: fingers raised.
+        session: the run of frames; the first of another does not follow it.
+        made: makes it, (H, W, 3) uint8 RGB; without, it is in its file.
+    """
 
     path: Path
     total: int
     session: str = ""
+    made: Callable[[], np.ndarray] | None = None
+
+    @property
+    def image(self) -> np.ndarray:
+        """The picture, (H, W, 3) uint8 RGB."""
+        return self.made() if self.made else decode(self.path)
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,8 @@ SETS = {
     "samples": FrameSet("Rendered samples", "bundled with Handful", favour="edges"),
     "fingers-test": FrameSet("Fingers test", FINGERS, limit=300, favour="black"),
     "webcam": FrameSet("Webcam frames", WEBCAM, recording),
+    # Each of them in every condition: those of one follow each other.
+    "webcam-harder": FrameSet("Webcam frames, harder", WEBCAM, lambda file: f"{file.parent.name}/{recording(file)}"),
     "digits": FrameSet("Sign language 1-5", DIGITS, digit, favour="edges"),
     "rendered": FrameSet("Rendered hands", "rendered by training/render", lambda file: file.stem),
     "webcam-all": FrameSet("All webcam frames", WEBCAM, recording),
@@ -78,42 +94,46 @@ def frames(name: str, root: Path, limit: int = 0) -> list[Frame]:
     if name == "samples":
         files = {file: file for file in (root / "assets/samples").glob("[0-5][LR]_*.jpg")}
     else:
-        from training.data import open_source  # torch, for those alone who read more than the samples
+        # torch, for those alone who read more than the samples
+        from training.data import open_source
         from training.data.frames import BadData
+        from training.data.harder import Harder
+        from training.data.places import places
         from training.evaluate import held_out
 
+        data = root / "data"
         try:
             if name.endswith("-all"):
-                source = open_source(name.removesuffix("-all"), root / "data")
+                source = open_source(name.removesuffix("-all"), data)
                 index = range(len(source))
             else:
-                source, index = held_out(name, root / "data")
+                source, index = held_out(name.removesuffix("-harder"), data)
         except BadData as error:
             print(f"{wanted.title}: left out. {error}", file=sys.stderr)
             return []
-        # Rendered hands become frames with their places: those are written below.
-        made = root / "data/cache/rendered-frames"
-        files = {i: made / f"{i:05}.png" if name == "rendered" else source.files[i] for i in index}
+        if name == "webcam-harder":
+            source = Harder(source, index, places(data, validation=True))
+            (_, conditions), *_ = source.traits().values()
+            files = {i: Path(condition) / source.files[i].name for i, condition in enumerate(conditions)}
+        elif name == "rendered":
+            files = {i: Path(f"{i:05}") for i in index}
+        else:
+            files = {i: source.files[i] for i in index}
     # Numbers count, where they are not padded: one_2.jpg comes before one_10.jpg.
     order = sorted(files, key=lambda i: (wanted.session(files[i]), len(files[i].name), files[i].name))
     most = min(limit or len(order), wanted.limit or len(order), len(order))
     found = []
     for i in (order[k] for k in np.linspace(0, len(order) - 1, most).round().astype(int)):
-        if name == "samples":
-            total = int(i.name[0])
-        else:
-            frame = source.frame(i)
-            total = int((frame.targets % 6).sum())
-        if name == "rendered":
-            made.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(frame.image).save(files[i])
-        found.append(Frame(files[i], total, wanted.session(files[i])))
+        total = int(i.name[0]) if name == "samples" else int((source.frame(i).targets % 6).sum())
+        made = None if files[i].is_file() else lambda i=i: source.frame(i).image
+        found.append(Frame(files[i], total, wanted.session(files[i]), made))
     return found
 
 
 def digest(frames: Iterable[Frame]) -> str:
-    """Names the very frames: 12 hex digits over their names, counts and bytes."""
+    """Names the very frames: 12 hex digits over their names, counts and bytes, of pixels where there is no file."""
     sha = hashlib.sha256()
     for frame in frames:
-        sha.update(f"{frame.path.name} {frame.total}\n".encode() + frame.path.read_bytes())
+        inside = frame.image.tobytes() if frame.made else frame.path.read_bytes()
+        sha.update(f"{frame.path.name} {frame.total}\n".encode() + inside)
     return sha.hexdigest()[:12]

@@ -16,7 +16,6 @@ from benchmarks import ROOT, machine, table
 from benchmarks.frames import SETS, digest, frames
 from benchmarks.speed import FRAME, paste
 from model import FingerCounter, Reading
-from model.images import decode
 from model.tracking import Tracker
 
 RATE = 30  # frames a second
@@ -82,7 +81,7 @@ def run(limit: int = 0) -> dict:
             continue
         if name == "samples":
             Random(0).shuffle(shown)
-        films = [(frame.total, [counter(image) for image in film(decode(frame.path), rng)]) for frame in shown]
+        films = [(frame.total, [counter(image) for image in film(frame.image, rng)]) for frame in shown]
         results["sets"][name] = {
             "title": SETS[name].title,
             "pictures": len(shown),

@@ -20,6 +20,7 @@ SETS = {
     "rendered": "Rendered hands",
     "fingers-test": "Kaggle Fingers",
 }
+MODES = ("static", "tracking")  # of MediaPipe
 SHOWN = 12
 
 
@@ -32,7 +33,7 @@ def show_scores(rows: list[tuple[str, str, dict]]) -> None:
     html = ""
     for title, name, row in rows:
         other = theirs.get(name, {})
-        best = max((other[mode]["accuracy"] for mode in ("static", "tracking") if mode in other), default=None)
+        best = max((other[mode]["accuracy"] for mode in MODES if mode in other), default=None)
         total = row["total_accuracy"]
         ours, them = percent(total), percent(best)
         if best is not None:
@@ -47,6 +48,33 @@ def show_scores(rows: list[tuple[str, str, dict]]) -> None:
     heads = ("Pictures", "Total", "Media&shy;Pipe", "Count", "Side", "Found", "Truly hands")
     head = "<th></th>" + "".join(f"<th>{name}</th>" for name in heads)
     st.html(f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{html}</tbody></table>')
+
+
+def show_conditions(rows: list[dict]) -> None:
+    """Bars: totals of the same frames in each condition, beside those of MediaPipe's better mode, if known."""
+    harder = theirs.get("webcam-harder", {}).get("conditions", {})
+    totals = [{"condition": row["group"], "reader": "Handful", "share": row["total"]} for row in rows]
+    for condition, other in harder.items():
+        best = max(other[mode]["accuracy"] for mode in MODES)
+        totals.append({"condition": condition, "reader": "MediaPipe", "share": best})
+    readers = ["Handful", "MediaPipe"]
+    base = alt.Chart(pd.DataFrame(totals)).encode(
+        alt.Y(
+            "condition:N",
+            sort=[row["group"] for row in rows],
+            title=None,
+            axis=alt.Axis(labelLimit=220, labelFlush=False, labelBound=False, ticks=False, domain=False),
+            scale=alt.Scale(paddingInner=0.3),
+        ),
+        alt.YOffset("reader:N", sort=readers),
+        alt.X("share:Q", scale=alt.Scale(domain=[0, 1.1]), axis=None),
+        tooltip=["condition:N", "reader:N", alt.Tooltip("share:Q", format=".1%")],
+    )
+    colors = alt.Scale(domain=readers, range=["#0f8a80", "#9a9a9a"])
+    legend = alt.Legend(title=None, orient="top") if harder else None
+    bars = base.mark_bar(opacity=0.75, cornerRadiusEnd=3).encode(alt.Color("reader:N", scale=colors, legend=legend))
+    text = base.mark_text(align="left", dx=5, color="gray").encode(alt.Text("share:Q", format=".0%"))
+    st.altair_chart((bars + text).properties(height=alt.Step(15, **{"for": "offset"})).configure_view(stroke=None))
 
 
 def show_groups(rows: list[dict], key: str) -> None:
@@ -176,6 +204,13 @@ if empty := measures.get("empty"):
         f"False alarms: in **{empty['with_hands']} of {empty['pictures']}** places without hands ({share:.0%}) "
         "it sees one."
     )
+if conditions := measures.get("webcam", {}).get("conditions"):
+    st.header("In harder conditions")
+    st.write(
+        f"The same {conditions[0]['pictures']:,} webcam frames, as they would look from farther away, in other light, "
+        "out of focus or over a poor line: shares of totals that are right."
+    )
+    show_conditions(conditions)
 if left_out := measures.get("leave-one-out"):
     st.header("A source left out")
     epochs, finder_epochs = (

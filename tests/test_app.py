@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
 import model
@@ -320,12 +321,17 @@ def test_evaluation_opens_with_every_set_beside_mediapipe(measured, tmp_path):
         ]
         for name in ("skin tone", "raised")
     }
+    conditions = [{"group": name, "pictures": 8, "total": share} for name, share in (("dim", 0.9), ("grey", 0.8))]
     modes = {"static": {"accuracy": 0.5}, "tracking": {"accuracy": 0.6}}
     others = {
-        "webcam": measured | {"title": "Large", "total_accuracy": 0.4, "side_accuracy": None, "groups": groups},
+        "webcam": measured
+        | {"title": "Large", "total_accuracy": 0.4, "side_accuracy": None, "groups": groups, "conditions": conditions},
         "empty": {"pictures": 50, "with_hands": 5},
         "rendered": measured | {"title": "Middle", "total_accuracy": 0.60049, "side_accuracy": None},
-        "mediapipe": {"sets": {"webcam": modes, "rendered": modes, "fingers-test": {"frames": 0}, "digits-all": modes}},
+        "mediapipe": {
+            "sets": {"webcam": modes, "rendered": modes, "fingers-test": {"frames": 0}, "digits-all": modes}
+            | {"webcam-harder": {"conditions": {"dim": modes}}}
+        },
         "leave-one-out": {
             "sources": {"digits": measured | {"title": "People left out", "budget": {"epochs": 3, "finder_epochs": 2}}}
         },
@@ -346,6 +352,13 @@ def test_evaluation_opens_with_every_set_beside_mediapipe(measured, tmp_path):
             ["Kaggle Fingers", "36", share, "–", *hands],
         ],
         [["People left out", "36", f"<b>{share}</b>", "60.0%", *hands]],
+    ]
+    chart = page.get("vega_lite_chart")[0].proto
+    totals = convert_arrow_bytes_to_pandas_df(chart.datasets[0].data.data if chart.datasets else chart.data.data)
+    assert totals.to_numpy().tolist() == [
+        ["dim", "Handful", 0.9],
+        ["grey", "Handful", 0.8],
+        ["dim", "MediaPipe", 0.6],
     ]
     assert "the same 9 hands" in " ".join(text.value for text in page.caption)
     assert any("at most 3 epochs of the classifier, 2 of the finder" in text.value for text in page.markdown)

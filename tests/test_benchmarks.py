@@ -23,6 +23,7 @@ from pages.film import annotate
 from tests.drawn import write_fingers
 from tests.server import running
 from training.data import open_source
+from training.data.harder import CONDITIONS
 from training.evaluate import held_out
 
 
@@ -90,9 +91,33 @@ def test_rendered_hands_are_read_in_the_frames_that_evaluate_makes(tmp_path):
     for frame in found:
         own = source.frame(index[int(frame.path.stem)])
         assert frame.total == own.targets[0] % 6
-        assert np.array_equal(decode(frame.path), own.image)
+        assert np.array_equal(frame.image, own.image)
     assert len({frame.total for frame in found}) > 1
     assert len({frame.session for frame in found}) == 6, "none follows another"
+
+
+def test_harder_webcam_frames_follow_each_other_in_each_condition(tmp_path):
+    folder = tmp_path / "data/people/HandsDataset"
+    rows = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
+    for name, fingers in ("5_pic2.jpg", 4), ("5_pic1.jpg", 3), ("26_pic1.jpg", 1):
+        picture(folder / f"images/train/{name}", 100 + fingers)
+        rows.append(f"{name},8,8,{fingers}-hand,1,2,3,4")
+    (folder / "data").mkdir(parents=True)
+    (folder / "data/train_labels.csv").write_text("\n".join(rows))
+    (folder / "data/test_labels.csv").write_text(rows[0])
+    found = frames("webcam-harder", tmp_path)
+    assert len(found) == 3 * len(CONDITIONS)
+    assert {frame.path.parent.name for frame in found} == set(CONDITIONS)
+    dim = [frame for frame in found if frame.path.parent.name == "a fifth of the light"]
+    assert [(frame.path.name, frame.total) for frame in dim] == [
+        ("26_pic1.jpg", 1),
+        ("5_pic1.jpg", 3),
+        ("5_pic2.jpg", 4),
+    ]
+    assert len({frame.session for frame in dim}) == 2
+    assert len({frame.session for frame in found}) == 2 * len(CONDITIONS), "none goes on in another condition"
+    assert [frame.image.mean() for frame in dim] == pytest.approx([20.2, 20.6, 20.8], abs=1.5)
+    assert digest(dim) == digest(frames("webcam-harder", tmp_path)[found.index(dim[0]) :][:3])
 
 
 def test_digest_names_the_frames(tmp_path):
@@ -231,6 +256,18 @@ def test_frames_are_read_by_both(tmp_path):
     assert (measured["tracking"]["accuracy"], measured["tracking"]["no_hand"]) == (0, 1)
 
 
+def test_each_condition_has_its_own_share_and_best_rule(tmp_path):
+    shown = []
+    for condition, total in ("grey", 1), ("grey", 2), ("poor line", 2), ("poor line", 2):
+        picture(file := tmp_path / condition / f"{len(shown)}.png")
+        shown.append(Frame(file, total, condition))
+    told = mediapipe.by_condition(mediapipe.read(shown, counter, FakeWorker()))
+    assert {name: {who: share["accuracy"] for who, share in readers.items()} for name, readers in told.items()} == {
+        "grey": {"handful": 0.5, "static": 0.5, "tracking": 0},
+        "poor line": {"handful": 0, "static": 1, "tracking": 0},
+    }
+
+
 @pytest.mark.parametrize("border", ["edges", "black"])
 def test_close_crops_are_made_fit(border):
     image = np.zeros((100, 100, 3), np.uint8)
@@ -256,7 +293,7 @@ def test_sets_that_are_missing_are_told(tmp_path, monkeypatch, capsys):
     assert results["sets"]["samples"]["frames"] == 1
     assert results["sets"]["webcam"]["frames"] == 0
     text = capsys.readouterr().out
-    assert "Not here, left out: Fingers test, Webcam frames, Sign language 1-5, Rendered hands, All webcam " in text
+    assert "Not here, left out: Fingers test, Webcam frames, Webcam frames, harder, Sign language 1-5, " in text
     assert str(tmp_path) not in json.dumps(results)
     monkeypatch.setattr(mediapipe, "SETS", {"samples": SETS["samples"]})
     assert cli.main(["mediapipe"]) == 0

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 
 from model import CLASSES, FingerCounter, tell
+from model.images import decode
 from tests.drawn import write_fingers, write_rendered
 from training.__main__ import main
 from training.data.frames import SIDELESS, Frame
+from training.data.harder import CONDITIONS, DISTANCES, LOOKS, Harder
 from training.data.rendered import Rendered
-from training.evaluate import by_group, evaluate, measure, reliability, write
+from training.evaluate import by_group, evaluate, held_out, measure, reliability, write
 from training.report import report
 
 ROOT = Path(__file__).parent.parent
@@ -132,9 +134,9 @@ def test_hands_are_measured_by_group():
     traits = {"view": (["palm", "back", "edge"], ["palm", "palm", "back"])}
     assert by_group(readings, traits) == {
         "view": [
-            {"group": "palm", "pictures": 2, "found": 1, "count": 0.5, "side": 0.5},
-            {"group": "back", "pictures": 1, "found": 0, "count": 0, "side": None},
-            {"group": "edge", "pictures": 0, "found": 0, "count": 0, "side": None},
+            {"group": "palm", "pictures": 2, "total": 0.5, "found": 1, "count": 0.5, "side": 0.5},
+            {"group": "back", "pictures": 1, "total": 0, "found": 0, "count": 0, "side": None},
+            {"group": "edge", "pictures": 0, "total": 0, "found": 0, "count": 0, "side": None},
         ]
     }
 
@@ -196,6 +198,74 @@ def test_the_same_hand_in_many_tones_stays_in_its_place(tmp_path):
     groups, labels = hands.traits()["skin tone"]
     assert list(hands.traits()) == ["skin tone"]
     assert labels == groups * 3
+
+
+def write_webcam(folder: Path) -> Path:
+    """Two frames of a session that no training sees, each with a hand in it that the shipped model can read."""
+    webcam, lines = folder / "people/HandsDataset", ["filename,width,height,class,xmin,ymin,xmax,ymax"]
+    (webcam / "images/train").mkdir(parents=True)
+    for name, sample in ("5_pic1.jpg", "3L_0"), ("5_pic2.jpg", "5R_0"):
+        shutil.copy(ROOT / f"assets/samples/{sample}.jpg", webcam / "images/train" / name)
+        x0, y0, x1, y1 = FingerCounter()(decode(webcam / "images/train" / name)).hands[0].box
+        lines.append(f"{name},256,256,{sample[0]}-hand,{x0:.0f},{y0:.0f},{x1:.0f},{y1:.0f}")
+    (webcam / "data").mkdir()
+    (webcam / "data/train_labels.csv").write_text("\n".join(lines))
+    (webcam / "data/test_labels.csv").write_text(lines[0])
+    return folder
+
+
+def test_harder_conditions_are_of_the_same_frames(tmp_path):
+    source, index = held_out("webcam", write_webcam(tmp_path))
+    room = np.full((300, 400, 3), 200, np.uint8)
+    harder = Harder(source, index, [room])
+    assert len(harder) == 2 * len(CONDITIONS)
+    assert harder.traits()["conditions"][1] == [*CONDITIONS, *CONDITIONS]
+    recorded = source.frame(index[1])
+    frames = {name: harder.frame(len(CONDITIONS) + k) for k, name in enumerate(CONDITIONS)}
+    for name, frame in frames.items():
+        assert frame.image.dtype == np.uint8
+        assert frame.image.shape == recorded.image.shape
+        assert frame.targets.tolist() == recorded.targets.tolist() == [SIDELESS + 5]
+        if name in LOOKS:
+            assert not np.array_equal(frame.image, recorded.image)
+            assert np.array_equal(frame.boxes, recorded.boxes)
+            again = harder.frame(len(CONDITIONS) + CONDITIONS.index(name))
+            assert np.array_equal(frame.image, again.image), "the same every time"
+    assert np.array_equal(frames["as recorded"].image, recorded.image)
+    light = {name: frame.image.mean((0, 1)) for name, frame in frames.items()}
+    assert light["a fifth of the light"].mean() == pytest.approx(light["as recorded"].mean() / 5, abs=3)
+    assert light["twice the light"].mean() > 1.3 * light["as recorded"].mean()
+    assert light["lamplight"] == pytest.approx(light["as recorded"] * [1, 0.75, 0.4], abs=1)
+    assert np.ptp(light["grey"]) == 0
+    edges = {name: cv2.Laplacian(frame.image, cv2.CV_64F).std() for name, frame in frames.items()}
+    assert edges["out of focus"] < edges["as recorded"] / 2
+
+
+def test_hands_farther_away_are_smaller_before_another_place(tmp_path):
+    source, index = held_out("webcam", write_webcam(tmp_path))
+    harder = Harder(source, index, [np.full((300, 400, 3), 200, np.uint8)])
+    for name, share in DISTANCES.items():
+        recorded, frame = source.frame(index[0]), harder.frame(CONDITIONS.index(name))
+        assert frame.boxes[0, 2:] - frame.boxes[0, :2] == pytest.approx(
+            (recorded.boxes[0, 2:] - recorded.boxes[0, :2]) * share, abs=0.01
+        )
+        place = (frame.image == 200).all(2)
+        assert place.mean() == pytest.approx(1 - share**2, abs=0.05)
+        # What is in the box is what was in the box, but smaller.
+        cuts = []
+        for one in (frame, recorded):
+            x0, y0, x1, y1 = one.boxes[0].round().astype(int)
+            cuts.append(cv2.resize(one.image[y0:y1, x0:x1], (32, 32), interpolation=cv2.INTER_AREA).astype(int))
+        assert np.abs(cuts[0] - cuts[1]).mean() < 8
+
+
+def test_the_webcam_frames_are_measured_in_every_condition(tmp_path):
+    evaluate(write_webcam(tmp_path), output=tmp_path / "metrics")
+    told = json.loads((tmp_path / "metrics/webcam.json").read_text())
+    assert [row["group"] for row in told["conditions"]] == list(CONDITIONS)
+    assert [row["pictures"] for row in told["conditions"]] == [2] * len(CONDITIONS)
+    recorded = told["conditions"][0]
+    assert (recorded["total"], recorded["found"], recorded["count"]) == (told["total_accuracy"], told["recall"], 1)
 
 
 def test_the_exported_model_is_what_is_measured(tmp_path, capsys):
@@ -264,17 +334,21 @@ def test_a_false_alarm_is_written_down(tmp_path):
 
 def test_the_report_has_a_row_a_set_beside_mediapipe(tmp_path, capsys):
     both = measured((there("3L"), told("3L")), (there("0L"), ()))
-    write(tmp_path / "webcam.json", {"title": "Webcam", **both})
+    conditions = [{"group": name, "total": 0.9, "count": 0.8, "found": 0.7} for name in ("grey", "poor line")]
+    write(tmp_path / "webcam.json", {"title": "Webcam", "conditions": conditions, **both})
     write(tmp_path / "empty.json", {"pictures": 53, "with_hands": 6})
     left_out = {"title": "One man", **both, "side_accuracy": None}
     write(tmp_path / "leave-one-out.json", {"sources": {"counting": left_out}})
     modes = {"static": {"accuracy": 0.976}, "tracking": {"accuracy": 0.826}}
     sets = {"webcam": modes | {"frames": 1}, "counting-all": modes | {"frames": 2}, "digits": {"frames": 0}}
+    sets["webcam-harder"] = {"conditions": {"grey": modes}}
     write(tmp_path / "mediapipe.json", {"sets": sets})
     report(tmp_path)
     lines = [re.sub(" +", " ", line) for line in capsys.readouterr().out.splitlines()]
     shares = "| 2 | 100.0% | 50.0% | {} | 50.0% | 100.0% | 0.100 | 97.6% / 82.6%{} |"
     assert "| Webcam " + shares.format("100.0%", " of 1") in lines, "of which it read only one"
+    assert "| grey | 90.0% | 80.0% | 70.0% | 97.6% | 82.6% |" in lines
+    assert "| poor line | 90.0% | 80.0% | 70.0% | – | – |" in lines
     assert "In 53 places without hands, a hand was seen in 6." in lines
     assert "| One man " + shares.format("–", "") in lines
 

@@ -16,6 +16,7 @@ from model import CLASSES, MODEL, FingerCounter, Hand
 from training.data import open_source
 from training.data.fingers import Fingers
 from training.data.frames import SIDELESS, BadData, Frame, Frames
+from training.data.harder import Harder
 from training.data.places import places
 from training.data.rendered import Rendered
 from training.files import whole
@@ -96,6 +97,9 @@ def evaluate(
         measured = {"set": name, "title": TITLES[name], "command": COMMAND, "model": about, **measure(readings)}
         if isinstance(source, Rendered):
             measured["groups"] = by_tone(counter, folder, source) | by_group(readings, source.traits())
+        if name == "webcam":
+            harder = Harder(source, index, empty)
+            measured |= by_group(read(counter, harder, np.arange(len(harder)), folder), harder.traits())
         write(output / f"{name}.json", measured)
     if empty:
         alarms = [
@@ -159,7 +163,7 @@ def by_tone(counter: FingerCounter, folder: Path, others: Rendered) -> dict[str,
 
 
 def by_group(readings: list[Reading], traits: dict[str, tuple[list[str], list[str]]]) -> dict[str, list[dict]]:
-    """For each trait, how well the hands of each group are read: found, count and side, as shares.
+    """For each trait, how well the hands of each group are read: totals, and found, count and side, as shares.
 
     Args:
         readings: as of `measure`.
@@ -169,7 +173,7 @@ def by_group(readings: list[Reading], traits: dict[str, tuple[list[str], list[st
     def row(group: str, labels: list[str]) -> dict:
         part = measure([reading for reading, label in zip(readings, labels, strict=True) if label == group])
         shares = {"found": part["recall"], "count": part["fingers_accuracy"], "side": part["side_accuracy"]}
-        return {"group": group, "pictures": part["pictures"], **shares}
+        return {"group": group, "pictures": part["pictures"], "total": part["total_accuracy"], **shares}
 
     return {name: [row(group, labels) for group in groups] for name, (groups, labels) in traits.items()}
 

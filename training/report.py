@@ -7,11 +7,12 @@ from training.data.frames import BadData
 from training.evaluate import METRICS, TITLES, written
 
 COLUMNS = ("Pictures", "Total right", "Count of a hand", "Side", "Hands found", "Truly hands", "ECE")
-MEDIAPIPE = "MediaPipe, total right (static / tracking)"
+MODES = ("static", "tracking")
+MEDIAPIPE = f"MediaPipe, total right ({' / '.join(MODES)})"
 
 
 def report(folder: Path = METRICS) -> None:
-    """Print the measures as Markdown: held-out sets, places without hands, sources left out.
+    """Print the measures as Markdown: held-out sets, harder conditions, places without hands, sources left out.
 
     Args:
         folder: the measures, as `python -m training evaluate`, `python -m training leave-out` and
@@ -28,7 +29,7 @@ def report(folder: Path = METRICS) -> None:
     def shares(one: dict, name: str) -> list[str]:
         keys = ("total_accuracy", "fingers_accuracy", "side_accuracy", "recall", "precision")
         other = theirs.get(name, {})
-        modes = " / ".join(f"{other[mode]['accuracy']:.1%}" for mode in ("static", "tracking") if mode in other)
+        modes = " / ".join(f"{other[mode]['accuracy']:.1%}" for mode in MODES if mode in other)
         if modes and other["frames"] != one["pictures"]:
             modes += f" of {other['frames']:,}"
         told = ["–" if one[key] is None else f"{one[key]:.1%}" for key in keys]
@@ -36,6 +37,15 @@ def report(folder: Path = METRICS) -> None:
 
     rows = [[measured[name]["title"], *shares(measured[name], name)] for name in TITLES if name in measured]
     print("\n" + table(["Held-out set", *COLUMNS, MEDIAPIPE], rows))
+    if conditions := measured.get("webcam", {}).get("conditions"):
+        harder = theirs.get("webcam-harder", {}).get("conditions", {})
+        rows = []
+        for row in conditions:
+            ours = [f"{row[key]:.1%}" for key in ("total", "count", "found")]
+            other = harder.get(row["group"], {})
+            rows.append([row["group"], *ours, *(f"{other[m]['accuracy']:.1%}" if m in other else "–" for m in MODES)])
+        columns = ("Total right", "Count of a hand", "Hands found", *(f"MediaPipe, total right ({m})" for m in MODES))
+        print("\n" + table(["The webcam frames", *columns], rows))
     if empty := measured.get("empty"):
         print(f"\nIn {empty['pictures']} places without hands, a hand was seen in {empty['with_hands']}.")
     if left_out := measured.get("leave-one-out"):
