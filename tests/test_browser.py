@@ -716,7 +716,8 @@ def test_a_cell_of_the_confusion_matrix_tells_its_pictures(page):
     expect(metric(page, "Pictures")).to_have_text(re.compile("[1-9]"), timeout=WAIT)
     choose(page, "Measured on", "Kaggle Fingers")
     expect(metric(page, "Pictures")).to_have_text("3,600", timeout=WAIT)
-    cells = page.get_by_test_id("stVegaLiteChart").first.locator(".mark-rect path")
+    expect(page.get_by_test_id("stVegaLiteChart").first).to_contain_text("a fifth of the light", timeout=WAIT)
+    cells = page.locator(".st-key-confusion-12 .mark-rect path")
     expect(cells).to_have_count(12 * 12, timeout=WAIT)
     cells.last.click(force=True)  # its number is written over it
     box = page.get_by_role("combobox", name="Pictures of the cell")
