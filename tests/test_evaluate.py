@@ -237,6 +237,7 @@ def test_harder_conditions_are_of_the_same_frames(tmp_path):
     assert light["twice the light"].mean() > 1.3 * light["as recorded"].mean()
     assert light["lamplight"] == pytest.approx(light["as recorded"] * [1, 0.75, 0.4], abs=1)
     assert np.ptp(light["grey"]) == 0
+    assert light["poor line"] == pytest.approx(light["as recorded"], abs=4), "its colours stay"
     edges = {name: cv2.Laplacian(frame.image, cv2.CV_64F).std() for name, frame in frames.items()}
     assert edges["out of focus"] < edges["as recorded"] / 2
 

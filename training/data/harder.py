@@ -1,14 +1,12 @@
 """Frames as harder conditions would show them: from farther away, in little light, out of focus. To measure with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from model.images import decode
 from training.data.frames import Frame, Frames
-
-Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def dim(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -40,7 +38,7 @@ def compressed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return decode(cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 10])[1].tobytes())
 
 
-LOOKS: dict[str, Change] = {
+LOOKS = {
     "a fifth of the light": dim,
     "twice the light": glaring,
     "lamplight": lamplight,
