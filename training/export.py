@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from model import CLASSES, MODEL, FingerCounter
 from model.store import BadModel
 from training import restore
+from training.branches import branch, either
 from training.checkpoint import load_checkpoint, load_network
 from training.classifier import Classifier
 from training.files import whole
@@ -52,6 +53,10 @@ AT_A_GLANCE, CLOSELY = 0.965, 0.89
 TEMPERATURE = 0.85
 
 
+# Of hands (K,): logits (K, 12), presence (K,), a logit too, and Grad-CAM maps (K, 12, h, w).
+Look = tuple[Tensor, Tensor, Tensor]
+
+
 class Reader(nn.Module):
     """One frame (H, W, 3) uint8 RGB to its K hands, K ≤ 4, the surest first.
 
@@ -70,76 +75,84 @@ class Reader(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         height, width = image.shape[0], image.shape[1]
         scores, boxes = self.find(image)
-        kept = torch.nonzero(scores > CANDIDATE)[:, 0]
-        # For tracing: nothing says how many there are. No hand at all goes the same way.
-        torch._check(kept.shape[0] > 0)
-        torch._check(kept.shape[0] <= MOST)
+        kept = which(scores > CANDIDATE)
         limits = torch.tensor([width, height, width, height])
         boxes = torch.minimum(torch.relu(boxes[kept]), limits)
         squares = around(boxes)
         glance = self.look(cut_out(image, squares, int(GLANCE * self.size)))
-        # What it is not sure of is looked at closely and, if need be, in a mirror: what one misses, another may see.
         doubtful = unsure(glance, AT_A_GLANCE)
-        crops = cut_out(image, squares[doubtful], self.size)
-        close = self.look(crops)
-        puzzling = unsure(close, CLOSELY)
-        mirrored = self.look_in_mirror(crops[puzzling])
-        both = tuple((one[puzzling] + other) / 2 for one, other in zip(close, mirrored, strict=True))
-        logits, presence, maps = put(glance, doubtful, put(close, puzzling, both))
+        logits, presence, maps = either(some(doubtful), lambda: self.closely(image, squares, glance, doubtful), glance)
         probabilities = (logits / TEMPERATURE).softmax(1)
         count = probabilities.view(-1, 2, 6).sum(1).amax(1)
         sure = (scores[kept] * presence.sigmoid() * count).sqrt()
         # The surest first: of boxes in each other, the one that the classifier can read is the hand.
         order = sure.argsort(descending=True)
-        told = torch.nonzero(enough(sure[order]) & ~doubles(boxes[order]))[:, 0]
-        torch._check(told.shape[0] > 0)
-        torch._check(told.shape[0] <= MOST)
-        chosen = order[told]
+        chosen = order[which(enough(sure[order]) & ~doubles(boxes[order]))]
         return boxes[chosen], squares[chosen], sure[chosen], probabilities[chosen], maps[chosen]
 
     def find(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest hands of a frame: scores (4,), falling, and boxes (4, 4) in its pixels."""
-        afar, boxes = self.search(image, int(FAR * SIZE), 1)
-        unclear = torch.nonzero((afar.amax(1) < CLEAR) | ((afar > DIM) & (afar < CLEAR)).any(1))[:, 0]
-        torch._check(unclear.shape[0] <= 1)
-        near, closer = self.search(image, int(NEAR * SIZE), unclear.shape[0])
-        # All cells as one row: a browser cannot take the likeliest of no frame.
-        scores = torch.cat([afar.index_fill(0, unclear, 0).flatten(), near.flatten()])
-        return hands(scores, torch.cat([boxes.flatten(0, 1), closer.flatten(0, 1)]))
+        afar = self.search(image, int(FAR * SIZE))
+        unclear = (afar[0].amax(0) < CLEAR) | ((afar[0] > DIM) & (afar[0] < CLEAR)).any()
+        scores, boxes = either(unclear, lambda: hands(*self.search(image, int(NEAR * SIZE))), hands(*afar))
+        longest: Any = torch.sym_max(image.shape[0], image.shape[1])
+        return scores, boxes * longest
 
-    def search(self, image: Tensor, size: int, times: int) -> tuple[Tensor, Tensor]:
-        """A frame at one size, once or not at all: scores (N, cells) and boxes (N, cells, 4) in its pixels."""
-        scores, boxes = peaks(self.finder(scale(fitted(image, size, times))))
-        share: Any = torch.sym_max(image.shape[0], image.shape[1]) / size
-        return scores, boxes * share
+    def search(self, image: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """A frame at one size: scores (cells,) and boxes (cells, 4) in its longer sides."""
+        (scores,), (boxes,) = peaks(self.finder(scale(fitted(image, size))))
+        return scores, boxes / size
 
-    def look(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (K, 12), presence (K,) and Grad-CAM maps (K, 12, h, w) of crops (K, 3, s, s).
-
-        The maps of a glance become as large as those of a close look.
-        """
+    def look(self, crops: Tensor) -> Look:
+        """Hands as they look in crops (K, 3, s, s). The maps of a glance become as large as those of a close look."""
         features = self.classifier.features(scale(crops))
         maps = F.interpolate(self.classifier.gradcam(features), 2 * (self.size // COARSE,), mode="bilinear")
         return *self.classifier.classify(features), maps
 
-    def look_in_mirror(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same of the crops' mirror images, where each hand is the other hand, turned back."""
-        logits, presence, maps = self.look(crops.flip(3))
+    def closely(self, image: Tensor, squares: Tensor, glance: Look, doubtful: Tensor) -> Look:
+        """The glance at hands, less what is doubtful of it, (K,) bool: that is told by a close look."""
+        there = which(doubtful)
+        crops = cut_out(image, squares[there], self.size)
+        close = self.look(crops)
+        puzzling = unsure(close, CLOSELY)
+        return put(glance, there, either(some(puzzling), lambda: self.in_a_mirror(crops, close, puzzling), close))
+
+    def in_a_mirror(self, crops: Tensor, close: Look, puzzling: Tensor) -> Look:
+        """The close look at hands, with what is puzzling of it, (K,) bool, looked at in a mirror, too.
+
+        There each hand is the other hand. What one look misses, the other may see: what is told is the mean.
+        """
+        there = which(puzzling)
+        logits, presence, maps = self.look(crops[there].flip(3))
         swapped = [*range(6, 12), *range(6)]
-        return logits[:, swapped], presence, maps[:, swapped].flip(3)
+        mirrored = logits[:, swapped], presence, maps[:, swapped].flip(3)
+        return put(close, there, tuple((one[there] + other) / 2 for one, other in zip(close, mirrored, strict=True)))
 
 
-def unsure(look: tuple[Tensor, ...], limit: float) -> Tensor:
-    """Which hands (K,) a look is less sure of, the hand and its class, than that: their indices."""
+def unsure(look: Look, limit: float) -> Tensor:
+    """Which hands a look is less sure of, the hand and its class, than that: (K,) bool."""
     logits, presence, _ = look
-    found = torch.nonzero(presence.sigmoid() * (logits / TEMPERATURE).softmax(1).amax(1) < limit)[:, 0]
+    return presence.sigmoid() * (logits / TEMPERATURE).softmax(1).amax(1) < limit
+
+
+def some(hands: Tensor) -> Tensor:
+    """Whether there are some such hands, (K,) bool: a bool (). In ONNX, any of no hands would be such a one."""
+    return hands.sum() > 0
+
+
+def which(hands: Tensor) -> Tensor:
+    """The indices of some hands, (K,) bool."""
+    found = torch.nonzero(hands)[:, 0]
+    # For tracing: nothing says how many there are. No hand at all goes the same way.
+    torch._check(found.shape[0] > 0)
     torch._check(found.shape[0] <= MOST)
     return found
 
 
-def put(look: tuple[Tensor, ...], where: Tensor, better: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def put(look: Look, where: Tensor, better: tuple[Tensor, ...]) -> Look:
     """A look at hands (K,), some of them, by their indices, looked at better."""
-    return tuple(one.index_put((where,), other) for one, other in zip(look, better, strict=True))
+    logits, presence, maps = (one.index_put((where,), other) for one, other in zip(look, better, strict=True))
+    return logits, presence, maps
 
 
 def doubles(boxes: Tensor) -> Tensor:
@@ -157,8 +170,8 @@ def enough(sure: Tensor) -> Tensor:
     return sure > torch.where(surest, THRESHOLD, ANOTHER)
 
 
-def fitted(image: Tensor, size: int, times: int) -> Tensor:
-    """A frame (H, W, 3) uint8 as the finder takes it: (N, 3, h, w) float, N times, once or not at all.
+def fitted(image: Tensor, size: int) -> Tensor:
+    """A frame (H, W, 3) uint8 as the finder takes it: (1, 3, h, w) float.
 
     The longer side is `size`, black below or beside: only as much as makes both sides multiples of the coarsest stride,
     a wide frame takes less time than a square. Of a large one only every second, third … row is taken, as far as twice
@@ -170,7 +183,7 @@ def fitted(image: Tensor, size: int, times: int) -> Tensor:
     longest = torch.sym_max(height, width)
     step = torch.sym_max(1, longest // (2 * size))
     rows, columns = torch.sym_max(1, height * size // longest), torch.sym_max(1, width * size // longest)
-    thinned = image.index_select(0, torch.arange(0, height, step)).expand(times, -1, -1, -1)
+    thinned = image.index_select(0, torch.arange(0, height, step))[None]
     half = torch.sym_max(rows, thinned.shape[1] // 2), torch.sym_max(columns, width // (2 * step))
     small = F.interpolate(F.interpolate(planes(thinned), half, mode="bilinear"), (rows, columns), mode="bilinear")
     # As numbers of their own, so that torch.export need not carry all that was reckoned through every layer: an export
@@ -325,6 +338,7 @@ def to_onnx(reader: Reader, metadata: dict[str, str]) -> onnx.ModelProto:
     # Where each node comes from in the code, and in whose folder: a tenth of the file.
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.input, *proto.graph.output):
         part.ClearField("metadata_props")
+    branch(proto)
     onnx.helper.set_model_props(proto, about)
     onnx.checker.check_model(proto, full_check=True)
     return proto
