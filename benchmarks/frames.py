@@ -10,8 +10,10 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from model.images import decode
@@ -67,6 +69,7 @@ def digit(file: Path) -> str:
     return file.parent.name
 
 
+CAMERA = (640, 480)  # width and height of a webcam's frame
 FINGERS = "kaggle.com/datasets/koryakinp/fingers, CC0"
 WEBCAM = "github.com/SubhiH/HandsDataset, Apache-2.0"
 DIGITS = "github.com/ardamavi/Sign-Language-Digits-Dataset, Apache-2.0"
@@ -75,6 +78,8 @@ SETS = {
     "samples": FrameSet("Rendered samples", "bundled with Handful", favour="edges"),
     "fingers-test": FrameSet("Fingers test", FINGERS, limit=300, favour="black"),
     "webcam": FrameSet("Webcam frames", WEBCAM, recording),
+    # Those that times are told of: as large as webcams make them.
+    "webcam-one": FrameSet("Webcam frames of one hand, 640×480", WEBCAM, recording),
     # Each of them in every condition: those of one follow each other.
     "webcam-harder": FrameSet("Webcam frames, harder", WEBCAM, lambda file: f"{file.parent.name}/{recording(file)}"),
     "digits": FrameSet("Sign language 1-5", DIGITS, digit, favour="edges"),
@@ -107,10 +112,12 @@ def frames(name: str, root: Path, limit: int = 0) -> list[Frame]:
                 source = open_source(name.removesuffix("-all"), data)
                 index = range(len(source))
             else:
-                source, index = held_out(name.removesuffix("-harder"), data)
+                source, index = held_out(name.removesuffix("-harder").removesuffix("-one"), data)
         except BadData as error:
             print(f"{wanted.title}: left out. {error}", file=sys.stderr)
             return []
+        if name == "webcam-one":
+            index = [i for i in index if len(source.frame(i).boxes) == 1]
         if name == "webcam-harder":
             source = Harder(source, index, places(data, validation=True))
             (_, conditions), *_ = source.traits().values()
@@ -119,13 +126,18 @@ def frames(name: str, root: Path, limit: int = 0) -> list[Frame]:
             files = {i: Path(f"{i:05}") for i in index}
         else:
             files = {i: source.files[i] for i in index}
+
+    def picture(i: int) -> np.ndarray:
+        image = source.frame(i).image
+        return cv2.resize(image, CAMERA) if name == "webcam-one" else image
+
     # Numbers count, where they are not padded: one_2.jpg comes before one_10.jpg.
     order = sorted(files, key=lambda i: (wanted.session(files[i]), len(files[i].name), files[i].name))
     most = min(limit or len(order), wanted.limit or len(order), len(order))
     found = []
     for i in (order[k] for k in np.linspace(0, len(order) - 1, most).round().astype(int)):
         total = int(i.name[0]) if name == "samples" else int((source.frame(i).targets % 6).sum())
-        made = None if files[i].is_file() else lambda i=i: source.frame(i).image
+        made = None if files[i].is_file() and name != "webcam-one" else partial(picture, i)
         found.append(Frame(files[i], total, wanted.session(files[i]), made))
     return found
 

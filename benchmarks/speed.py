@@ -13,17 +13,16 @@ import cv2
 import numpy as np
 
 from benchmarks import ROOT, machine, summary, table
-from benchmarks.frames import frames
+from benchmarks.frames import CAMERA, frames
 from model import MODEL, FingerCounter
 from model.images import decode
 from model.overlay import draw
 
 THREADS = (1, 2, 4)
-FRAME = (640, 480)  # a webcam's
 PHOTO = (4000, 3000)  # a phone's: 12 MP
 
 
-def paste(pictures: list[np.ndarray], size: tuple[int, int] = FRAME) -> np.ndarray:
+def paste(pictures: list[np.ndarray], size: tuple[int, int] = CAMERA) -> np.ndarray:
     """Pictures side by side in a frame of (width, height), the frame's rest drawn out from their edges."""
     width, height = size
     side = min(width // len(pictures), height * 3 // 4)

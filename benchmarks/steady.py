@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from benchmarks import ROOT, machine, table
-from benchmarks.frames import SETS, digest, frames
-from benchmarks.speed import FRAME, paste
+from benchmarks.frames import CAMERA, SETS, digest, frames
+from benchmarks.speed import paste
 from model import FingerCounter, Reading
 from model.tracking import Tracker
 
@@ -27,13 +27,13 @@ SHAKE, TURN, LIGHT, NOISE = 4.0, 2.0, 0.12, 16.0
 
 def film(picture: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """A second of a picture, held as still as one can: frames of (480, 640, 3) uint8 RGB."""
-    still = paste([picture]) if picture.shape[0] == picture.shape[1] else cv2.resize(picture, FRAME)
+    still = paste([picture]) if picture.shape[0] == picture.shape[1] else cv2.resize(picture, CAMERA)
     wander = rng.normal(size=4)
     for _ in range(RATE):
         wander = 0.5 * wander + 0.75**0.5 * rng.normal(size=4)  # half of it stays from frame to frame
-        place = cv2.getRotationMatrix2D((FRAME[0] / 2, FRAME[1] / 2), TURN * wander[0], 1)
+        place = cv2.getRotationMatrix2D((CAMERA[0] / 2, CAMERA[1] / 2), TURN * wander[0], 1)
         place[:, 2] += SHAKE * wander[1:3]
-        moved = cv2.warpAffine(still, place, FRAME, borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.warpAffine(still, place, CAMERA, borderMode=cv2.BORDER_REPLICATE)
         lit = moved * np.float32(1 + LIGHT * wander[3]) + NOISE * rng.standard_normal(moved.shape, np.float32)
         yield lit.clip(0, 255).astype(np.uint8)
 

@@ -120,6 +120,20 @@ def test_harder_webcam_frames_follow_each_other_in_each_condition(tmp_path):
     assert digest(dim) == digest(frames("webcam-harder", tmp_path)[found.index(dim[0]) :][:3])
 
 
+def test_webcam_frames_of_one_hand_are_as_large_as_webcams_make_them(tmp_path):
+    folder = tmp_path / "data/people/HandsDataset"
+    rows = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
+    rows += [f"{name},8,8,3-hand,1,2,3,4" for name in ("5_pic1.jpg", "5_pic2.jpg", "5_pic2.jpg", "26_pic1.jpg")]
+    for name in ("5_pic1.jpg", "5_pic2.jpg", "26_pic1.jpg"):
+        picture(folder / f"images/train/{name}")
+    (folder / "data").mkdir(parents=True)
+    (folder / "data/train_labels.csv").write_text("\n".join(rows))
+    (folder / "data/test_labels.csv").write_text(rows[0])
+    found = frames("webcam-one", tmp_path)
+    assert [(frame.path.name, frame.total) for frame in found] == [("26_pic1.jpg", 3), ("5_pic1.jpg", 3)]
+    assert {frame.image.shape for frame in found} == {(480, 640, 3)}
+
+
 def test_digest_names_the_frames(tmp_path):
     picture(tmp_path / "a.png")
     before = digest([Frame(tmp_path / "a.png", 1)])
