@@ -307,7 +307,7 @@ def test_sets_that_are_missing_are_told(tmp_path, monkeypatch, capsys):
     assert results["sets"]["samples"]["frames"] == 1
     assert results["sets"]["webcam"]["frames"] == 0
     text = capsys.readouterr().out
-    assert "Not here, left out: Fingers test, Webcam frames, Webcam frames, harder, Sign language 1-5, " in text
+    assert "Not here, left out: Fingers test, Webcam frames, Webcam frames of one hand, 640×480, Webcam" in text
     assert str(tmp_path) not in json.dumps(results)
     monkeypatch.setattr(mediapipe, "SETS", {"samples": SETS["samples"]})
     assert cli.main(["mediapipe"]) == 0

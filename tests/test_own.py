@@ -281,7 +281,7 @@ def test_the_networks_of_the_shipped_model_are_restored_from_it():
         hand = shared_counter()(image).hands[0]
         with torch.inference_mode():
             boxes, _, _, probabilities, _ = reader(torch.from_numpy(image))
-        assert boxes[0].numpy() == pytest.approx(hand.box, abs=6)
+        assert boxes[0].numpy() == pytest.approx(hand.box, abs=8)
         # The file reckons in 8 bits from layer to layer, so that a look may be sure enough here and not there.
         assert probabilities[0].numpy() == pytest.approx(hand.probabilities, abs=0.1)
 

@@ -175,14 +175,14 @@ def fitted(image: Tensor, size: int) -> Tensor:
     """A frame (H, W, 3) uint8 as the finder takes it: (1, 3, h, w) float.
 
     The longer side is `size`, black below or beside: only as much as makes both sides multiples of the coarsest stride,
-    a wide frame takes less time than a square. Of a large one only every second, third … row is taken, as far as five
-    are left for three that are needed: to turn all pixels of a frame to float would take a good part of the time that
+    a wide frame takes less time than a square. Of a large one only every second, third … row is taken, as far as seven
+    are left for four that are needed: to turn all pixels of a frame to float would take a good part of the time that
     finding takes. Linear sampling at half the size is the mean of 2 × 2 pixels.
     """
     height: Any = image.shape[0]
     width: Any = image.shape[1]
     longest = torch.sym_max(height, width)
-    step = torch.sym_max(1, 3 * longest // (5 * size))
+    step = torch.sym_max(1, 4 * longest // (7 * size))
     rows, columns = torch.sym_max(1, height * size // longest), torch.sym_max(1, width * size // longest)
     thinned = image.index_select(0, torch.arange(0, height, step))[None]
     half = torch.sym_max(rows, thinned.shape[1] // 2), torch.sym_max(columns, width // (2 * step))

@@ -99,9 +99,8 @@ class HandNet(nn.Module):
         then keeps what is positive. Here logit_c = b_c + Σ_k W_ck · mean(A_k): the gradient is
         W_ck / (h·w) everywhere, so no backward pass is needed.
         """
-        height, width = features.shape[2:]
-        maps = self.head.weight / (height * width) @ features.flatten(2)
-        return maps.unflatten(2, (height, width)).relu()
+        area = features.shape[2] * features.shape[3]
+        return torch.einsum("ck,nkhw->nchw", self.head.weight / area, features).relu()
 
 
 def scale(images: Tensor) -> Tensor:
