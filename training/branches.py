@@ -2,7 +2,7 @@
 
 `torch.cond` cannot be exported where sizes depend on what was found in the frame. So `either` follows both ways and
 leaves a mark, and `branch` makes an If of it. Without, both ways would be taken in ONNX, one of them with no hands:
-hundreds of nodes that each compute nothing take a tenth of the time of a frame with one clear hand.
+hundreds of nodes would each compute nothing, and take their time.
 """
 
 from collections import Counter
