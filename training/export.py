@@ -86,10 +86,9 @@ class Reader(nn.Module):
         probabilities = (logits / TEMPERATURE).softmax(1)
         count = probabilities.view(-1, 2, 6).sum(1).amax(1)
         sure = (scores[kept] * presence.sigmoid() * count).sqrt()
-        # The surest first: of boxes in each other, the one that the classifier can read is the hand.
-        order = sure.argsort(descending=True)
-        chosen = order[which(enough(sure[order]) & ~doubles(boxes[order]))]
-        return boxes[chosen], squares[chosen], sure[chosen], probabilities[chosen], maps[chosen]
+        several = some(scores[1:] > CANDIDATE)
+        (told,) = either(several, lambda: (surest(sure, boxes),), (which(sure > THRESHOLD),))
+        return boxes[told], squares[told], sure[told], probabilities[told], maps[told]
 
     def find(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest hands of a frame: scores (4,), falling, and boxes (4, 4) in its pixels."""
@@ -156,6 +155,13 @@ def put(look: Look, where: Tensor, better: tuple[Tensor, ...]) -> Look:
     return logits, presence, maps
 
 
+def surest(sure: Tensor, boxes: Tensor) -> Tensor:
+    """Which of several hands are told, the surest first: indices, by how sure each is (K,) and boxes (K, 4)."""
+    order = sure.argsort(descending=True)
+    # Of boxes in each other, the one that the classifier can read is the hand.
+    return order[which(enough(sure[order]) & ~doubles(boxes[order]))]
+
+
 def doubles(boxes: Tensor) -> Tensor:
     """Which boxes (K, 4), the surest first, lie for more than half in a surer one: (K,) bool."""
     low, high = torch.maximum(boxes[:, None, :2], boxes[:, :2]), torch.minimum(boxes[:, None, 2:], boxes[:, 2:])
@@ -175,14 +181,14 @@ def fitted(image: Tensor, size: int) -> Tensor:
     """A frame (H, W, 3) uint8 as the finder takes it: (1, 3, h, w) float.
 
     The longer side is `size`, black below or beside: only as much as makes both sides multiples of the coarsest stride,
-    a wide frame takes less time than a square. Of a large one only every second, third … row is taken, as far as seven
-    are left for four that are needed: to turn all pixels of a frame to float would take a good part of the time that
+    a wide frame takes less time than a square. Of a large one only every second, third … row is taken, as far as five
+    are left for three that are needed: to turn all pixels of a frame to float would take a good part of the time that
     finding takes. Linear sampling at half the size is the mean of 2 × 2 pixels.
     """
     height: Any = image.shape[0]
     width: Any = image.shape[1]
     longest = torch.sym_max(height, width)
-    step = torch.sym_max(1, 4 * longest // (7 * size))
+    step = torch.sym_max(1, 3 * longest // (5 * size))
     rows, columns = torch.sym_max(1, height * size // longest), torch.sym_max(1, width * size // longest)
     thinned = image.index_select(0, torch.arange(0, height, step))[None]
     half = torch.sym_max(rows, thinned.shape[1] // 2), torch.sym_max(columns, width // (2 * step))
@@ -219,8 +225,8 @@ def cut_out(image: Tensor, squares: Tensor, size: int) -> Tensor:
     # pixels of the smallest level: what else is cut out does not shift what pixels there are the mean of.
     low = torch.cat([squares[:, :2] - 1, end[None] - 1]).amin(0).div(least).floor().relu() * least
     high = torch.cat([squares[:, 2:] + 1, low[None] + 1]).amax(0).div(least).ceil().mul(least).minimum(end)
-    (left, top), (right, bottom) = low.long().tolist(), high.long().tolist()
-    part = planes(image[None, top:bottom, left:right])
+    part = planes(between(image, low.long(), high.long())[None])
+    rows, columns = part.shape[2:]
     sides = squares[:, 2:] - squares[:, :2]
     smallest = torch.cat([sides[:, 0], torch.tensor([float(size * least)])]).amin(0)
     times = torch.tensor([2.0**n for n in range(HALVINGS + 1)])
@@ -229,14 +235,24 @@ def cut_out(image: Tensor, squares: Tensor, size: int) -> Tensor:
     torch._check(shrunk <= least)
     # Linear sampling at half the size is the mean of 2 × 2 pixels: thin fingers do not fall between the samples.
     for by in (torch.sym_min(shrunk, 2), shrunk):
-        height, width = torch.sym_max(1, (bottom - top) // by), torch.sym_max(1, (right - left) // by)
-        part = F.interpolate(part, (height, width), mode="bilinear")
+        part = F.interpolate(part, (torch.sym_max(1, rows // by), torch.sym_max(1, columns // by)), mode="bilinear")
     middles = (torch.arange(size) + 0.5) / size
     places = (squares[:, :2, None] + sides[:, :, None] * middles - low[:, None]) / (high - low)[:, None] * 2 - 1
     grid = torch.stack([places[:, 0, None, :].expand(-1, size, -1), places[:, 1, :, None].expand(-1, -1, size)], 3)
     # All squares below each other: the picture need not be there once for each.
     crops = F.grid_sample(part, grid.view(1, -1, size, 2), align_corners=False)
     return crops.view(3, -1, size, size).transpose(0, 1)
+
+
+def between(image: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The part of a picture (H, W, 3) between two corners, x and y in whole pixels, (2,) int64 each."""
+    (left, top), (right, bottom) = low.tolist(), high.tolist()
+    if not torch.onnx.is_in_onnx_export():
+        return image[top:bottom, left:right]
+    # In one step. torch.export would write two, and rows would be copied in their full width first.
+    shape = (bottom - top, right - left, image.shape[2])
+    corners = low.flip(0), high.flip(0)
+    return torch.onnx.ops.symbolic("Slice", (image, *corners), dtype=image.dtype, shape=shape, version=OPSET)
 
 
 def export(
