@@ -43,6 +43,11 @@ FAR, NEAR = 0.775, 1.2
 # Seen from afar, what is surer than CLEAR is a hand and what is less sure than DIM is none; what lies between is looked
 # at from near, and a frame without a clear hand. Chosen on the held-out sets, and on them with hands twice as far away.
 CLEAR, DIM = 0.6, 0.15
+# What is surer than FAINT, less sure than SURE and smaller than SMALL of the frame's longer side is searched for again,
+# alone: in a square ROOM times as large as its box, in which the finder sees it as large as hands in training, in AGAIN
+# times the size of that. Chosen as CLEAR was: hands far away are found that were not, or only with an arm.
+FAINT, SURE, SMALL = 0.2, 0.7, 0.4
+ROOM, AGAIN = 1.5, 0.8
 # The side of a glance at a hand, in that of a close look: half the work. Hands are as large as many in training, there.
 GLANCE = 0.75
 # How sure a glance must be, of the hand and its class, to be the only look, and how sure a close look, to be the last.
@@ -74,29 +79,42 @@ class Reader(nn.Module):
         self.finder, self.classifier, self.size = folded(finder), folded(classifier), size
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        height, width = image.shape[0], image.shape[1]
         scores, boxes = self.find(image)
-        kept = which(scores > CANDIDATE)
-        limits = torch.tensor([width, height, width, height])
-        boxes = torch.minimum(torch.relu(boxes[kept]), limits)
-        squares = around(boxes)
+        candidates = scores > CANDIDATE
+        kept = which(candidates)
+        boxes = boxes[kept]
+        squares = around(boxes, MARGIN)
         glance = self.look(cut_out(image, squares, int(GLANCE * self.size)))
         doubtful = unsure(glance, AT_A_GLANCE)
         logits, presence, maps = either(some(doubtful), lambda: self.closely(image, squares, glance, doubtful), glance)
         probabilities = (logits / TEMPERATURE).softmax(1)
         count = probabilities.view(-1, 2, 6).sum(1).amax(1)
         sure = (scores[kept] * presence.sigmoid() * count).sqrt()
-        several = some(scores[1:] > CANDIDATE)
-        (told,) = either(several, lambda: (surest(sure, boxes),), (which(sure > THRESHOLD),))
+        (told,) = either(candidates.sum() > 1, lambda: (surest(sure, boxes),), (which(sure > THRESHOLD),))
         return boxes[told], squares[told], sure[told], probabilities[told], maps[told]
 
     def find(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest hands of a frame: scores (4,), falling, and boxes (4, 4) in its pixels."""
+        """The likeliest hands of a frame: scores (4,) and boxes (4, 4) in its pixels."""
         afar = self.search(image, int(FAR * SIZE))
         unclear = (afar[0].amax(0) < CLEAR) | ((afar[0] > DIM) & (afar[0] < CLEAR)).any()
         scores, boxes = either(unclear, lambda: hands(*self.search(image, int(NEAR * SIZE))), hands(*afar))
         longest: Any = torch.sym_max(image.shape[0], image.shape[1])
-        return scores, boxes * longest
+        boxes = within(boxes * longest, image)
+        small = (boxes[:, 2:] - boxes[:, :2]).amax(1) < SMALL * longest
+        vague = (scores > FAINT) & (scores < SURE) & small
+        return either(some(vague), lambda: self.again(image, scores, boxes, vague), (scores, boxes))
+
+    def again(self, image: Tensor, scores: Tensor, boxes: Tensor, vague: Tensor) -> tuple[Tensor, Tensor]:
+        """The same with the vague ones, (4,) bool, searched for again where each seems to be: what is surer is told."""
+        there = which(vague)
+        squares, size = around(boxes[there], ROOM), int(AGAIN * SIZE)
+        cells, reach = peaks(self.finder(scale(cut_out(image, squares, size))))
+        sure, where = cells.max(1)
+        found = reach.gather(1, where[:, None, None].expand(-1, 1, 4))[:, 0] / size
+        corners = squares[:, :2].repeat(1, 2) + found * (squares[:, 2:3] - squares[:, :1])
+        surer = (sure > scores[there])[:, None]
+        boxes = boxes.index_put((there,), torch.where(surer, within(corners, image), boxes[there]))
+        return scores.index_put((there,), sure.maximum(scores[there])), boxes
 
     def search(self, image: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """A frame at one size: scores (cells,) and boxes (cells, 4) in its longer sides."""
@@ -206,10 +224,16 @@ def planes(image: Tensor) -> Tensor:
     return image.permute(0, 3, 1, 2).float()
 
 
-def around(boxes: Tensor) -> Tensor:
-    """The squares (K, 4) that hold boxes (K, 4) with a margin; they may reach outside the picture."""
+def within(boxes: Tensor, image: Tensor) -> Tensor:
+    """Boxes (K, 4), as far as they lie in a picture (H, W, 3)."""
+    height, width = image.shape[0], image.shape[1]
+    return torch.minimum(torch.relu(boxes), torch.tensor([width, height, width, height]))
+
+
+def around(boxes: Tensor, room: float) -> Tensor:
+    """The squares (K, 4) around boxes (K, 4), `room` of their longer sides wide; they may reach outside the picture."""
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2 * MARGIN
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2 * room
     return torch.cat([middle - half, middle + half], 1)
 
 
