@@ -42,11 +42,11 @@ THRESHOLD, ANOTHER = 0.56, 0.68
 FAR, NEAR = 0.775, 1.2
 # Seen from afar, what is surer than CLEAR is a hand and what is less sure than DIM is none; what lies between is looked
 # at from near, and a frame without a clear hand. Chosen on the held-out sets, and on them with hands twice as far away.
-CLEAR, DIM = 0.6, 0.15
+CLEAR, DIM = 0.55, 0.15
 # What is surer than FAINT, less sure than SURE and smaller than SMALL of the frame's longer side is searched for again,
 # alone: in a square ROOM times as large as its box, in which the finder sees it as large as hands in training, in AGAIN
 # times the size of that. Chosen as CLEAR was: hands far away are found that were not, or only with an arm.
-FAINT, SURE, SMALL = 0.2, 0.7, 0.4
+FAINT, SURE, SMALL = 0.2, 0.65, 0.4
 ROOM, AGAIN = 1.5, 0.8
 # The side of a glance at a hand, in that of a close look: half the work. Hands are as large as many in training, there.
 GLANCE = 0.75
