@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -137,8 +138,13 @@ def quantized(exported, tmp_path_factory):
     return path
 
 
+@cache
+def session(path):
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
 def run(path, picture):
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"image": picture})
+    return session(path).run(None, {"image": picture})
 
 
 def autograd_gradcam(network, square, target):

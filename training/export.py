@@ -24,8 +24,9 @@ from training.branches import branch, either
 from training.checkpoint import load_checkpoint, load_network
 from training.classifier import Classifier
 from training.files import whole
-from training.finder import CANDIDATE, COARSE, MOST, SIZE, Finder, HandFinder, hands, peaks
+from training.finder import CANDIDATE, COARSE, MOST, SIZE, STRIDE, Finder, HandFinder, hands, peaks
 from training.network import HandNet, folded, scale
+from training.once import once, put_in
 from training.quantize import quantize
 
 OPSET = 20
@@ -108,7 +109,7 @@ class Reader(nn.Module):
         """The same with the vague ones, (4,) bool, searched for again where each seems to be: what is surer is told."""
         there = which(vague)
         squares, size = around(boxes[there], ROOM), int(AGAIN * SIZE)
-        cells, reach = peaks(self.finder(scale(cut_out(image, squares, size))))
+        cells, reach = self.seen(cut_out(image, squares, size))
         sure, where = cells.max(1)
         found = reach.gather(1, where[:, None, None].expand(-1, 1, 4))[:, 0] / size
         corners = squares[:, :2].repeat(1, 2) + found * (squares[:, 2:3] - squares[:, :1])
@@ -118,9 +119,15 @@ class Reader(nn.Module):
 
     def search(self, image: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """A frame at one size: scores (cells,) and boxes (cells, 4) in its longer sides."""
-        (scores,), (boxes,) = peaks(self.finder(scale(fitted(image, size))))
+        (scores,), (boxes,) = self.seen(fitted(image, size))
         return scores, boxes / size
 
+    @once(lambda _, n, c, h, w: [(n, (h // STRIDE) * (w // STRIDE)), (n, (h // STRIDE) * (w // STRIDE), 4)])
+    def seen(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What the finder tells of frames (N, 3, h, w): how sure each cell is, and its box, in pixels; see `peaks`."""
+        return peaks(self.finder(scale(frames)))
+
+    @once(lambda self, n, *_: [(n, 12), (n,), (n, 12, *2 * (self.size // COARSE,))])
     def look(self, crops: Tensor) -> Look:
         """Hands as they look in crops (K, 3, s, s). The maps of a glance become as large as those of a close look."""
         features = self.classifier.features(scale(crops))
@@ -371,6 +378,7 @@ def to_onnx(reader: Reader, metadata: dict[str, str]) -> onnx.ModelProto:
     )
     assert program is not None  # only without dynamo
     proto = program.model_proto
+    put_in(proto, reader)
     about = {
         "classes": json.dumps(CLASSES),
         "input": "image: uint8 H×W×3 RGB, a frame of any size",
