@@ -63,6 +63,7 @@ def write_rendered(folder: Path, hands: int, **told: int) -> Path:
             "tilt": 45 * i / hands,
             "tone": 1 + i % 10,
             "box": (x, y, x + w, y + h),
+            "sight": (1, 0.8, 0.6, 0.4, 0.2),
         }
         drawn.append((_encode(cv2.merge([picture, picture, picture, alpha]), 101), truth))
     folder.mkdir(parents=True)

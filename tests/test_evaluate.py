@@ -186,6 +186,16 @@ def test_each_rendered_hand_has_a_group_of_every_trait(rendered):
     assert ways[:3] == ["fist", "thumb", "index"]
     assert "thumb + little" in ways
     assert raised[:3] == ["fist", "index", "index + middle"]
+    assert traits["raised fingers in sight"][1][:5] == ["a fist", "75-90%", "50-75%", "under 50%", "under 50%"]
+
+
+def test_of_hands_rendered_before_it_was_kept_nobody_says_how_much_is_in_sight(rendered, tmp_path):
+    shard = dict(np.load(rendered / "shard-00000.npz"))
+    del shard["sight"]
+    np.savez(tmp_path / "shard-00000.npz", **shard)
+    older = Rendered(tmp_path)
+    assert "raised fingers in sight" not in older.traits()
+    assert (older.frame(1).image == Rendered(rendered).frame(1).image).all()
 
 
 def test_the_same_hand_in_many_tones_stays_in_its_place(tmp_path):

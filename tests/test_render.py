@@ -227,6 +227,27 @@ def test_the_box_is_tight_and_in_the_middle(many):
         assert mask[-1].any(), "the forearm leaves the picture"
 
 
+def test_how_much_of_each_finger_is_in_sight_is_known(many):
+    def sight(hand: Hand, **view) -> np.ndarray:
+        straight = replace(hand.view, **{"yaw": 0, "pitch": 0, "tilt": 0} | view)
+        picture = draw_hand(hands.load_rig(), replace(hand, view=straight), seed=0, size=16, samples=1)
+        return picture.sight
+
+    five = [hand for hand in many if hand.count == 5][:2]
+    four = [hand for hand in many if hand.count == 4 and not hand.raised[THUMB]][:2]
+    fist = [hand for hand in many if hand.count == 0][:2]
+    for hand in five:
+        assert min(sight(hand, back=True)) > 0.7
+        assert min(sight(hand, back=False)) > 0.7
+        assert min(sight(hand, back=False, yaw=80)) < 0.5, "from the side, fingers hide each other"
+    for hand in four:  # the thumb lies across the palm
+        assert sight(hand, back=False)[THUMB] > 0.9
+        assert sight(hand, back=True)[THUMB] < 0.3
+        assert min(sight(hand, back=True)[INDEX:]) > 0.7
+    for hand in fist:
+        assert max(sight(hand, back=True)[MIDDLE:]) < 0.7
+
+
 def test_shards_are_the_same_again_and_finished_ones_stay(rig, tmp_path):
     write(tmp_path, 3, seed=9, workers=1, variant="scalar_rgb", shard=2)
     first, second = sorted(tmp_path.iterdir())
@@ -245,6 +266,7 @@ def test_shards_are_the_same_again_and_finished_ones_stay(rig, tmp_path):
         hand = sample(9, index, rig)
         assert found.truth["raised"][index].tolist() == list(hand.raised)
         assert found.truth["right"][index] == hand.right
+        assert found.truth["sight"][index] == pytest.approx(draw(9, index)[1].sight)
         assert found.picture(index).shape == (192, 192, 4)
 
 

@@ -80,6 +80,10 @@ class Rendered(Frames):
             key=lambda raised: (raised.sum(), *~raised),
         )
         angles = ["under 15°", "15-30°", "over 30°"]
+        # Of the raised finger that is hidden most.
+        shares = ["under 50%", "50-75%", "75-90%", "over 90%", "a fist"]
+        least = np.where(truth["raised"], truth["sight"], 2).min(1)
+        sight = {"raised fingers in sight": (shares, [shares[k] for k in np.digitize(least, (0.5, 0.75, 0.9, 1.5))])}
         return {
             "fingers": (counts, [str(n) for n in truth["count"]]),
             "view": (["palm", "back"], np.where(truth["back"], "back", "palm").tolist()),
@@ -88,6 +92,7 @@ class Rendered(Frames):
                 name: (angles, [angles[k] for k in np.digitize(np.abs(truth[key]), (15, 30))])
                 for name, key in (("tilted", "tilt"), ("turned aside", "yaw"), ("leaning", "pitch"))
             },
+            **({} if np.isnan(least).any() else sight),
             "raised": ([name_of(way) for way in ways], [name_of(raised) for raised in truth["raised"]]),
         }
 

@@ -104,6 +104,8 @@ class Maps:
     tips: np.ndarray
     nails: np.ndarray
     hand: np.ndarray  # bool: not the forearm
+    finger: np.ndarray  # int: which finger a point is on from its knuckle on, thumb first; -1 for none
+    outer: np.ndarray  # bool: on the two bones of it that are farther out, which show whether it is raised
 
 
 def _smooth(low: float, high: float, x: np.ndarray) -> np.ndarray:
@@ -143,7 +145,11 @@ def maps(rig: Rig) -> Maps:
         nails[near] = np.maximum(nails[near], up * _smooth(1.2, 0.75, oval))
     near = np.flatnonzero(front)
     lines[near] = np.maximum(lines[near], front[near] * _palm_lines(rig, rest[near]))
-    return Maps(rest, palm, lines, knuckles, tips, nails, rest[:, 1] > WRIST_CREASE)
+    bone, finger, outer = weights.argmax(1), np.full(len(rest), -1), np.zeros(len(rest), bool)
+    for k, chain in enumerate(CHAINS):
+        finger[np.isin(bone, chain[1:])] = k
+        outer |= np.isin(bone, chain[-3:])
+    return Maps(rest, palm, lines, knuckles, tips, nails, rest[:, 1] > WRIST_CREASE, finger, outer)
 
 
 def _palm_lines(rig: Rig, rest: np.ndarray) -> np.ndarray:
@@ -252,6 +258,7 @@ class Picture:
 
     rgba: np.ndarray  # (size, size, 4) uint8, straight alpha
     box: np.ndarray  # (4,) float32: x0, y0, x1, y1 of the hand without forearm, pixels
+    sight: np.ndarray  # (5,) float32: see `in_sight`
     camera: Camera
 
 
@@ -346,7 +353,29 @@ def render(
         }
     )
     raw = np.array(mi.render(scene, seed=seed))
-    return Picture(develop(raw, light.exposure), box.astype(np.float32), Camera(offset, half))
+    sight = in_sight(points - offset, m, view.distance)
+    return Picture(develop(raw, light.exposure), box.astype(np.float32), sight, Camera(offset, half))
+
+
+def in_sight(points: np.ndarray, m: Maps, distance: float, cell: float = 3, close: float = 5) -> np.ndarray:
+    """How much of each finger's outer two bones no other part of the hand hides: (5,) float32, thumb first, 0 … 1.
+
+    A depth buffer of the surface's points: the camera sees those that are the foremost of their cell, and those close
+    behind it or on the same finger.
+
+    Args:
+        points: the smooth surface (V', 3), mm, before a camera on the z axis.
+        distance: of the camera, mm.
+        cell: side of a cell of the buffer, mm at the hand: points lie about half as far apart.
+        close: how far behind is still the same surface, mm.
+    """
+    depth = distance - points[:, 2]
+    column, row = np.floor(points[:, :2] * (distance / depth / cell)[:, None]).astype(int).T
+    cells = column * 2**20 + row
+    order = np.lexsort((depth, cells))
+    foremost = order[np.searchsorted(cells[order], cells)]
+    seen = (m.finger[foremost] == m.finger) | (depth - depth[foremost] < close)
+    return np.array([seen[m.outer & (m.finger == finger)].mean() for finger in range(5)], np.float32)
 
 
 def view_matrix(view: View) -> np.ndarray:

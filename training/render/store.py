@@ -31,6 +31,7 @@ TRUTH: dict[str, tuple[type, tuple[int, ...]]] = {  # dtype and shape of one han
     "tilt": (np.float32, ()),
     "tone": (np.uint8, ()),  # Monk 1 … 10
     "box": (np.float32, (4,)),  # x0, y0, x1, y1 of the hand without forearm, pixels
+    "sight": (np.float32, (5,)),  # how much of each finger can be seen, 0 … 1; NaN in older shards
 }
 
 
@@ -69,7 +70,8 @@ def load(folder: str | Path) -> Hands:
         shard = read(path)
         blobs.append(shard["webp"])
         ends.append(shard["ends"] + total)
-        truths.append({key: shard[key] for key in TRUTH})
+        unknown = np.full((len(shard["ends"]), 5), np.nan, np.float32)
+        truths.append({key: shard[key] for key in TRUTH if key != "sight"} | {"sight": shard.get("sight", unknown)})
         if "seed" in shard:
             seeds.add(int(shard["seed"]))
         tones |= bool(shard.get("tones"))
@@ -124,6 +126,7 @@ def _draw(
         "tilt": view.tilt,
         "tone": hand.tone,
         "box": picture.box,
+        "sight": picture.sight,
     }
 
 
