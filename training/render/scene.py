@@ -145,11 +145,11 @@ def maps(rig: Rig) -> Maps:
         nails[near] = np.maximum(nails[near], up * _smooth(1.2, 0.75, oval))
     near = np.flatnonzero(front)
     lines[near] = np.maximum(lines[near], front[near] * _palm_lines(rig, rest[near]))
-    bone, finger, outer = weights.argmax(1), np.full(len(rest), -1), np.zeros(len(rest), bool)
-    for k, chain in enumerate(CHAINS):
-        finger[np.isin(bone, chain[1:])] = k
+    bone, whose, outer = weights.argmax(1), np.full(len(rest), -1), np.zeros(len(rest), bool)
+    for finger, chain in enumerate(CHAINS):
+        whose[np.isin(bone, chain[1:])] = finger
         outer |= np.isin(bone, chain[-3:])
-    return Maps(rest, palm, lines, knuckles, tips, nails, rest[:, 1] > WRIST_CREASE, finger, outer)
+    return Maps(rest, palm, lines, knuckles, tips, nails, rest[:, 1] > WRIST_CREASE, whose, outer)
 
 
 def _palm_lines(rig: Rig, rest: np.ndarray) -> np.ndarray:
