@@ -61,7 +61,7 @@ def many(rig) -> list[Hand]:
 @pytest.fixture(scope="module")
 def crowd(rig) -> list[tuple[hands.Rig, Hand]]:
     """Everybody with a hand of their own."""
-    rigs = [people.rig_of(people.sample_person(np.random.default_rng(index))) for index in range(60)]
+    rigs = [people.rig_of(people.sample_person(np.random.default_rng(index))) for index in range(40)]
     return [(person, sample(5, index, person)) for index, person in enumerate(rigs)]
 
 
