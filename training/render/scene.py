@@ -357,7 +357,7 @@ def render(
     return Picture(develop(raw, light.exposure), box.astype(np.float32), sight, Camera(offset, half))
 
 
-def in_sight(points: np.ndarray, m: Maps, distance: float, cell: float = 3, close: float = 5) -> np.ndarray:
+def in_sight(points: np.ndarray, m: Maps, distance: float) -> np.ndarray:
     """How much of each finger's outer two bones no other part of the hand hides: (5,) float32, thumb first, 0 … 1.
 
     A depth buffer of the surface's points: the camera sees those that are the foremost of their cell, and those close
@@ -366,9 +366,9 @@ def in_sight(points: np.ndarray, m: Maps, distance: float, cell: float = 3, clos
     Args:
         points: the smooth surface (V', 3), mm, before a camera on the z axis.
         distance: of the camera, mm.
-        cell: side of a cell of the buffer, mm at the hand: points lie about half as far apart.
-        close: how far behind is still the same surface, mm.
     """
+    # mm at the hand: a cell's side, about twice as far as points lie apart, and how far behind is the same surface.
+    cell, close = 3, 5
     depth = distance - points[:, 2]
     column, row = np.floor(points[:, :2] * (distance / depth / cell)[:, None]).astype(int).T
     cells = column * 2**20 + row
