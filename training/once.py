@@ -57,9 +57,10 @@ def put_in(model: onnx.ModelProto, module: nn.Module) -> None:
             sizes = tuple(size.dim_value for size in shapes[node.input[0]])  # 0 for any
             uses.setdefault((node.op_type, sizes), []).append(node)
     kept = {tensor.name for tensor in model.graph.initializer}
+    (opset,) = (one for one in model.opset_import if not one.domain)
     for number, ((method, sizes), nodes) in enumerate(uses.items()):
         name = f"{method}{number}"
-        part = alone(module, method, sizes, model.opset_import[0].version).graph
+        part = alone(module, method, sizes, opset.version).graph
         # Weights have the names that they have in the module, whichever method needs them; other constants are its own.
         weights = {
             one.name: one.name if one.name in module.state_dict() else f"{name}.{one.name}" for one in part.initializer
@@ -72,8 +73,7 @@ def put_in(model: onnx.ModelProto, module: nn.Module) -> None:
         for node in part.node:
             node.input[:] = [weights.get(value, value) for value in node.input]
         takes, tells = [*(one.name for one in part.input), *weights.values()], [one.name for one in part.output]
-        opset = [one for one in model.opset_import if one.domain == ""]
-        model.functions.append(helper.make_function(DOMAIN, name, takes, tells, list(part.node), opset))
+        model.functions.append(helper.make_function(DOMAIN, name, takes, tells, list(part.node), [opset]))
         for node in nodes:
             node.op_type = name
             node.input.extend(weights.values())
