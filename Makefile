@@ -3,7 +3,9 @@ PYTHON ?= python3
 PY = .venv/bin/python
 # uv installs in a fifth of pip's time. Where it reaches no index (a mirror that only pip is told of), pip does.
 PIP = $(PY) -m pip install -q --disable-pip-version-check
-INSTALL = $(PIP) uv==0.13.9 && $(PY) -m uv pip install -q --compile-bytecode --python $(PY) -r $(1) || $(PIP) -r $(1)
+INSTALL = $(PIP) uv==0.13.9 && $(PY) -m uv pip install -q --python $(PY) -r $(1) || $(PIP) -r $(1)
+# Packages are compiled when they are first imported, most of them never, and stay so whatever the shell says.
+export PYTHONDONTWRITEBYTECODE =
 N ?= 6000
 PEOPLE ?= 3000
 
@@ -26,7 +28,7 @@ coverage: .venv/.test
 lint: .venv/.test
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
-	$(PY) -m mypy
+	$(PY) -m pyrefly check
 
 data: .venv/.test
 	$(PY) -m training data

@@ -49,7 +49,7 @@ def describe(image: np.ndarray, reading: Reading) -> dict[str, float | str | Non
         "sharpness": round(edges / contrast, 4) if contrast else 0.0,
         "hands": len(sizes),
         "hand_size": None if largest is None else round(sizes[largest], 4),
-        "fingers": hand and hand.fingers,
-        "side": hand and hand.side,
-        "confidence": hand and round(hand.confidence, 4),
+        "fingers": None if hand is None else hand.fingers,
+        "side": None if hand is None else hand.side,
+        "confidence": None if hand is None else round(hand.confidence, 4),
     }

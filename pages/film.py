@@ -141,7 +141,7 @@ def _annotate(
                 drawn = draw(image, reading, gradcam=gradcam)
                 if drawn.shape[:2] != (encoder.height, encoder.width):  # the size changed on the way
                     drawn = cv2.resize(drawn, (encoder.width, encoder.height))
-                one = av.VideoFrame.from_ndarray(drawn, format="rgb24")
+                one = av.VideoFrame.from_ndarray(np.asarray(drawn, np.uint8), format="rgb24")
                 one.pts, one.time_base = round(seconds * 90_000), Fraction(1, 90_000)
                 out.mux(encoder.encode(one))
                 yield FilmFrame(seconds, min(seconds / length, 1.0) if length else 0.0, reading)

@@ -17,7 +17,7 @@ LOG = logging.getLogger("handful")
 
 def start() -> None:
     """Write what is logged from now on."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     names = {"asctime": "time", "levelname": "level", "message": "event"}
     handler.setFormatter(JsonFormatter(list(names), rename_fields=names))
     LOG.handlers, LOG.propagate = [handler], False

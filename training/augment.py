@@ -169,7 +169,7 @@ def arm(cutout: np.ndarray, hand: np.ndarray, rng: np.random.Generator) -> np.nd
     # Second moments: how far the wrist reaches across the arm; an even strip of that spread is √12 times as wide.
     spread = np.array([[found["mu20"], found["mu11"]], [found["mu11"], found["mu02"]]]) / area
     half = np.sqrt(12 * max(1.0, across @ spread @ across)) / 2
-    near, far = half * rng.uniform(0.85, 1.3), half * rng.uniform(1, 2)
+    near, far = float(half * rng.uniform(0.85, 1.3)), float(half * rng.uniform(1, 2))
     mask, start, angle = cutout[..., 3], wrist_at, np.arctan2(along[1], along[0])
     if rng.random() < 0.35:
         angle += rng.normal(0, 0.3)

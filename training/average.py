@@ -34,7 +34,7 @@ def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -
             raise BadData(f"{file} and {checkpoints[-1]} are of different networks: they have no mean.")
     # By way of floats and back: batch norms count their batches in whole numbers.
     mean["state_dict"] = {
-        name: sum(one["state_dict"][name].double() for one in trained).div(len(trained)).to(last.dtype)
+        name: torch.stack([one["state_dict"][name].double() for one in trained]).mean(0).to(last.dtype)
         for name, last in mean["state_dict"].items()
     }
     configs = [yaml.safe_load(one["about"]["config"]) for one in trained]

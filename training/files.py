@@ -1,13 +1,13 @@
 """Files that are whole, or not there."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def whole(file: Path) -> Iterator[Path]:
+def whole(file: Path) -> Generator[Path]:
     """A file beside `file` to write to: it gets that name when all is written, and is deleted when it is not.
 
     Nobody takes half a file for a whole one then, and what was there before stays until there is better. Two

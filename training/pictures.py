@@ -37,7 +37,7 @@ class Pictures(Callback):
         self.mistakes: list[tuple[float, int, Tensor, str]] = []  # a heap: the mildest of the worst comes first
 
     def on_validation_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         images, targets = batch
         logits, known = outputs["logits"].float(), targets < SIDELESS
@@ -55,7 +55,7 @@ class Pictures(Callback):
         loggers = [logger for logger in trainer.loggers if isinstance(logger, (TensorBoardLogger, WandbLogger))]
         if trainer.sanity_checking or not loggers:
             return
-        matrix, _ = self.confusion.plot(labels=list(CLASSES))
+        matrix: Any = self.confusion.plot(labels=list(CLASSES))[0]
         if trainer.world_size > 1:
             shares: Any = [None] * trainer.world_size
             torch.distributed.all_gather_object(shares, self.mistakes)

@@ -30,7 +30,8 @@ CACHE = Path(__file__).parents[2] / "data" / "render"
 FINGERS = ("thumb", "index", "middle", "ring", "little")
 BONES = ("metacarpal", "proximal", "intermediate", "distal", "tip")
 WRIST, FOREARM = 0, 25  # joints: the wrist, then each finger's from palm to tip, then the forearm
-CHAINS = ((1, 2, 3, 4), *(tuple(range(5 * f, 5 * f + 5)) for f in range(1, 5)))  # joints of each finger
+# Joints of each finger.
+CHAINS: tuple[tuple[int, ...], ...] = ((1, 2, 3, 4), *(tuple(range(5 * f, 5 * f + 5)) for f in range(1, 5)))
 WRIST_CREASE = -58.0  # y where the hand ends and the forearm begins, mm
 # Down from there: half the width and half the depth of a forearm, mm.
 HALF_X = ((0, 60, 250, 400), (27, 28, 41, 43))

@@ -284,7 +284,7 @@ def sample_view(rng: np.random.Generator) -> View:
     away, around = 50 * rng.random() ** 0.7, rng.uniform(0, 2 * np.pi)
     tilt = float(np.clip(rng.normal(0, 20), -45, 45))
     distance = float(np.exp(rng.uniform(np.log(380), np.log(1100))))
-    return View(bool(rng.random() < 0.5), away * np.cos(around), away * np.sin(around), tilt, distance)
+    return View(rng.random() < 0.5, away * np.cos(around), away * np.sin(around), tilt, distance)
 
 
 def dress(rng: np.random.Generator, rig: Rig, up: Raised, right: bool, tone: int) -> Hand:
