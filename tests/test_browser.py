@@ -780,6 +780,7 @@ def use(page: Page) -> None:
             stream = page.frame_locator("iframe")
             stream.get_by_role("button", name="Start").click(timeout=WAIT)
             stream.get_by_role("button", name="Stop").wait_for(timeout=WAIT)
+            stream.get_by_role("progressbar").wait_for(state="hidden", timeout=WAIT)  # streamlit-webrtc's
         case "/", _:
             start = page.get_by_role("button", name="Start")
             for _ in range(20):
@@ -796,8 +797,14 @@ def use(page: Page) -> None:
             expect(page.get_by_role("dialog").get_by_text(re.compile("Right|Wrong"))).to_be_visible(timeout=WAIT)
 
 
+# What fades in has come; a spinner may turn.
+STILL = """document.getAnimations().every(
+    one => one.playState === 'finished' || one.effect.getComputedTiming().endTime === Infinity
+)"""
+
+
 def nothing_serious(page: Page, axe: str) -> None:
-    page.wait_for_timeout(1000)  # for what fades in
+    page.wait_for_function(STILL)
     for frame in page.frames:  # Live's too, which streamlit-webrtc fills
         frame.evaluate(axe)
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(told => told.violations)")

@@ -82,6 +82,8 @@ def test_what_one_made_another_need_not_make_again(ahead):
     run(one.parent, "git", "clone", "-q", str(one), str(other))
     dvc(other, "pull", "--with-deps", "evaluate@tiny")
     assert (other / "runs/tiny/handful/best.ckpt").is_file()
+    (other / "training/data/__pycache__").mkdir()  # Python puts there what it makes of the code
+    (other / "training/data/__pycache__/frames.cpython-311.pyc").write_bytes(b"")
     told = dvc(other, "repro", "evaluate@tiny")
     assert "Running stage" not in told
     # A setting that changes makes what depends on it again, and nothing else.
