@@ -77,7 +77,11 @@ def part(graph: onnx.GraphProto, name: str, nodes: list[onnx.NodeProto], told: l
 def values(node: onnx.NodeProto) -> Iterator[str]:
     """The values that a node takes, those that its branches take from outside among them."""
     yield from node.input
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            for inner in attribute.g.node:
-                yield from values(inner)
+    for graph in branches(node):
+        for inner in graph.node:
+            yield from values(inner)
+
+
+def branches(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The branches of a node: two of an If, none of any other."""
+    return [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]

@@ -1,8 +1,7 @@
 """Networks that a graph uses more than once are traced once, and put in wherever it uses them.
 
 `torch.export` follows a network each time that it is called, and reasons about sizes at every layer. So what is marked
-with `once` leaves a mark in the graph, and `put_in` makes it of what the method alone becomes: an export takes three
-quarters of the time.
+with `once` leaves a mark in the graph, and `put_in` makes it of what the method alone becomes.
 """
 
 import copy

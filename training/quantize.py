@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from training.branches import branches
+
 
 def quantize(model: onnx.ModelProto) -> None:
     """Keep the weights of all convolutions as int8, each output channel in steps of a 127th of its largest.
@@ -54,6 +56,5 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph and its branches."""
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from graphs(attribute.g)
+        for way in branches(node):
+            yield from graphs(way)
