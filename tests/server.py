@@ -99,7 +99,7 @@ def camera_arguments(video: Path) -> list[str]:
     ]
 
 
-def film(picture: Path, video: Path, rate: int = 10) -> np.ndarray:
+def film(picture: Path, video: Path, rate: int = 20) -> np.ndarray:
     """Write a film (Y4M, 640×480, `rate` frames a second) in which a picture stands still. Returns the frame, RGB."""
     frame = cv2.resize(decode(picture), (480, 480), interpolation=cv2.INTER_CUBIC)
     frame = cv2.copyMakeBorder(frame, 0, 0, 80, 80, cv2.BORDER_REPLICATE)

@@ -52,7 +52,7 @@ def address(tmp_path_factory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def filmed(tmp_path_factory) -> tuple[Path, np.ndarray]:
     video = tmp_path_factory.mktemp("camera") / "camera.y4m"
-    return video, film(PICTURE, video)
+    return video, film(PICTURE, video, rate=10)
 
 
 @pytest.fixture(scope="module")
