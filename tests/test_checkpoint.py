@@ -1,5 +1,8 @@
 """Files that a user names wrongly: what is wrong with each is told in a line."""
 
+import subprocess
+import sys
+
 import lightning
 import pytest
 import torch
@@ -77,7 +80,7 @@ def test_what_is_stopped_by_hand_ends_without_a_word(monkeypatch):
     def stopped() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(COMMANDS, "report", stopped)
+    monkeypatch.setattr("training.report.report", stopped)
     with pytest.raises(SystemExit, match=r"^130$"):
         main(["report"])
 
@@ -90,3 +93,11 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit, match="2"):
         main([])
     assert capsys.readouterr().out == told
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["evaluat"]])
+def test_help_comes_at_once(arguments):
+    """Without the seconds that PyTorch takes to import."""
+    ask = "import sys, training.__main__ as cli\ntry: cli.main(sys.argv[1:])\nfinally: print('torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", ask, *arguments], capture_output=True, text=True)
+    assert told.stdout.endswith("False\n")

@@ -16,58 +16,57 @@ With --help, each tells its settings.
 """
 
 import sys
-from typing import Any
+from pkgutil import resolve_name
 
-from jsonargparse import auto_cli
-
-from model.store import BadModel
-from training.average import average
-from training.classifier import Classifier
-from training.cli import CLI
-from training.data import Hands, prepare
-from training.data.frames import BadData
-from training.data.scenes import Frames
-from training.drift import drift
-from training.evaluate import evaluate
-from training.export import export
-from training.finder import Finder
-from training.leave_out import leave_out
-from training.npm import NoPackage
-from training.report import report
-from training.slim import slim
-from training.sweep import sweep
-
+# By where each lies: what they import takes seconds, which a page of help need not wait for.
 COMMANDS = {
-    "data": prepare,
-    "average": average,
-    "slim": slim,
-    "export": export,
-    "evaluate": evaluate,
-    "leave-out": leave_out,
-    "report": report,
-    "sweep": sweep,
-    "drift": drift,
+    "data": "training.data:prepare",
+    "average": "training.average:average",
+    "slim": "training.slim:slim",
+    "export": "training.export:export",
+    "evaluate": "training.evaluate:evaluate",
+    "leave-out": "training.leave_out:leave_out",
+    "report": "training.report:report",
+    "sweep": "training.sweep:sweep",
+    "drift": "training.drift:drift",
 }
+TRAININGS = ("finder", "fit", "validate")
 
 
 def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         sys.exit(0 if arguments else 2)
-    command: Any = COMMANDS.get(arguments[0])
+    if arguments[0] not in (*COMMANDS, *TRAININGS):
+        sys.exit(f"{arguments[0]!r} is no command: python -m training --help tells all.")
     try:
-        if arguments[0] == "finder":
-            CLI(Finder, Frames, arguments[1:], prog="python -m training finder")
-        elif command:
-            auto_cli(command, args=arguments[1:], prog=f"python -m training {arguments[0]}")
-        elif arguments[0] in CLI.subcommands():
-            CLI(Classifier, Hands, arguments)
-        else:
-            sys.exit(f"{arguments[0]!r} is no command: python -m training --help tells all.")
-    except (BadData, BadModel, NoPackage, OSError) as error:
-        sys.exit(str(error))
+        run(arguments)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def run(arguments: list[str]) -> None:
+    from jsonargparse import auto_cli
+
+    from model.store import BadModel
+    from training.classifier import Classifier
+    from training.cli import CLI
+    from training.data import Hands
+    from training.data.frames import BadData
+    from training.data.scenes import Frames
+    from training.finder import Finder
+    from training.npm import NoPackage
+
+    command, *settings = arguments
+    try:
+        if command == "finder":
+            CLI(Finder, Frames, settings, prog="python -m training finder")
+        elif command in TRAININGS:
+            CLI(Classifier, Hands, arguments)
+        else:
+            auto_cli(resolve_name(COMMANDS[command]), args=settings, prog=f"python -m training {command}")
+    except (BadData, BadModel, NoPackage, OSError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
