@@ -52,6 +52,7 @@ class FrameSet:
         limit: how many frames are taken, evenly spread. 0: all.
         favour: the hand fills the picture, which MediaPipe is not made for: it gets these pictures larger,
             with more contrast and with a border, "edges" or "black" (see `mediapipe.favour`).
+        size: width and height that those of one hand alone are given; None: as they are, with any number of hands.
     """
 
     title: str
@@ -59,6 +60,7 @@ class FrameSet:
     session: Callable[[Path], str] = lambda file: ""
     limit: int = 0
     favour: str = ""
+    size: tuple[int, int] | None = None
 
 
 def recording(file: Path) -> str:
@@ -79,7 +81,7 @@ SETS = {
     "fingers-test": FrameSet("Fingers test", FINGERS, limit=300, favour="black"),
     "webcam": FrameSet("Webcam frames", WEBCAM, recording),
     # Those that times are told of: as large as webcams make them.
-    "webcam-one": FrameSet("Webcam frames of one hand, 640×480", WEBCAM, recording),
+    "webcam-one": FrameSet("Webcam frames of one hand, 640×480", WEBCAM, recording, size=CAMERA),
     # Each of them in every condition: those of one follow each other.
     "webcam-harder": FrameSet("Webcam frames, harder", WEBCAM, lambda file: f"{file.parent.name}/{recording(file)}"),
     "digits": FrameSet("Sign language 1-5", DIGITS, digit, favour="edges"),
@@ -116,7 +118,7 @@ def frames(name: str, root: Path, limit: int = 0) -> list[Frame]:
         except BadData as error:
             print(f"{wanted.title}: left out. {error}", file=sys.stderr)
             return []
-        if name == "webcam-one":
+        if wanted.size:
             index = [i for i in index if len(source.frame(i).boxes) == 1]
         if name == "webcam-harder":
             source = Harder(source, index, places(data, validation=True))
@@ -129,7 +131,7 @@ def frames(name: str, root: Path, limit: int = 0) -> list[Frame]:
 
     def picture(i: int) -> np.ndarray:
         image = source.frame(i).image
-        return cv2.resize(image, CAMERA) if name == "webcam-one" else image
+        return cv2.resize(image, wanted.size) if wanted.size else image
 
     # Numbers count, where they are not padded: one_2.jpg comes before one_10.jpg.
     order = sorted(files, key=lambda i: (wanted.session(files[i]), len(files[i].name), files[i].name))
@@ -137,7 +139,7 @@ def frames(name: str, root: Path, limit: int = 0) -> list[Frame]:
     found = []
     for i in (order[k] for k in np.linspace(0, len(order) - 1, most).round().astype(int)):
         total = int(i.name[0]) if name == "samples" else int((source.frame(i).targets % 6).sum())
-        made = None if files[i].is_file() and name != "webcam-one" else partial(picture, i)
+        made = None if files[i].is_file() and not wanted.size else partial(picture, i)
         found.append(Frame(files[i], total, wanted.session(files[i]), made))
     return found
 

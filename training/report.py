@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from benchmarks import table
+from benchmarks.mediapipe import MODES
 from training.data.frames import BadData
 from training.evaluate import METRICS, TITLES, written
 
 COLUMNS = ("Pictures", "Total right", "Count of a hand", "Side", "Hands found", "Truly hands", "ECE")
-MODES = ("static", "tracking")
 MEDIAPIPE = f"MediaPipe, total right ({' / '.join(MODES)})"
 
 
