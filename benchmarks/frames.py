@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -98,6 +99,7 @@ def frames(name: str, root: Path, limit: int = 0) -> list[Frame]:
     At most `limit` of them, evenly spread (0: as many as the set says); [] where it is not there, which stderr tells.
     """
     wanted = SETS[name]
+    files: dict[Any, Path]
     if name == "samples":
         files = {file: file for file in (root / "assets/samples").glob("[0-5][LR]_*.jpg")}
     else:

@@ -66,7 +66,7 @@ def write_film(path: Path) -> None:
         while not path.exists() or path.stat().st_size < FILM:
             y, x = (7 * number) % 80, (11 * number) % 80
             noisy = cv2.add(frame, grain[y : y + 720, x : x + 1280])
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(noisy, "rgb24")))
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(noisy, np.uint8), "rgb24")))
             number += 1
         film.mux(stream.encode())
 

@@ -20,6 +20,7 @@ import time
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -73,7 +74,7 @@ class Worker:
 
     def __init__(self, python: Path):
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        self.process = subprocess.Popen(
+        self.process: Any = subprocess.Popen(  # its pipes are there
             # Isolated: what is imported is what its environment holds, whatever the folder and PYTHONPATH.
             [str(python), "-I", str(Path(__file__).with_name("worker.py"))],
             stdin=subprocess.PIPE,
