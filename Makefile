@@ -1,7 +1,7 @@
 # Each target is one Python line, which the README shows for machines without make.
 PYTHON ?= python3
 PY = .venv/bin/python
-# uv installs in a fifth of pip's time. Where it reaches no index (a mirror that only pip is told of), pip does.
+# uv is quicker than pip. Where it reaches no index (a mirror that only pip is told of), pip does.
 PIP = $(PY) -m pip install -q --disable-pip-version-check
 INSTALL = $(PIP) uv==0.13.9 && $(PY) -m uv pip install -q --python $(PY) -r $(1) || $(PIP) -r $(1)
 # Packages are compiled when they are first imported, most of them never, and stay so whatever the shell says.
