@@ -10,7 +10,7 @@
 import cv2
 import numpy as np
 
-from model import Reading
+from model import Hand, Reading
 
 SIDE = 320  # pixels of the longer side: sharpness is comparable only at one size
 COLUMNS = (
@@ -38,18 +38,22 @@ def describe(image: np.ndarray, reading: Reading) -> dict[str, float | str | Non
     brightness, contrast = (round(one.item(), 1) for one in cv2.meanStdDev(grey))
     # Fractions and a little blur: rounding to whole grey values would make dark pictures sharp.
     edges = cv2.meanStdDev(cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 1), cv2.CV_32F))[1].item()
-    sizes = [(x1 - x0) * (y1 - y0) / (width * height) for x0, y0, x1, y1 in (hand.box for hand in reading.hands)]
-    largest = int(np.argmax(sizes)) if sizes else None
-    hand = None if largest is None else reading.hands[largest]
+    hand = max(reading.hands, key=area, default=None)
     return {
         "width": width,
         "height": height,
         "brightness": brightness,
         "contrast": contrast,
         "sharpness": round(edges / contrast, 4) if contrast else 0.0,
-        "hands": len(sizes),
-        "hand_size": None if largest is None else round(sizes[largest], 4),
+        "hands": len(reading.hands),
+        "hand_size": None if hand is None else round(area(hand) / (width * height), 4),
         "fingers": None if hand is None else hand.fingers,
         "side": None if hand is None else hand.side,
         "confidence": None if hand is None else round(hand.confidence, 4),
     }
+
+
+def area(hand: Hand) -> float:
+    """Of a hand's box, in square pixels."""
+    x0, y0, x1, y1 = hand.box
+    return (x1 - x0) * (y1 - y0)
