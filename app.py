@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import streamlit as st
 from anyio import CapacityLimiter, to_thread
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from python_multipart.multipart import parse_options_header
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -72,7 +73,8 @@ async def predict(request: Request) -> JSONResponse:
             raise too_large()
         return message
 
-    async with places, Request(request.scope, receive).form(max_files=1) as form:
+    # A client may send a few fields beside the file; none of them is used.
+    async with places, Request(request.scope, receive).form(max_files=1, max_fields=8, max_part_size=4096) as form:
         file = form.get("file")
         if file is None or isinstance(file, str):
             raise HTTPException(400, "Send a picture as multipart/form-data, in the field named file.")
@@ -146,6 +148,34 @@ class SafeHeaders:
         await self.app(scope, receive, send_safely)
 
 
+class Utf8Forms:
+    """Makes every form be parsed as UTF-8, whatever charset its Content-Type names.
+
+    The parsers of Starlette and Streamlit decode form fields with that charset, on the event loop: Python's punycode
+    takes minutes for a megabyte, and each unknown name stays in the cache of its codecs for good.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = [
+                (name, without_charset(value) if name == b"content-type" else value) for name, value in scope["headers"]
+            ]
+            scope = {**scope, "headers": headers}
+        await self.app(scope, receive, send)
+
+
+def without_charset(content_type: bytes) -> bytes:
+    """Return the Content-Type of a multipart form with no parameter but its boundary; others as they are."""
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data" or b"boundary" not in options:
+        return content_type
+    boundary = options[b"boundary"].replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return b'%b; boundary="%b"' % (kind, boundary)
+
+
 class CookieInFrames:
     """Lets visitors upload where another site shows the app in a frame, as huggingface.co does with a Space.
 
@@ -180,8 +210,6 @@ def refused(request: Request, error: Exception) -> JSONResponse:
             answer = JSONResponse({"error": error.detail}, error.status_code, error.headers)
         case TimeoutError():
             answer = JSONResponse({"error": "The upload takes too long. Send a smaller picture, or a JPEG."}, 408)
-        case UnicodeError():
-            answer = JSONResponse({"error": "The form cannot be read as text. Send it as UTF-8."}, 400)
         case _:
             answer = JSONResponse({"error": "The upload broke off. Send it again."}, 400)
     metrics.refused("api", answer.status_code)
@@ -267,7 +295,7 @@ api = Starlette(
         Route("/openapi.json", schema),
         Route("/docs", docs),
     ],
-    exception_handlers=dict.fromkeys((HTTPException, BadImage, UnicodeError, TimeoutError, ClientDisconnect), refused)
+    exception_handlers=dict.fromkeys((HTTPException, BadImage, TimeoutError, ClientDisconnect), refused)
     | {Exception: failed},
 )
 # What browsers need to read by themselves, see pages/browser.py.
@@ -278,5 +306,5 @@ routes = [
     Mount("/browser", SafeHeaders(browser)),
     Route("/metrics", SafeHeaders(request_response(numbers))),
 ]
-around = [Middleware(CookieInFrames), Middleware(Room)]
+around = [Middleware(Utf8Forms), Middleware(CookieInFrames), Middleware(Room)]
 app = st.App(ROOT / "pages/navigation.py", routes=routes, lifespan=lifespan, middleware=around)
