@@ -1,4 +1,4 @@
-# What browsers read with, see pages/browser.py: two files of a package that comes by npm.
+# What browsers read with, see web/browser_camera.py: two files of a package that comes by npm.
 FROM node:22-slim AS runtime
 WORKDIR /runtime
 COPY assets/browser/runtime.json assets/browser/runtime.sh ./
@@ -29,7 +29,9 @@ RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ig
 COPY .streamlit .streamlit
 COPY assets assets
 COPY --from=runtime /runtime/onnxruntime assets/browser/onnxruntime
+COPY handful handful
 COPY model model
+COPY web web
 COPY pages pages
 COPY app.py .
 

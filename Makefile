@@ -41,9 +41,9 @@ render: .venv/.test
 	$(PY) -m training.render --count 2500 --out data/render/tones --seed 2 --tones
 
 train: .venv/.test
-	$(PY) -m training finder fit --config training/finder.yaml
-	$(PY) -m training fit --config training/handful.yaml
-	$(PY) -m training slim
+	$(PY) -m training detector fit --config training/configs/detector.yaml
+	$(PY) -m training fit --config training/configs/classifier.yaml
+	$(PY) -m training prune
 
 evaluate: .venv/.test
 	$(PY) -m training evaluate
@@ -80,5 +80,5 @@ $(PY):
 
 .venv/.test: requirements.txt requirements-train.txt requirements-dev.txt | $(PY)
 	$(call INSTALL,requirements-dev.txt)
-	$(PY) tests/browser.py
+	$(PY) benchmarks/chromium.py
 	touch .venv/.run $@

@@ -25,23 +25,24 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, request_response
 from starlette.staticfiles import PathLike, StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from model import CLASSES, Reading, shared_counter
-from model.images import MAX_BYTES, BadImage
-from pages import metrics, summary
-from pages.cores import cores
-from pages.log import LOG, start
-from pages.uploads import Room
+from handful import CLASSES, Prediction, shared_counter
+from handful.images import MAX_BYTES, BadImage
+from web import inference as metrics
+from web import stats_log as summary
+from web.cpu import available_cores
+from web.log import LOG, start
+from web.uploads import Room
 
 ROOT = Path(__file__).parent
 # A form is a little larger than the file in it.
 MAX_BODY = MAX_BYTES + 100_000
 # More threads than cores would only hold more decoded pictures in memory.
-readers = CapacityLimiter(cores())
+readers = CapacityLimiter(available_cores())
 places = CapacityLimiter(32)  # pictures at once, from when they are sent on: a second's work, some hundred megabytes
 PATIENCE = 60  # seconds for a picture to come: a place that is kept longer is kept from others
 TIDY = 60  # seconds from one tidying to the next
@@ -79,11 +80,11 @@ async def predict(request: Request) -> JSONResponse:
         if file is None or isinstance(file, str):
             raise HTTPException(400, "Send a picture as multipart/form-data, in the field named file.")
         async with readers:
-            reading = await to_thread.run_sync(read, file.file)
-    return JSONResponse({"file": file.filename, **reading.to_dict()})
+            prediction = await to_thread.run_sync(read, file.file)
+    return JSONResponse({"file": file.filename, **prediction.to_dict()})
 
 
-def read(file: BinaryIO) -> Reading:
+def read(file: BinaryIO) -> Prediction:
     return metrics.read_picture(file, "api")
 
 
@@ -117,9 +118,17 @@ class Packed(StaticFiles):
 
 
 def model_file(request: Request) -> FileResponse:
-    # Who asks for it names its checksum: see pages/browser.py. Streamlit would compress it for each, by a seventh.
+    # Who asks for it names its checksum: see web/browser_camera.py. Streamlit would compress it for each, by a seventh.
     headers = {"Cache-Control": "max-age=31536000, immutable", "Content-Encoding": "identity"}
     return FileResponse(shared_counter().path, headers=headers)
+
+
+MOVED = {"films": "videos", "record": "teach"}  # pages that had another address
+
+
+def moved(request: Request) -> RedirectResponse:
+    # Relative: the app may lie under a path of its host.
+    return RedirectResponse(MOVED[request.url.path.rpartition("/")[2]], 308)
 
 
 def numbers(request: Request) -> Response:
@@ -298,13 +307,14 @@ api = Starlette(
     exception_handlers=dict.fromkeys((HTTPException, BadImage, TimeoutError, ClientDisconnect), refused)
     | {Exception: failed},
 )
-# What browsers need to read by themselves, see pages/browser.py.
+# What browsers need to read by themselves, see web/browser_camera.py.
 browser = Starlette(routes=[Route("/handful.onnx", model_file), Mount("/", Packed(directory=ROOT / "assets/browser"))])
 # Around each whole, not as its middleware: that one does not see the answer to an unexpected error.
 routes = [
     Mount("/api", SafeHeaders(api)),
     Mount("/browser", SafeHeaders(browser)),
     Route("/metrics", SafeHeaders(request_response(numbers))),
+    *(Route(f"/{old}", moved) for old in MOVED),
 ]
 around = [Middleware(Utf8Forms), Middleware(CookieInFrames), Middleware(Room)]
 app = st.App(ROOT / "pages/navigation.py", routes=routes, lifespan=lifespan, middleware=around)

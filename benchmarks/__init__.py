@@ -41,20 +41,6 @@ def machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores{load}, {system}, Python {platform.python_version()}, {versions}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its columns as wide as they need: the first one to the left, numbers to the right."""
-    lines = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines.insert(1, rule)
-    return "\n".join(
-        "| "
-        + " | ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        + " |"
-        for line in lines
-    )
-
-
 def summary(milliseconds: Sequence[float]) -> dict[str, float]:
     """5th percentile (what a machine with nothing else to do takes), median and 95th, rounded."""
     values = np.percentile(milliseconds, (5, 50, 95)).round(2).tolist()

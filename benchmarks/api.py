@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from benchmarks import ROOT, machine, table
-from tests.server import running
+from benchmarks import ROOT, machine
+from benchmarks.app_server import running
+from training.markdown import markdown_table
 
 CLIENTS = (1, 4, 16, 64)
 SECONDS = 8.0
@@ -63,6 +64,6 @@ def report(numbers: dict) -> str:
         ]
         for row in numbers["rows"]
     ]
-    return f"{numbers['machine']}\n\n" + table(
+    return f"{numbers['machine']}\n\n" + markdown_table(
         ["Clients", "Pictures/s", "ms, median", "p95", "asked to wait (503)"], rows
     )

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from model.images import decode
+from handful.images import decode
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,10 @@ def frames(name: str, root: Path, limit: int = 0) -> list[Frame]:
     else:
         # torch, for those alone who read more than the samples
         from training.data import open_source
-        from training.data.frames import BadData
-        from training.data.harder import Harder
-        from training.data.places import places
-        from training.evaluate import held_out
+        from training.data.backgrounds import places
+        from training.data.corruptions import CorruptedFrames
+        from training.errors import BadData
+        from training.evaluation.evaluate import held_out
 
         data = root / "data"
         try:
@@ -123,7 +123,7 @@ def frames(name: str, root: Path, limit: int = 0) -> list[Frame]:
         if wanted.size:
             index = [i for i in index if len(source.frame(i).boxes) == 1]
         if name == "webcam-harder":
-            source = Harder(source, index, places(data, validation=True))
+            source = CorruptedFrames(source, index, places(data, validation=True))
             (_, conditions), *_ = source.traits().values()
             files = {i: Path(condition) / source.files[i].name for i, condition in enumerate(conditions)}
         elif name == "rendered":

@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-import tests.browser
-from benchmarks import ROOT, machine, table
+from benchmarks import ROOT, chromium, machine
+from benchmarks.app_server import running
 from benchmarks.soak import FORGOTTEN, look, server_at
-from model.images import decode
-from tests.server import running
+from handful.images import decode
+from training.markdown import markdown_table
 
 SIZE = (8160, 6120)
 FILM = 190_000_000  # bytes
@@ -107,12 +107,12 @@ def read_pictures(address: str, pid: int, files: dict[str, bytes]) -> list[dict]
 def read_films(address: str, pid: int, film: Path) -> dict:
     """Let visitors come with their films at once, and leave."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tests.browser.find(), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium.find(), args=["--no-sandbox"])
         forget_most(pid)
         before, start = resident(pid), time.monotonic()
         pages = [browser.new_page(base_url=address) for _ in range(VISITORS)]
         for page in pages:
-            page.goto("/films")
+            page.goto("/videos")
             page.locator("input[type=file]").set_input_files(film)
         for page in pages:
             page.get_by_role("button", name="CSV").wait_for(timeout=1_200_000)
@@ -153,8 +153,8 @@ def report(numbers: dict) -> str:
     return "\n\n".join(
         (
             numbers["machine"],
-            table(["50 megapixels", "MB of file", "seconds", "MB more, at most", "MB more, after it"], rows),
+            markdown_table(["50 megapixels", "MB of file", "seconds", "MB more, at most", "MB more, after it"], rows),
             f"{films['visitors']} films of {films['file_mb']} MB at once, read in {films['seconds']} s:",
-            table(["MB before", "at most", "all are read", "all have left"], memory),
+            markdown_table(["MB before", "at most", "all are read", "all have left"], memory),
         )
     )

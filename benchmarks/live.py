@@ -12,10 +12,10 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-import tests.browser
-from benchmarks import ROOT, machine, table
+from benchmarks import ROOT, chromium, machine
+from benchmarks.app_server import camera_arguments, film, running
 from benchmarks.soak import server_at
-from tests.server import camera_arguments, film, running
+from training.markdown import markdown_table
 
 WAYS = {"By the server": "/", "By the browser": "/?read=browser"}
 SETTLE, SAMPLES = 8, 10  # seconds before the first look, and looks, a second apart
@@ -53,7 +53,7 @@ def run() -> dict:
         film(ROOT / "assets/samples/3L_0.jpg", video)
         with running(Path(folder, "log")) as address:
             arguments = ["--no-sandbox", "--disable-gpu", *camera_arguments(video)]
-            browser = playwright.chromium.launch(executable_path=tests.browser.find(), args=arguments)
+            browser = playwright.chromium.launch(executable_path=chromium.find(), args=arguments)
             page = browser.new_page(base_url=address, viewport={"width": 1280, "height": 900})
             pid = server_at(address) if Path("/proc").exists() else None
             rows = {way: watch(page, path, pid) for way, path in WAYS.items()}
@@ -68,6 +68,6 @@ def report(numbers: dict) -> str:
         + ["–" if row["core"] is None else f"{row['core']:.0%}"]
         for way, row in numbers["rows"].items()
     ]
-    return f"{numbers['machine']}\n\n" + table(
+    return f"{numbers['machine']}\n\n" + markdown_table(
         ["Live", "Readings/s, median", "lowest", "ms each", "Server, of a core"], rows
     )

@@ -20,9 +20,10 @@ from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaBlackhole
 from streamlit_webrtc.process import AsyncVideoProcessTrack
 
-from benchmarks import ROOT, machine, table
-from model.images import decode
-from pages.camera import Camera
+from benchmarks import ROOT, machine
+from handful.images import decode
+from training.markdown import markdown_table
+from web.webcam import Camera
 
 STREAMS = (1, 2, 4, 6, 8)
 SECONDS = 12.0  # of each; the first third, in which the network is felt out, is not counted
@@ -175,4 +176,4 @@ def report(numbers: dict) -> str:
         for row in numbers["rows"]
     ]
     head = ["Cameras", "Readings/s, slowest", "median", "Age ms, median", "p95", "CPU of the server"]
-    return f"{numbers['machine']}\n\n" + table(head, rows)
+    return f"{numbers['machine']}\n\n" + markdown_table(head, rows)

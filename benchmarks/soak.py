@@ -19,9 +19,9 @@ from statistics import median
 
 from playwright.sync_api import Browser, TimeoutError, sync_playwright
 
-import tests.browser
-from benchmarks import ROOT, machine, table
-from tests.server import camera_arguments, film, running
+from benchmarks import ROOT, chromium, machine
+from benchmarks.app_server import camera_arguments, film, running
+from training.markdown import markdown_table
 
 STAY = 12  # seconds of a visit
 PACE = 16  # seconds from one visitor to the next
@@ -94,7 +94,7 @@ def run(minutes: float = 30) -> dict:
         video = Path(folder, "camera.y4m")
         film(ROOT / "assets/samples/3L_0.jpg", video, rate=10)
         arguments = ["--no-sandbox", "--disable-gpu", *camera_arguments(video)]
-        browser = playwright.chromium.launch(executable_path=tests.browser.find(), args=arguments)
+        browser = playwright.chromium.launch(executable_path=chromium.find(), args=arguments)
         with running(Path(folder, "log")) as address:
             look(browser, address)
             pid = server_at(address)
@@ -142,5 +142,5 @@ def report(numbers: dict) -> str:
     return (
         f"{numbers['machine']}\n\n{numbers['visitors']} visitors in {numbers['minutes']:g} minutes, "
         f"{numbers['lost']} of them saw nothing within a minute\n\n"
-        + table(["Server", "MB resident", "threads", "sockets"], rows)
+        + markdown_table(["Server", "MB resident", "threads", "sockets"], rows)
     )

@@ -12,11 +12,12 @@ from random import Random
 import cv2
 import numpy as np
 
-from benchmarks import ROOT, machine, summary, table
+from benchmarks import ROOT, machine, summary
 from benchmarks.frames import CAMERA, frames
-from model import MODEL, FingerCounter
-from model.images import decode
-from model.overlay import draw
+from handful import MODEL, FingerCounter
+from handful.images import decode
+from handful.overlay import draw
+from training.markdown import markdown_table
 
 THREADS = (1, 2, 4)
 PHOTO = (4000, 3000)  # a phone's: 12 MP
@@ -71,7 +72,7 @@ def in_turns(cases: dict[str, Callable], rounds: int) -> dict[str, list]:
     return taken
 
 
-def run(rounds: int = 50, starts: int = 7, readings: int = 40) -> dict:
+def run(rounds: int = 50, starts: int = 7, predictions: int = 40) -> dict:
     """Measure everything.
 
     Args:
@@ -113,20 +114,20 @@ def run(rounds: int = 50, starts: int = 7, readings: int = 40) -> dict:
     times |= in_turns({"decode JPEG 12 MP": each(photos, decode)}, max(1, rounds // 5))
     # New processes; the files are in the system's cache, as after any earlier start.
     timed = (
-        "import time; start, cpu = time.perf_counter(), time.process_time(); import model; "
+        "import time; start, cpu = time.perf_counter(), time.process_time(); import handful; "
         "print(1000 * (time.perf_counter() - start), 1000 * (time.process_time() - cpu))"
     )
     times |= in_turns(
         {
             "start Python, nothing else": lambda: elapsed(lambda: python("-c", "")),
-            "import model": lambda: tuple(map(float, python("-c", timed).split())),
-            "python -m model PICTURE": lambda: elapsed(lambda: python("-m", "model", str(files[0]))),
+            "import handful": lambda: tuple(map(float, python("-c", timed).split())),
+            "python -m handful PICTURE": lambda: elapsed(lambda: python("-m", "handful", str(files[0]))),
         },
         starts,
     )
 
     # What a server sees: callers at once, each with its next picture, on one counter.
-    work = [one[i % len(one)] for i in range(readings)]
+    work = [one[i % len(one)] for i in range(predictions)]
 
     def second(callers: ThreadPoolExecutor) -> Callable[[], float]:
         return lambda: 1000 * len(work) / elapsed(lambda: list(callers.map(counter, work)))[0]
@@ -154,7 +155,7 @@ def report(results: dict) -> str:
     return "\n\n".join(
         [
             results["machine"],
-            table(["One thread, ms", "median", "p95", "median of CPU"], rows),
+            markdown_table(["One thread, ms", "median", "p95", "median of CPU"], rows),
             f"Readings a second by threads that share one counter: {rate}. "
             f"Model file: {results['model_bytes'] / 1e6:.2f} MB.",
         ]

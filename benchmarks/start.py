@@ -10,9 +10,9 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-import tests.browser
-from benchmarks import machine, summary, table
-from tests.server import running
+from benchmarks import chromium, machine, summary
+from benchmarks.app_server import running
+from training.markdown import markdown_table
 
 RUNS = 9
 
@@ -21,9 +21,7 @@ def run(python: str) -> dict:
     """Start a server with an interpreter, look at it, stop it, several times."""
     answers, pages = [], []
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=tests.browser.find(), args=["--no-sandbox", "--disable-gpu"]
-        )
+        browser = playwright.chromium.launch(executable_path=chromium.find(), args=["--no-sandbox", "--disable-gpu"])
         for _ in range(RUNS + 1):
             page = browser.new_page()
             start = time.monotonic()
@@ -44,4 +42,6 @@ def report(numbers: dict) -> str:
         [what, *(f"{milliseconds / 1000:.2f}" for milliseconds in times.values())]
         for what, times in numbers["milliseconds"].items()
     ]
-    return f"{numbers['machine']}\n\n" + table(["Seconds from the start until it", "5%", "median", "95%"], rows)
+    return f"{numbers['machine']}\n\n" + markdown_table(
+        ["Seconds from the start until it", "5%", "median", "95%"], rows
+    )

@@ -12,11 +12,12 @@ from statistics import mode
 import cv2
 import numpy as np
 
-from benchmarks import ROOT, machine, table
+from benchmarks import ROOT, machine
 from benchmarks.frames import CAMERA, SETS, digest, frames
 from benchmarks.speed import paste
-from model import FingerCounter, Reading
-from model.tracking import Tracker
+from handful import FingerCounter, Prediction
+from handful.tracking import Tracker
+from training.markdown import markdown_table
 
 RATE = 30  # frames a second
 PICTURES = 30  # of each set
@@ -38,7 +39,7 @@ def film(picture: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
         yield lit.clip(0, 255).astype(np.uint8)
 
 
-def measure(films: Sequence[tuple[int, Sequence[Reading]]], rate: int, tracked: bool) -> dict:
+def measure(films: Sequence[tuple[int, Sequence[Prediction]]], rate: int, tracked: bool) -> dict:
     """What is told of pictures, one after another: how many fingers each shows, and its readings.
 
     Returns:
@@ -47,18 +48,18 @@ def measure(films: Sequence[tuple[int, Sequence[Reading]]], rate: int, tracked: 
         tells the total of the next, where that is another. A picture's total is here what most of its frames
         tell by themselves: the counter's mistakes are no lag. Where it is never told, the lag is a second.
     """
-    tell = Tracker() if tracked else lambda reading, seconds: reading
+    tell = Tracker() if tracked else lambda prediction, seconds: prediction
     seconds, before = 0.0, None
     right, flicker, lags = [], [], []
-    for fingers, readings in films:
+    for fingers, predictions in films:
         totals = []
-        for reading in readings[:: RATE // rate]:
-            totals.append(tell(reading, seconds).total)
+        for prediction in predictions[:: RATE // rate]:
+            totals.append(tell(prediction, seconds).total)
             seconds += 1 / rate
         settled = np.array(totals[round(SETTLED * rate) :])
         right.append(np.mean(settled == fingers))
         flicker.append(np.mean(settled[1:] != settled[:-1]) * rate)
-        total = mode(reading.total for reading in readings)
+        total = mode(prediction.total for prediction in predictions)
         if before not in (None, total):
             lags.append(1000 * (totals.index(total) + 1) / rate if total in totals else 1000)
         before = total
@@ -108,4 +109,4 @@ def report(results: dict) -> str:
         for how, told in one["told"].items()
     ]
     header = ["Pictures held for a second", "total right", "changes a second", "lag ms, median / worst"]
-    return "\n\n".join([results["machine"], table(header, rows)])
+    return "\n\n".join([results["machine"], markdown_table(header, rows)])

@@ -13,8 +13,8 @@ from playwright.sync_api import expect, sync_playwright
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-import tests.browser  # noqa: E402
-from tests.server import camera_arguments, film, running  # noqa: E402
+from benchmarks import chromium  # noqa: E402
+from benchmarks.app_server import camera_arguments, film, running  # noqa: E402
 
 OUTPUT = ROOT / "docs/screenshots"
 SAMPLES = ROOT / "assets/samples"
@@ -32,7 +32,7 @@ def main() -> None:
     ):
         film(SAMPLES / "3L_0.jpg", Path(folder, "camera.y4m"))
         browser = playwright.chromium.launch(
-            executable_path=tests.browser.find(),
+            executable_path=chromium.find(),
             args=["--no-sandbox", "--disable-gpu", *camera_arguments(Path(folder, "camera.y4m"))],
         )
         page = browser.new_page(base_url=address, viewport={"width": 1280, "height": 720})

@@ -9,8 +9,8 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from model import MODEL, SIDES, shared_counter
-from pages.parts import DATA, open_picture, show_gallery, truth, words
+from handful import MODEL, SIDES, shared_counter
+from web.widgets import DATA, open_picture, show_gallery, truth, words
 
 METRICS = MODEL.parent / "metrics"
 # In the order of the page: nearest to a visitor's own room first.
@@ -213,12 +213,12 @@ if conditions := measures.get("webcam", {}).get("conditions"):
     show_conditions(conditions)
 if left_out := measures.get("leave-one-out"):
     st.header("A source left out")
-    epochs, finder_epochs = (
-        max(row["budget"][key] for row in left_out["sources"].values()) for key in ("epochs", "finder_epochs")
+    epochs, detector_epochs = (
+        max(row["budget"][key] for row in left_out["sources"].values()) for key in ("epochs", "detector_epochs")
     )
     st.write(
         "How a model that knows nothing of a source, neither hands nor rooms, reads all of it. "
-        f"These trainings are short: at most {epochs} epochs of the classifier, {finder_epochs} of the finder."
+        f"These trainings are short: at most {epochs} epochs of the classifier, {detector_epochs} of the detector."
     )
     show_scores([(row["title"], f"{name}-all", row) for name, row in left_out["sources"].items()])
 
@@ -343,7 +343,7 @@ else:
 
 with st.expander("The model, and how it was measured"):
     model = measured["model"]
-    trainings = {"config": "The classifier's training", "finder's config": "The finder's training"}
+    trainings = {"config": "The classifier's training", "detector config": "The detector's training"}
     about = {key: told for key, told in model.items() if key not in trainings} | {
         "sha256": model["sha256"][:16] + " …",
         "classes": " ".join(measured["classes"]),

@@ -10,17 +10,19 @@ import pandas as pd
 import streamlit as st
 from streamlit_webrtc import webrtc_streamer
 
-from model import Reading
-from model.images import BadImage, decode
-from pages import browser, metrics, relay
-from pages.camera import HISTORY, Camera, Stream, give_up
-from pages.cores import cores
-from pages.game import Game
-from pages.parts import show_counts, show_probabilities, show_reading
-from pages.uploads import contents
+from handful import Prediction
+from handful.images import BadImage, decode
+from web import browser_camera as browser
+from web import inference as metrics
+from web import turn_servers as relay
+from web.cpu import available_cores
+from web.game import Game
+from web.uploads import contents
+from web.webcam import HISTORY, Camera, Stream, give_up
+from web.widgets import show_counts, show_probabilities, show_reading
 
 WAYS = ("server", "browser")
-MOST_STREAMS = 2 * cores()  # cameras that the server reads at once, see `python -m benchmarks load`
+MOST_STREAMS = 2 * available_cores()  # cameras that the server reads at once, see `python -m benchmarks load`
 PATIENCE = 8  # seconds to wait for a connection before offering the other way
 NO_CONNECTION = "No picture comes through: a firewall may be in the way. This browser can read by itself."
 LOST = "The camera or the connection was lost. Press Start."
@@ -45,8 +47,8 @@ def live_region() -> Callable[..., Any]:
 def show_count(stream: Stream, running: bool, connecting: bool = False) -> None:
     """Show what was read last, big, and why."""
     latest = stream.latest if running and stream.latest and not stream.latest.old else None
-    hands = latest.reading.hands if latest else ()
-    total = latest.reading.total if latest else 0
+    hands = latest.prediction.hands if latest else ()
+    total = latest.prediction.total if latest else 0
     with st.container(key="count", gap=None):
         st.metric("Fingers", total if hands else "–")
         live_region()(key="said", data=f"{total} {'finger' if total == 1 else 'fingers'}" if hands else "")
@@ -70,7 +72,7 @@ def show_count(stream: Stream, running: bool, connecting: bool = False) -> None:
     for hand in hands or (None,):
         show_probabilities(hand)
     if latest:
-        st.caption(f"{latest.rate:.0f} frames a second, {latest.reading.milliseconds:.0f} ms each")
+        st.caption(f"{latest.rate:.0f} frames a second, {latest.prediction.milliseconds:.0f} ms each")
     else:
         st.caption("It reads best in even light, with the whole hand in the picture.")
 
@@ -89,8 +91,8 @@ def play(game: Game, stream: Stream, running: bool) -> None:
         game.stop()
         st.caption("It takes a camera that runs: a number is asked for, you show it.")
     else:
-        reading = stream.latest.reading
-        game.see(reading.total if reading.hands else None, now)
+        prediction = stream.latest.prediction
+        game.see(prediction.total if prediction.hands else None, now)
         if game.asked is None:
             st.button("Ask me", icon=":material/sports_esports:", on_click=game.ask, args=(now,))
         else:
@@ -202,7 +204,7 @@ def read_here() -> None:
         camera, count = st.columns([3, 2], gap="medium")
         with camera:
             latest = stream_here().latest
-            told = latest.reading.hands if latest and not latest.old else ()
+            told = latest.prediction.hands if latest and not latest.old else ()
             state = browser.camera("camera", mirror=mirror, gradcam=gradcam, sure=sure, told=told, on_readings=follow)
             if state["running"] != running:
                 st.session_state["reads here"] = state["running"]
@@ -236,11 +238,11 @@ def take_pictures() -> None:
             metrics.refused("live", error.status)
             known = {shot.file_id: str(error)}
         st.session_state.shot = known
-    reading = known[shot.file_id]
-    if isinstance(reading, Reading):
-        show_reading(decode(shot.getvalue()), reading, shot.file_id)
+    prediction = known[shot.file_id]
+    if isinstance(prediction, Prediction):
+        show_reading(decode(shot.getvalue()), prediction, shot.file_id)
     else:
-        st.error(reading)
+        st.error(prediction)
 
 
 def stream_here() -> Stream:
@@ -253,8 +255,8 @@ def follow() -> None:
     told = st.session_state["camera"]["readings"] or []
     stream = stream_here()
     for one in told:
-        reading = metrics.counted(browser.to_reading(one), "browser")
-        stream.follow(reading, one["seconds"], one["light"])
+        prediction = metrics.counted(browser.to_reading(one), "browser")
+        stream.follow(prediction, one["seconds"], one["light"])
 
 
 def show_more(stream: Stream, running: bool) -> None:

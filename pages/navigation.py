@@ -13,9 +13,9 @@ page = st.navigation(
     [
         st.Page("live.py", title="Live", icon=":material/videocam:", default=True),
         st.Page("pictures.py", title="Pictures", icon=":material/photo_library:"),
-        st.Page("films.py", title="Films", icon=":material/movie:"),
+        st.Page("videos.py", title="Videos", icon=":material/movie:"),
         st.Page("samples.py", title="Samples", icon=":material/grid_view:"),
-        st.Page("record.py", title="Record", icon=":material/photo_camera:"),
+        st.Page("teach.py", title="Teach", icon=":material/photo_camera:"),
         st.Page("evaluation.py", title="Evaluation", icon=":material/analytics:"),
     ],
     position="top",

@@ -10,11 +10,11 @@ import pandas as pd
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from model import CLASSES, Box, Reading
-from model.images import MAX_BYTES, BadImage, decode
-from pages import metrics
-from pages.parts import BUNDLED, open_picture, show_gallery, show_reading, words
-from pages.uploads import contents
+from handful import CLASSES, Box, Prediction
+from handful.images import MAX_BYTES, BadImage, decode
+from web import inference as metrics
+from web.uploads import contents
+from web.widgets import BUNDLED, open_picture, show_gallery, show_reading, words
 
 SHOWN = 1460  # pixels of the longer side, as wide as `st.image` sends pictures at most
 
@@ -34,22 +34,22 @@ else:
     shown = files
 
 
-def smaller(image: np.ndarray, reading: Reading) -> tuple[np.ndarray, Reading]:
+def smaller(image: np.ndarray, prediction: Prediction) -> tuple[np.ndarray, Prediction]:
     """A picture and its reading, at the size in which the page shows them: drawing upon 50 megapixels takes seconds."""
     scale = SHOWN / max(image.shape[:2])
     if scale >= 1:
-        return image, reading
+        return image, prediction
 
     def scaled(box: Box) -> Box:
         x0, y0, x1, y1 = (scale * x for x in box)
         return x0, y0, x1, y1
 
-    hands = (replace(hand, box=scaled(hand.box), crop=scaled(hand.crop)) for hand in reading.hands)
+    hands = (replace(hand, box=scaled(hand.box), crop=scaled(hand.crop)) for hand in prediction.hands)
     size = max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0]))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), replace(reading, hands=tuple(hands))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), replace(prediction, hands=tuple(hands))
 
 
-def read(file: UploadedFile) -> Reading | str:
+def read(file: UploadedFile) -> Prediction | str:
     """Read a picture, or tell what is wrong with it."""
     try:
         return metrics.read_picture(contents(file), "pictures")
@@ -59,8 +59,8 @@ def read(file: UploadedFile) -> Reading | str:
 
 
 # What was read stays read, and what is shown decoded: a click elsewhere on the page does nothing anew.
-known: dict[str, Reading | str] = st.session_state.setdefault("readings", {})
-drawn: dict[str, tuple[np.ndarray, Reading]] = st.session_state.setdefault("drawn", {})
+known: dict[str, Prediction | str] = st.session_state.setdefault("predictions", {})
+drawn: dict[str, tuple[np.ndarray, Prediction]] = st.session_state.setdefault("drawn", {})
 for gone in known.keys() - {file.file_id for file in (*files, *shown)}:
     del known[gone]
     drawn.pop(gone, None)
@@ -76,20 +76,20 @@ chosen = 0
 if len(shown) > 1:
     table, lines = [], []
     for file in shown:
-        reading = known[file.file_id]
-        if isinstance(reading, str):
-            table.append({"file": file.name, "error": reading})
-            lines.append({"file": file.name, "error": reading})
+        prediction = known[file.file_id]
+        if isinstance(prediction, str):
+            table.append({"file": file.name, "error": prediction})
+            lines.append({"file": file.name, "error": prediction})
             continue
         row = {
             "file": file.name,
-            "fingers": reading.total,
-            "side": ", ".join(hand.side for hand in reading.hands),
-            "confidence": min((hand.confidence for hand in reading.hands), default=None),
-            "ms": round(reading.milliseconds, 2),
+            "fingers": prediction.total,
+            "side": ", ".join(hand.side for hand in prediction.hands),
+            "confidence": min((hand.confidence for hand in prediction.hands), default=None),
+            "ms": round(prediction.milliseconds, 2),
         }
         table.append(row)
-        lines.append({"file": file.name, **reading.to_dict()})
+        lines.append({"file": file.name, **prediction.to_dict()})
     frame = pd.DataFrame(table, columns=["file", "fingers", "side", "confidence", "ms", "error"])
     frame = frame.astype({"fingers": "Int64"})  # a picture that was not read has no count
     # Errors stand beside the name, where a phone shows them too, and only if there are any.
@@ -114,16 +114,16 @@ if len(shown) > 1:
 
 if shown:
     file = shown[chosen]
-    reading = known[file.file_id]
+    prediction = known[file.file_id]
     # Not as Markdown: names may hold whatever that would take for pictures or formulas.
     st.html(f'<h3 style="overflow-wrap: anywhere">{escape(file.name)}</h3>')
-    if isinstance(reading, str):
-        st.error(reading)
+    if isinstance(prediction, str):
+        st.error(prediction)
     else:
         small = drawn.get(file.file_id)
         if not small:
             with metrics.turns:
-                small = smaller(decode(file.getvalue()), reading)
+                small = smaller(decode(file.getvalue()), prediction)
             drawn.clear()  # one at a time
             drawn[file.file_id] = small
         show_reading(*small, file.file_id)

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from model import CLASSES, SIDES, shared_counter
-from model.images import BadImage, decode
-from pages.parts import BUNDLED, DATA, is_right, open_picture, show_gallery, truth, words
+from handful import CLASSES, SIDES, shared_counter
+from handful.images import BadImage, decode
+from web.widgets import BUNDLED, DATA, is_right, open_picture, show_gallery, truth, words
 
 PAGE = 24
 
@@ -36,12 +36,13 @@ def told() -> dict[Path, Told]:
 
 def read(picture: Path) -> Told:
     try:
-        reading = shared_counter()(decode(picture))
+        prediction = shared_counter()(decode(picture))
     except BadImage:
         return Told(False, 1.0)
     true = CLASSES.index(truth(picture))
     return Told(
-        is_right(reading, picture), 1 - max((float(hand.probabilities[true]) for hand in reading.hands), default=0)
+        is_right(prediction, picture),
+        1 - max((float(hand.probabilities[true]) for hand in prediction.hands), default=0),
     )
 
 

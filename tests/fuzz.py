@@ -27,12 +27,12 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-import tests.browser
+from benchmarks import chromium
+from benchmarks.app_server import running
 from benchmarks.soak import server_at
-from model.images import BadImage, decode
-from pages.film import BadFilm, annotate
-from tests.server import running
-from tests.test_films import film
+from handful.images import BadImage, decode
+from tests.app.test_videos import film
+from web.video import BadVideo, annotate
 
 SAMPLE = Path(__file__).parent.parent / "assets/samples/3L_0.jpg"
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF")
@@ -134,7 +134,7 @@ def told(read: Callable[[bytes], object], file: File) -> Outcome:
     start = time.perf_counter()
     try:
         read(file[1])
-    except (BadImage, BadFilm) as error:
+    except (BadImage, BadVideo) as error:
         message = str(error)
     else:
         return "read", time.perf_counter() - start
@@ -162,7 +162,7 @@ def by_command_line(files: list[File], folder: Path) -> Generator[Outcome]:
         (part / "0.jpg").write_bytes(SAMPLE.read_bytes())  # takes the start-up
         for name, data in files[k : k + 500]:
             (part / name).write_bytes(data)
-        command = [sys.executable, "-m", "model", part]
+        command = [sys.executable, "-m", "handful", part]
         with (
             Path(folder, "errors").open("w+") as errors,
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
@@ -202,7 +202,7 @@ def by_page(files: list[File], address: str) -> Generator[Outcome]:
     The seconds are those that the whole round takes longer than one of sound pictures: no file takes more.
     """
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tests.browser.find(), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium.find(), args=["--no-sandbox"])
         for k in range(-2 * ROUND, len(files), ROUND):
             part = files[k : k + ROUND] if k >= 0 else [("hand.jpg", SAMPLE.read_bytes())] * ROUND
             page = browser.new_page(base_url=address)

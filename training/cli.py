@@ -1,60 +1,68 @@
-"""The command line of a training."""
+"""Everything that makes the model, one command each:
 
-import warnings
-from collections.abc import Sequence
+python -m training data                        fetch and check the data sets
+python -m training detector fit --config …     train the hand detector
+python -m training fit --config …              train the classifier (also: validate)
+python -m training average CHECKPOINTS         average the weights of trainings that continued one another
+python -m training prune                       remove channels from the detector: faster
+python -m training export                      write both networks as one ONNX file
+python -m training evaluate                    evaluate the ONNX file
+python -m training leave-out                   evaluate models that were trained without a source
+python -m training report                      print the metrics as tables
+python -m training sweep                       search hyperparameters of the classifier
+python -m training drift REFERENCE CURRENT     test whether pictures, or what a server saw, changed
 
-import torch
-from lightning import Callback, LightningDataModule, LightningModule
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+Each explains its options with --help; configs are in training/configs.
+"""
 
+import sys
+from pkgutil import resolve_name
 
-class CLI(LightningCLI):
-    """Lightning's own command line, with the callbacks named, so that each value has its own flag.
-
-    `checkpoint` keeps the weights that measure best, `last` those of the last epoch, to go on from.
-    """
-
-    def __init__(
-        self,
-        module: type[LightningModule],
-        data: type[LightningDataModule],
-        args: list[str],
-        callbacks: Sequence[Callback] = (),
-        prog: str = "python -m training",
-    ):
-        warnings.filterwarnings("ignore", "LightningCLI's args")  # they are those of the command line, or a part
-        super().__init__(
-            module,
-            data,
-            args=args,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": list(callbacks)},
-            parser_kwargs={"prog": prog},
-        )
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        # What is exported is what is tested.
-        return {name: LightningCLI.subcommands()[name] for name in ("fit", "validate")}
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        # Not `save_last` of the former: that one is written only when the best is.
-        parser.add_lightning_class_args(ModelCheckpoint, "last")
-        parser.link_arguments("checkpoint.dirpath", "last.dirpath")
-        parser.set_defaults({"last.filename": "last", "last.enable_version_counter": False})
-        # The rate falls until the end, so no training ends before, but one whose loss is no number any more.
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.set_defaults({"early_stopping.monitor": "val/loss", "early_stopping.patience": 10**6})
-        parser.add_lightning_class_args(EMAWeightAveraging, "ema")
-        parser.set_defaults({"trainer.precision": precision(), "trainer.default_root_dir": "runs"})
+# By where each lies: what they import takes seconds, which a page of help need not wait for.
+COMMANDS = {
+    "data": "training.data:prepare",
+    "average": "training.export.average:average",
+    "prune": "training.export.prune:prune",
+    "export": "training.export.cascade:export",
+    "evaluate": "training.evaluation.evaluate:evaluate",
+    "leave-out": "training.evaluation.leave_out:leave_out",
+    "report": "training.evaluation.report:report",
+    "sweep": "training.sweep:sweep",
+    "drift": "training.evaluation.drift:drift",
+}
+TRAININGS = ("detector", "fit", "validate")
 
 
-def precision() -> str:
-    """bf16-mixed on a GPU that computes in it, else 32-true.
+def main(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        sys.exit(0 if arguments else 2)
+    if arguments[0] not in (*COMMANDS, *TRAININGS):
+        sys.exit(f"{arguments[0]!r} is no command: python -m training --help tells all.")
+    try:
+        run(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
-    Some CPUs compute in bf16 too, but take two to three times as long for filters of a single channel.
-    """
-    quick = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16-mixed" if quick else "32-true"
+
+def run(arguments: list[str]) -> None:
+    from jsonargparse import auto_cli
+
+    from handful.model_store import BadModel
+    from training.data import CropDataModule
+    from training.data.scenes import SceneDataModule
+    from training.errors import BadData, NoPackage
+    from training.lightning.classifier import ClassifierModule
+    from training.lightning.cli import CLI
+    from training.lightning.detector import DetectorModule
+
+    command, *settings = arguments
+    try:
+        if command == "detector":
+            CLI(DetectorModule, SceneDataModule, settings, prog="python -m training detector")
+        elif command in TRAININGS:
+            CLI(ClassifierModule, CropDataModule, arguments)
+        else:
+            auto_cli(resolve_name(COMMANDS[command]), args=settings, prog=f"python -m training {command}")
+    except (BadData, BadModel, NoPackage, OSError) as error:
+        sys.exit(str(error))

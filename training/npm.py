@@ -9,9 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-
-class NoPackage(RuntimeError):
-    """A package that cannot be had; the text says why and what to do."""
+from training.errors import NoPackage
 
 
 def fetch(package: str, version: str, members: Mapping[str, str], folder: Path) -> list[Path]:

@@ -12,16 +12,16 @@ import yaml
 from optuna_integration import PyTorchLightningPruningCallback
 from sqlalchemy.exc import SQLAlchemyError
 
-from benchmarks import table
-from training.classifier import Classifier
-from training.cli import CLI
-from training.data import Hands
-from training.data.frames import BadData
+from training.data import CropDataModule
+from training.errors import BadData
+from training.lightning.classifier import ClassifierModule
+from training.lightning.cli import CLI
+from training.markdown import markdown_table
 
 
 def sweep(
     trials: int = 24,
-    space: Path = Path("training/sweep.yaml"),
+    space: Path = Path("training/configs/sweep.yaml"),
     runs: Path = Path("runs/sweep"),
     storage: str | None = None,
     arguments: tuple[str, ...] = (),
@@ -47,7 +47,7 @@ def sweep(
         metric, goal = sweep["metric"]["name"], sweep["metric"]["goal"]
     except (yaml.YAMLError, KeyError, TypeError):
         needed = "command, parameters, and metric with name and goal"
-        raise BadData(f"{space}: this is no sweep, which has {needed}: see training/sweep.yaml.") from None
+        raise BadData(f"{space}: this is no sweep, which has {needed}: see training/configs/sweep.yaml.") from None
     fixed = [part for part in command[3:] if part != "${args}"]  # without python -m training
     runs.mkdir(parents=True, exist_ok=True)
 
@@ -57,7 +57,7 @@ def sweep(
         places = [f"--checkpoint.dirpath={folder}", "--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={folder}"]
         pruning = PyTorchLightningPruningCallback(trial, metric)
         try:
-            cli = CLI(Classifier, Hands, [*fixed, *chosen, *places, *arguments], [pruning])
+            cli = CLI(ClassifierModule, CropDataModule, [*fixed, *chosen, *places, *arguments], [pruning])
         except BadData as error:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             sys.exit(str(error))  # in these words alone: Optuna would log where it was raised
@@ -137,4 +137,4 @@ def report(study: optuna.Study) -> str:
         ]
         for trial in trials
     ]
-    return table(["Trial", "Loss", *(name.rpartition(".")[2].replace("_", " ") for name in names)], rows)
+    return markdown_table(["Trial", "Loss", *(name.rpartition(".")[2].replace("_", " ") for name in names)], rows)

@@ -3,7 +3,7 @@
 
 const EVERY = 200; // ms between reports to the page
 const APART = 500; // ms between two pictures of a burst: as much as a hand needs to move a little
-const COLORS = { left: "#0062b1", right: "#be4c00" }; // as model/overlay.py
+const COLORS = { left: "#0062b1", right: "#be4c00" }; // as handful/overlay.py
 const INFERNO = [
   [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164],
 ];

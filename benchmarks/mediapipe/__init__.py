@@ -25,9 +25,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks import ROOT, machine, summary, table
+from benchmarks import ROOT, machine, summary
 from benchmarks.frames import SETS, Frame, digest, frames
-from model import MODEL, FingerCounter
+from handful import MODEL, FingerCounter
+from training.markdown import markdown_table
 
 REQUIREMENT = "mediapipe==0.10.21"
 ENVIRONMENT = ROOT / ".venv-mediapipe"
@@ -136,9 +137,9 @@ def read(frames: list[Frame], counter, worker, border: str = "") -> list[dict]:
             counter(image)  # first calls are slow: not counted
             worker(given, False)
         start, cpu = time.perf_counter(), time.process_time()
-        reading = counter(image)
+        prediction = counter(image)
         ms, cpu_ms = 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - cpu)
-        ours = {"count": reading.total, "hands": len(reading.hands), "ms": ms, "cpu_ms": cpu_ms}
+        ours = {"count": prediction.total, "hands": len(prediction.hands), "ms": ms, "cpu_ms": cpu_ms}
         about = {"total": frame.total, "condition": frame.path.parent.name}
         rows.append(about | {"handful": ours} | worker(given, frame.session != session))
         session = frame.session
@@ -243,18 +244,18 @@ def report(results: dict) -> str:
         results["machine"],
         f"MediaPipe {versions['mediapipe']} (numpy {versions['numpy']}) reads each frame alone, or tracks from frame "
         "to frame.\nFrames whose total is exact (MediaPipe: by its best rule for the set), and frames without a hand:",
-        table(["Set", "frames", *readers, *none], counts),
+        markdown_table(["Set", "frames", *readers, *none], counts),
         "Median ms a frame, in turns, and the median of MediaPipe's time over Handful's for the same frame.\n"
         "On a busy machine more time passes, most of all for MediaPipe's many threads: there, compare ms of CPU.",
-        table(["Set", *readers, "MP / H", "MP tracking / H"], times),
+        markdown_table(["Set", *readers, "MP / H", "MP tracking / H"], times),
         "MediaPipe's rules:",
-        table(["Set", *(f"{mode} {rule}" for mode in MODES for rule in RULES)], rules),
+        markdown_table(["Set", *(f"{mode} {rule}" for mode in MODES for rule in RULES)], rules),
     ]
     if conditions:
         texts.append(
             "The same webcam frames in harder conditions; exact totals (MediaPipe: by its best rule for each):"
         )
-        texts.append(table(["Condition", *readers], conditions))
+        texts.append(markdown_table(["Condition", *readers], conditions))
     if missing:
         texts.append(f"Not here, left out: {', '.join(missing)}.")
     return "\n\n".join(texts)

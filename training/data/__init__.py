@@ -12,24 +12,29 @@ from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
-from training.augment import VIEW, Augment
-from training.data import counting, digits, panoramas, webcam
-from training.data import fingers as fingers_source
-from training.data.counting import FingerCounting
-from training.data.digits import SignLanguageDigits
-from training.data.fingers import Fingers
-from training.data.frames import MARGIN, NOTHING, BadData, Frames, crops
-from training.data.heads import with_head
-from training.data.own import OwnHand
-from training.data.places import places
-from training.data.rendered import Bundled, People, Rendered
-from training.data.webcam import HandsDataset
+from handful.labels import NO_HAND
+from training.augment.pipeline import VIEW, Augment
+from training.augment.synthetic_faces import with_head
+from training.data import panoramas
+from training.data.backgrounds import places
+from training.data.frames import MARGIN, FrameDataset, crops
+from training.data.sources import finger_counting as counting
+from training.data.sources import fingers as fingers_source
+from training.data.sources import hands_dataset as webcam
+from training.data.sources import sign_language_digits as digits
+from training.data.sources.finger_counting import FingerCounting
+from training.data.sources.fingers import Fingers
+from training.data.sources.hands_dataset import HandsDataset
+from training.data.sources.own_hand import OwnHand
+from training.data.sources.rendered import Bundled, People, Rendered
+from training.data.sources.sign_language_digits import SignLanguageDigits
+from training.errors import BadData
 
 
 class Source(NamedTuple):
     """Pictures to learn from: what reads them, where they lie below the data folder, what fetches them there."""
 
-    read: Callable[[Path], Frames]
+    read: Callable[[Path], FrameDataset]
     place: str
     fetch: Callable[[Path], None] | None = None
 
@@ -44,12 +49,12 @@ SOURCES = {
     "people": Source(People, "render/people"),  # rendered too; data/people is where photographs of people lie
     "own": Source(OwnHand, "own"),
     # 250 small rendered hands, wherever the data folder is.
-    "bundled": Source(Bundled, str(Path(__file__).parent.parent / "tiny/data/render/train")),
+    "bundled": Source(Bundled, str(Path(__file__).parents[1] / "tiny_data/render/train")),
 }
 SIZE = 192  # of a crop: what the classifier sees, and around it as much as turning and shifting can bring in
 
 
-def open_source(name: str, folder: Path) -> Frames:
+def open_source(name: str, folder: Path) -> FrameDataset:
     """A source by its name, from its place below the data folder.
 
     Raises:
@@ -121,7 +126,7 @@ class Crops(Dataset):
         return torch.from_numpy(np.stack(pictures)), torch.from_numpy(targets)
 
 
-class Hands(LightningDataModule):
+class CropDataModule(LightningDataModule):
     """Crops of hands in batches, see `Crops`: varied for training, as they are for validation.
 
     People and recording sessions stay whole: those that a source keeps for validation are never trained on.
@@ -201,10 +206,10 @@ class Hands(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.val, self.batch_size, sampler=once(self.val), collate_fn=as_it_is)
+        return DataLoader(self.val, self.batch_size, sampler=distributed_sampler(self.val), collate_fn=as_it_is)
 
 
-def once(pictures: Any) -> UnrepeatedDistributedSampler | None:
+def distributed_sampler(pictures: Any) -> UnrepeatedDistributedSampler | None:
     """Deals pictures out to processes that validate together: Lightning would repeat some, for each to have as many."""
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     return UnrepeatedDistributedSampler(pictures, shuffle=False) if together else None
@@ -215,7 +220,7 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
-def cut(source: Frames, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def cut(source: FrameDataset, folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The crops of a source that all of training learns from, see `crops`."""
     return crops(source, SIZE, MARGIN * VIEW, folder / "cache")
 
@@ -224,7 +229,7 @@ def nothing_in(squares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     """Squares without hands, (N, s, s, 3) uint8 RGB, as a part of `Crops`."""
     pictures = np.concatenate([squares, np.full_like(squares[..., :1], 255)], 3)
     whole = np.array([0, 0, *squares.shape[2:0:-1]], np.float32)  # there is no hand to tell the place of
-    return pictures, np.full(len(squares), NOTHING), np.tile(whole, (len(squares), 1)), np.arange(len(squares))
+    return pictures, np.full(len(squares), NO_HAND), np.tile(whole, (len(squares), 1)), np.arange(len(squares))
 
 
 def square_rooms(

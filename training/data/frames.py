@@ -24,21 +24,12 @@ import numpy as np
 from torchvision.datasets import VisionDataset
 from tqdm import tqdm
 
-from model import CLASSES
-from model.images import BadImage, decode
-from training.files import whole
+from handful.images import BadImage, decode
+from training.errors import BadData
+from training.files import atomic_write
 
 MARGIN = 1.3  # side of the square that the classifier learns from, in longer sides of the hand's box
 
-
-class BadData(ValueError):
-    """A data set that cannot be used as it is; the text names the file and says what to do."""
-
-
-# Where a set tells the fingers but not the side, a target is SIDELESS + fingers.
-SIDELESS = len(CLASSES)
-# The target of a picture without a hand.
-NOTHING = SIDELESS + 6
 
 GITHUB = "https://github.com"
 # Transfers that break are begun again this many times, after 1, 2, 4 … seconds.
@@ -66,7 +57,7 @@ class Frame:
     mask: np.ndarray | None = None
 
 
-class Frames(VisionDataset):
+class FrameDataset(VisionDataset):
     """A set of frames: what the sources have in common.
 
     Attributes:
@@ -177,7 +168,7 @@ def one_hand(image: np.ndarray, mask: np.ndarray, target: int, bare: np.ndarray 
     return Frame(image, np.array(boxes, np.float32).reshape(-1, 4), targets, mask)
 
 
-def square_crop(
+def roi_crop(
     image: np.ndarray, box: np.ndarray, size: int, margin: float = MARGIN, mask: np.ndarray | None = None
 ) -> np.ndarray:
     """The square around a box, its side `margin` times the longer side of the box: (size, size, 4) uint8 RGBA.
@@ -222,7 +213,7 @@ class Mapped(np.memmap):
 
 
 def crops(
-    dataset: Frames, size: int, margin: float, cache: Path
+    dataset: FrameDataset, size: int, margin: float, cache: Path
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Every hand of a set, cut out once and kept in `cache` for later runs and other workers.
 
@@ -236,7 +227,7 @@ def crops(
     # With their folders: a picture's often is its label.
     states = [(file.parts[-2:], info.st_size, info.st_mtime_ns) for file in made_of for info in [file.stat()]]
     # The code that draws masks and boxes is part of the key: crops of an older one are not read.
-    code = [Path(inspect.getfile(part)).read_bytes() for part in (Frames, type(dataset))]
+    code = [Path(inspect.getfile(part)).read_bytes() for part in (FrameDataset, type(dataset))]
     key = hashlib.sha256(repr((states, code, size, margin)).encode()).hexdigest()[:12]
     name = f"{type(dataset).__name__.lower()}-{size}"
     pictures = Path(cache) / f"{name}-{key}.rgba"
@@ -244,15 +235,15 @@ def crops(
     if not labels.exists():
         pictures.parent.mkdir(parents=True, exist_ok=True)
         found: list[tuple[float, ...]] = []
-        with whole(pictures) as part, part.open("wb") as out:
+        with atomic_write(pictures) as part, part.open("wb") as out:
             for i in tqdm(range(len(dataset)), f"Cutting out {type(dataset).__name__}", unit=" pictures"):
                 frame = dataset.frame(i)
                 for box, target in zip(frame.boxes, frame.targets, strict=True):
-                    crop = square_crop(frame.image, box, size, margin, frame.mask)
+                    crop = roi_crop(frame.image, box, size, margin, frame.mask)
                     out.write(crop.tobytes())
                     half = (box[2:] - box[:2]) * size / (2 * margin * max(box[2:] - box[:2]))
                     found.append((i, target, *(size / 2 - half), *(size / 2 + half)))
-        with whole(labels) as part, part.open("wb") as out:
+        with atomic_write(labels) as part, part.open("wb") as out:
             np.save(out, np.array(found, np.float32).reshape(-1, 6))
         for old in pictures.parent.glob(f"*{name}-*"):  # halves too, of a process that was killed
             if pictures.stem not in old.name:

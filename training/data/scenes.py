@@ -3,7 +3,7 @@
 A scene is made anew each time it is asked for. It starts from a labelled frame, from a place without
 hands or from a wall, turned, scaled and mirrored a little; then up to two cut-out hands are put into
 it at any size and tilt, with an arm that goes on out of the frame, in the light and before the camera
-of `training.augment`. Everything happens on uint8 with OpenCV.
+of `training.augment.pipeline`. Everything happens on uint8 with OpenCV.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from training import data
-from training.augment import arm, camera, is_grey, light, place, relight, room, tone
-from training.data.frames import BadData
-from training.data.heads import head
-from training.data.places import places
-from training.data.rendered import Rendered
-from training.finder import SIZE
+from training.augment.pipeline import arm, camera, is_grey, light, place, relight, room, tone
+from training.augment.synthetic_faces import head
+from training.data.backgrounds import places
+from training.data.sources.rendered import Rendered
+from training.errors import BadData
+from training.networks.detector import SIZE
 
 # Longest side of a labelled frame in memory: scenes are smaller.
 KEPT = 320
@@ -93,7 +93,7 @@ class Scenes(Dataset):
         return self.cutouts[-1 if rng.random() < 0.4 else rng.integers(len(self.cutouts))]
 
 
-class Frames(LightningDataModule):
+class SceneDataModule(LightningDataModule):
     """Scenes in batches of ((N, 3, 160, 160) uint8 RGB, a list of boxes (K, 4)).
 
     Args:
@@ -159,7 +159,7 @@ class Frames(LightningDataModule):
             (torch.from_numpy(small.transpose(2, 0, 1).copy()), torch.from_numpy(boxes * share).float())
             for (small, share), boxes in self.held
         ]
-        sampler = data.once(held)
+        sampler = data.distributed_sampler(held)
         return DataLoader(held, self.batch_size, sampler=sampler, collate_fn=stack)  # type: ignore[arg-type]
 
 
@@ -177,7 +177,7 @@ def shrink(image: np.ndarray, boxes: Boxes) -> tuple[np.ndarray, Boxes]:
 
 
 def fit(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """A frame in the upper left of a (160, 160, 3) square, as the finder is given it, and its scale."""
+    """A frame in the upper left of a (160, 160, 3) square, as the detector is given it, and its scale."""
     height, width = image.shape[:2]
     share = SIZE / max(height, width)
     matrix = np.array([[share, 0, share / 2 - 0.5], [0, share, share / 2 - 0.5]])

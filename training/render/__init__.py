@@ -5,6 +5,6 @@
 `load` gives training the finished pictures, without needing Mitsuba.
 """
 
-from training.render.store import TRUTH, Hands, load
+from training.render.store import TRUTH, RenderedHands, load
 
-__all__ = ["TRUTH", "Hands", "load"]
+__all__ = ["TRUTH", "RenderedHands", "load"]

@@ -39,7 +39,7 @@ def main() -> None:
     if arguments.seed < 0 or not 1 <= arguments.quality <= 101:
         parser.error("--seed is 0 or more, --quality 1 to 101.")
 
-    from training.npm import NoPackage
+    from training.errors import NoPackage
     from training.render import hand, people
 
     try:

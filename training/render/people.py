@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from training.npm import NoPackage
+from training.errors import NoPackage
 from training.render.hand import (
     CACHE,
     CHAINS,

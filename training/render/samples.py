@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from training.files import whole
+from training.files import atomic_write
 from training.render import sample as chance
 from training.render.draw import draw_hand
 from training.render.hand import Pose, load_rig
@@ -118,7 +118,7 @@ def draw_film(samples: int = 24) -> Iterator[np.ndarray]:
 def write_film(path: Path) -> None:
     """Renders the film as MP4, H.264."""
     frames = draw_film()
-    with whole(path) as part, av.open(part, "w", format="mp4") as out:
+    with atomic_write(path) as part, av.open(part, "w", format="mp4") as out:
         stream = out.add_stream("libx264", RATE, options={"crf": "27", "preset": "veryslow"})
         stream.width, stream.height, stream.pix_fmt = *FRAME, "yuv420p"
         for i, frame in enumerate(tqdm(frames, total=len(chance.USUAL) * RATE, unit="frame")):

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from training.files import whole
+from training.files import atomic_write
 
 SHARD = 250
 TRUTH: dict[str, tuple[type, tuple[int, ...]]] = {  # dtype and shape of one hand's truth
@@ -36,7 +36,7 @@ TRUTH: dict[str, tuple[type, tuple[int, ...]]] = {  # dtype and shape of one han
 
 
 @dataclass(frozen=True)
-class Hands:
+class RenderedHands:
     """All rendered hands of a folder, N of them, their pictures still compressed."""
 
     blob: np.ndarray  # (bytes,) uint8
@@ -57,7 +57,7 @@ class Hands:
         return cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA)
 
 
-def load(folder: str | Path) -> Hands:
+def load(folder: str | Path) -> RenderedHands:
     """Reads the finished shards of a folder, in order.
 
     Raises:
@@ -77,7 +77,7 @@ def load(folder: str | Path) -> Hands:
         tones |= bool(shard.get("tones"))
         total += len(blobs[-1])
     truth = {key: np.concatenate([t[key] for t in truths]) for key in TRUTH}
-    return Hands(np.concatenate(blobs), np.concatenate(ends), truth, seeds, tones)
+    return RenderedHands(np.concatenate(blobs), np.concatenate(ends), truth, seeds, tones)
 
 
 def read(shard: Path) -> dict[str, np.ndarray]:
@@ -143,7 +143,7 @@ def _write(path: Path, hands: list[tuple[np.ndarray, dict[str, object]]], **told
     arrays["webp"] = np.concatenate([webp for webp, _ in hands])
     arrays["ends"] = np.cumsum([len(webp) for webp, _ in hands])
     arrays |= {key: np.array(value) for key, value in told.items()}
-    with whole(path) as part, part.open("wb") as out:
+    with atomic_write(path) as part, part.open("wb") as out:
         np.savez(out, allow_pickle=False, **arrays)
 
 

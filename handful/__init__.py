@@ -1,0 +1,28 @@
+"""Handful's runtime: counts raised fingers with numpy, OpenCV, pillow and onnxruntime alone.
+
+>>> from handful import FingerCounter
+>>> from handful.images import decode
+>>> prediction = FingerCounter()(decode("assets/samples/3L_0.jpg"))
+>>> prediction.total, prediction.hands[0].side
+(3, 'left')
+"""
+
+from handful.counter import MODEL, Box, FingerCounter, Hand, Prediction, hand_from_probabilities, shared_counter
+from handful.images import BadImage
+from handful.labels import CLASSES, COUNTS, SIDES
+from handful.model_store import BadModel
+
+__all__ = [
+    "CLASSES",
+    "COUNTS",
+    "MODEL",
+    "SIDES",
+    "BadImage",
+    "BadModel",
+    "Box",
+    "FingerCounter",
+    "Hand",
+    "Prediction",
+    "hand_from_probabilities",
+    "shared_counter",
+]
