@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # The numbers that are committed: only those asked for by name, of all sets, whole.
             if args.what and not args.frames:
                 if all(measured["frames"] for measured in numbers["mediapipe"]["sets"].values()):
-                    mediapipe.RESULTS.write_text(json.dumps(numbers["mediapipe"], indent=1) + "\n")
+                    mediapipe.RESULTS.write_text(json.dumps(numbers["mediapipe"], indent=1, ensure_ascii=False) + "\n")
                 else:
                     print(f"{mediapipe.RESULTS} stays as it was: that is of all sets.", file=sys.stderr)
         except mediapipe.NoMediaPipe as error:

@@ -215,6 +215,7 @@ def run(limit: int = 0) -> dict:
                 "sha256": counter.sha256[:12],
                 "exported": counter.metadata.get("exported", ""),
             },
+            "modes": MODES,
             "sets": results,
         }
 
