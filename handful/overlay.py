@@ -1,4 +1,4 @@
-"""Pictures out: a reading, drawn on its picture."""
+"""Draw predictions on their picture: boxes, captions and Grad-CAM heatmaps."""
 
 import math
 
@@ -7,58 +7,72 @@ import numpy as np
 
 from handful.counter import Hand, Prediction
 
-# RGB. Told apart by colour-blind eyes too, and dark enough for white text.
+# RGB. Distinguishable with colour blindness, and dark enough for white text.
 COLORS = {"left": (0, 98, 177), "right": (190, 76, 0)}
-HEAT = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[..., ::-1].copy()
-MAX_ALPHA = 0.7
+COLORMAP = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[..., ::-1].copy()
+MAX_ALPHA = 0.7  # opacity of a heatmap where it is hottest
 
 
 def draw(
     image: np.ndarray, prediction: Prediction, *, label: str | None = None, gradcam: bool = False, mirror: bool = False
 ) -> np.ndarray:
-    """Draw each hand's box with its caption, such as "left · 3", and where the classifier looked.
+    """Draw each hand's box with a caption such as "left · 3", and optionally its Grad-CAM heatmap.
 
     Args:
-        image: (H, W, 3) uint8 RGB, the picture that was read. It stays as it is.
-        reading: what was read in it.
-        label: the class, one of `CLASSES`, whose Grad-CAM heat is drawn; by default the class told.
-        gradcam: draw the heat: from clear where there is none to bright yellow where it is highest.
-        mirror: flip the picture first, as in a mirror. The captions still read from left to right,
-            and still tell the side of the person's own hand.
+        image: (H, W, 3) uint8 RGB, the picture that `prediction` is for. It is not modified.
+        prediction: the hands to draw.
+        label: the class whose heatmap is drawn, one of `CLASSES`; by default each hand's predicted class.
+        gradcam: draw the heatmaps, from transparent where cold to bright yellow where hottest.
+        mirror: flip the picture horizontally first. Captions stay readable, and still name the side of the
+            person's own hand.
 
     Returns:
         (H, W, 3) uint8 RGB, a new array.
 
     Raises:
-        ValueError: `gradcam`, and `label` is not one of `CLASSES`.
+        ValueError: `gradcam` is set and `label` is not one of `CLASSES`.
     """
     canvas = cv2.flip(image, 1) if mirror else image.copy()
     if gradcam:
         for hand in prediction.hands:
-            _draw_heat(canvas, hand, label, mirror)
+            _draw_heatmap(canvas, hand, label, mirror)
     for hand in prediction.hands:
         _draw_box(canvas, hand, mirror)
     return canvas
 
 
-def _draw_heat(canvas: np.ndarray, hand: Hand, label: str | None, mirror: bool) -> None:
+def browser_colors() -> dict:
+    """Return the colours for a drawing in the browser, ready for JSON.
+
+    Returns:
+        {"sides": {"left": "#0062b1", "right": "#be4c00"},
+        "colormap": 16 rows [r, g, b] of 0-255, evenly spaced from cold to hot, to be interpolated linearly
+        (which is within 7 of 255 of the full colormap),
+        "max_alpha": 0.7}
+    """
+    sides = {side: "#{:02x}{:02x}{:02x}".format(*color) for side, color in COLORS.items()}
+    return {"sides": sides, "colormap": COLORMAP[::17, 0].tolist(), "max_alpha": MAX_ALPHA}
+
+
+def _draw_heatmap(canvas: np.ndarray, hand: Hand, label: str | None, mirror: bool) -> None:
     height, width = canvas.shape[:2]
-    heat = hand.gradcam(label)
+    heatmap = hand.gradcam(label)
     x0, y0, x1, y1 = hand.crop
     if mirror:
-        heat, x0, x1 = cv2.flip(heat, 1), width - x1, width - x0
+        heatmap, x0, x1 = cv2.flip(heatmap, 1), width - x1, width - x0
     # The part of the crop inside the picture, in whole pixels.
     left, top = max(math.floor(x0), 0), max(math.floor(y0), 0)
     right, bottom = min(math.ceil(x1), width), min(math.ceil(y1), height)
-    # From the centre of each of these pixels to a place on the map, whose cells have centres too.
-    sx, sy = heat.shape[1] / (x1 - x0), heat.shape[0] / (y1 - y0)
-    place = np.array([[sx, 0, (left + 0.5 - x0) * sx - 0.5], [0, sy, (top + 0.5 - y0) * sy - 0.5]])
+    # Maps centres of these pixels to coordinates in the heatmap, whose cells are addressed by their centres too.
+    sx, sy = heatmap.shape[1] / (x1 - x0), heatmap.shape[0] / (y1 - y0)
+    matrix = np.array([[sx, 0, (left + 0.5 - x0) * sx - 0.5], [0, sy, (top + 0.5 - y0) * sy - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    heat = cv2.warpAffine(heat, place, (right - left, bottom - top), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    color = cv2.applyColorMap((255 * heat).astype(np.uint8), HEAT)
-    alpha = MAX_ALPHA * heat
-    part = canvas[top:bottom, left:right]
-    part[:] = cv2.blendLinear(part, color, 1 - alpha, alpha)
+    size = (right - left, bottom - top)
+    heatmap = cv2.warpAffine(heatmap, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    color = cv2.applyColorMap((255 * heatmap).astype(np.uint8), COLORMAP)
+    alpha = MAX_ALPHA * heatmap
+    region = canvas[top:bottom, left:right]
+    region[:] = cv2.blendLinear(region, color, 1 - alpha, alpha)
 
 
 def _draw_box(canvas: np.ndarray, hand: Hand, mirror: bool) -> None:
@@ -66,19 +80,19 @@ def _draw_box(canvas: np.ndarray, hand: Hand, mirror: bool) -> None:
     x0, y0, x1, y1 = hand.box
     if mirror:
         x0, x1 = width - x1, width - x0
-    line = max(1, min(height, width) // 240)
-    # Inside the picture, all of the line: the box may be the whole picture.
-    left, top = max(round(x0), line // 2), max(round(y0), line // 2)
-    right, bottom = min(round(x1), width - line // 2) - 1, min(round(y1), height - line // 2) - 1
-    cv2.rectangle(canvas, (left, top), (right, bottom), COLORS[hand.side], line)
+    thickness = max(1, min(height, width) // 240)
+    # The whole line stays inside the picture, even where the box is the picture itself.
+    left, top = max(round(x0), thickness // 2), max(round(y0), thickness // 2)
+    right, bottom = min(round(x1), width - thickness // 2) - 1, min(round(y1), height - thickness // 2) - 1
+    cv2.rectangle(canvas, (left, top), (right, bottom), COLORS[hand.side], thickness)
 
     size = max(12, min(height, width) // 18)
     text = f"{hand.side} · {hand.fingers}"
-    # A font of this call's own: one shared by threads mixes up their texts.
+    # A new font for each call: threads that share one mix up their texts.
     font = cv2.FontFace("sans")
     text_width = cv2.getTextSize((width, height), text, (0, 0), font, size, 600)[2]
     pad = size // 3
-    # Above the box, or as near to that as the picture allows.
+    # Above the box, or as close to that as the picture allows.
     x = max(min(left, width - text_width - 2 * pad), 0)
     y = max(top - size - 2 * pad, 0)
     cv2.rectangle(canvas, (x, y), (x + text_width + 2 * pad, y + size + 2 * pad), COLORS[hand.side], cv2.FILLED)

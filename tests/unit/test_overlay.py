@@ -1,12 +1,13 @@
 """What draw puts on a picture, and where."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from handful import CLASSES, FingerCounter, Hand, Prediction
-from handful.overlay import COLORS, draw
+from handful.overlay import COLORMAP, COLORS, browser_colors, draw
 
 GREY = np.full((240, 320, 3), 128, np.uint8)
 
@@ -214,3 +215,12 @@ def test_threads_do_not_mix_up_their_captions():
     with ThreadPoolExecutor(8) as pool:
         for drawn, right in zip(pool.map(draw, pictures * 20, predictions * 20), expected * 20, strict=True):
             np.testing.assert_array_equal(drawn, right)
+
+
+def test_browser_draws_in_the_same_colors():
+    colors = json.loads(json.dumps(browser_colors()))
+    assert colors["sides"] == {"left": "#0062b1", "right": "#be4c00"}
+    assert {side: tuple(bytes.fromhex(color[1:])) for side, color in colors["sides"].items()} == COLORS
+    x, anchors = np.linspace(0, 1, 256), np.linspace(0, 1, len(colors["colormap"]))
+    colormap = np.stack([np.interp(x, anchors, channel) for channel in zip(*colors["colormap"], strict=True)], 1)
+    np.testing.assert_allclose(colormap, COLORMAP[:, 0], atol=7)
