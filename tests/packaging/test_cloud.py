@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from benchmarks.dockerfile import ROOT, Image, ignored
-from training.lightning.module import commit
+from training.lightning.module import git_commit
 
 TRAINING = ROOT / "training/Dockerfile"
 
@@ -135,11 +135,11 @@ def test_training_image_holds_code_and_nothing_else(image):
 def test_training_image_knows_its_commit(image, tmp_path, monkeypatch):
     assert image.env["HANDFUL_COMMIT"] == "unknown"
     monkeypatch.chdir(tmp_path)
-    assert commit() == "unknown"
+    assert git_commit() == "unknown"
     monkeypatch.setenv("HANDFUL_COMMIT", "a" * 40)
-    assert commit() == "a" * 40
+    assert git_commit() == "a" * 40
     monkeypatch.chdir(ROOT)
-    assert commit() != "a" * 40
+    assert git_commit() != "a" * 40
 
 
 TRY = """

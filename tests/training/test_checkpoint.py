@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
                 "network": {"class_path": path},
                 "_instantiator": "lightning.pytorch.cli.instantiate_module",
             },
-            "about": {"size": 128},
+            "provenance": {"size": 128},
         }
         torch.save(checkpoint, folder / f"{name}.ckpt")
     whole = (folder / "detector.ckpt").read_bytes()
@@ -44,19 +44,19 @@ def folder(tmp_path_factory):
     [
         ("evaluate --model nope.onnx", "nope.onnx: onnxruntime cannot run it"),
         ("export --detector nope.ckpt", "nope.ckpt: no such file. Train one: python -m training detector fit"),
-        ("export --detector half.ckpt", "half.ckpt: damaged, or no checkpoint"),
-        ("export --detector other.ckpt", "other.ckpt: no checkpoint of a training"),
-        ("export --detector classifier.ckpt", "classifier.ckpt: not what a training of the detector left"),
+        ("export --detector half.ckpt", "half.ckpt: damaged, or not a checkpoint"),
+        ("export --detector other.ckpt", "other.ckpt: not a checkpoint of Handful"),
+        ("export --detector classifier.ckpt", "classifier.ckpt: not a detector checkpoint"),
         (
             "export --detector detector.ckpt --classifier detector.ckpt",
-            "detector.ckpt: not what a training of the classifier",
+            "detector.ckpt: not a classifier checkpoint",
         ),
         ("export --detector nope.onnx", "nope.onnx: onnxruntime cannot run it"),
         ("export --detector other.onnx", "other.onnx: python -m training export did not write it"),
         ("prune --detector nope.ckpt", "nope.ckpt: no such file. Train one: python -m training detector fit"),
-        ("prune --detector classifier.ckpt", "classifier.ckpt: not what a training of the detector left"),
-        ("average [half.ckpt,detector.ckpt]", "half.ckpt: damaged, or no checkpoint"),
-        ("average [other.ckpt,detector.ckpt]", "other.ckpt: no checkpoint of a training"),
+        ("prune --detector classifier.ckpt", "classifier.ckpt: not a detector checkpoint"),
+        ("average [half.ckpt,detector.ckpt]", "half.ckpt: damaged, or not a checkpoint"),
+        ("average [other.ckpt,detector.ckpt]", "other.ckpt: not a checkpoint of Handful"),
         ("sweep --space nope.yaml", "[Errno 2] No such file or directory: 'nope.yaml'"),
         ("report --folder nope", "nope: nothing was measured here. Measure: python -m training evaluate"),
         ("evaluat", "'evaluat' is no command: python -m training --help tells all"),

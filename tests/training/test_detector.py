@@ -9,15 +9,15 @@ from training.augment.synthetic_faces import head, with_head
 from training.data import scenes as scenery
 from training.data.backgrounds import without_hands
 from training.data.scenes import Cutouts, Scenes, decoy, fit, move, paste
-from training.lightning.detector import detector_losses, targets
+from training.lightning.detector import detection_targets, detector_losses
 from training.networks.detector import SIZE, STRIDE, HandDetector, decode_peaks, hands
 
 CELLS = SIZE // STRIDE
 
 
 def answer(boxes):
-    """The output of a detector that says just what `targets` asks for."""
-    (heat,), (owner,), middles = targets(boxes[None], CELLS)
+    """The output of a detector that says just what `detection_targets` asks for."""
+    (heat,), (owner,), middles = detection_targets(boxes[None], CELLS)
     output = torch.zeros(5, CELLS, CELLS)
     output[0] = torch.logit(heat.clamp(1e-4, 1 - 1e-4))
     for k, (x0, y0, x1, y1) in enumerate(boxes):
@@ -59,7 +59,7 @@ def test_of_a_batch_each_frame_is_told_its_own_hands():
 
 
 def test_a_frame_without_hands_asks_for_nothing():
-    heat, owner, _ = targets(torch.zeros(1, 1, 4), CELLS)
+    heat, owner, _ = detection_targets(torch.zeros(1, 1, 4), CELLS)
     assert heat.max() == 0
     assert (owner == -1).all()
 

@@ -18,7 +18,7 @@ from lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, default_collate
 
-import training.export.cascade
+import training.export.export
 import training.export.prune
 from handful import MODEL, FingerCounter
 from handful.labels import NO_HAND, SIDE_UNKNOWN
@@ -27,11 +27,12 @@ from tests.training.test_sources import write_webcam
 from training.cli import main
 from training.data.backgrounds import places
 from training.data.scenes import stack
-from training.export.cascade import Reader, load
+from training.export.cascade import Cascade
+from training.export.export import load
 from training.lightning import cli
 from training.lightning.classifier import ClassifierModule
 from training.lightning.detector import DetectorModule
-from training.lightning.image_logger import Pictures
+from training.lightning.image_logger import ImageLogger
 from training.networks.backbone import backbone, fold_batchnorm
 from training.networks.classifier import HandClassifier
 from training.networks.detector import HandDetector
@@ -80,7 +81,7 @@ def test_a_training_tells_how_it_goes(ahead):
     told = metrics(ahead)
     assert told["val/accuracy"].dropna().between(0, 1).all()
     assert told["train/loss"].notna().sum() == 2 * 2, "two epochs of 120 pictures, 60 at a time"
-    about = torch.load(ahead / "best.ckpt", weights_only=False)["about"]
+    about = torch.load(ahead / "best.ckpt", weights_only=False)["provenance"]
     assert f"torch {torch.__version__.partition('+')[0]}" in about["versions"]
     settings = yaml.safe_load(about["config"])
     assert settings["data"]["sources"] == {"fingers": 120}
@@ -125,9 +126,9 @@ def leave_out(folder: Path) -> list[str]:
         patch.chdir(ROOT)
         # Which channels are left out does not matter here, nor what is computed in the file that both networks go
         # into, and each takes a while: see tests/test_slim.py and tests/test_export.py.
-        patch.setattr(training.export.prune, "surgery", any_channels)
-        patch.setattr(training.export.cascade, "to_onnx", shipped)
-        patch.setattr(training.export.cascade, "quantize", lambda model: None)
+        patch.setattr(training.export.prune, "obs_prune_order", any_channels)
+        patch.setattr(training.export.export, "to_onnx", shipped)
+        patch.setattr(training.export.export, "quantize", lambda model: None)
         main(command)
     return command
 
@@ -136,7 +137,7 @@ def any_channels(products: np.ndarray, wanted: np.ndarray, variance: float, keep
     return np.arange(len(products) - 1 - keep), np.linspace(0, 1, len(products) - keep)
 
 
-def shipped(reader: Reader, metadata: dict[str, str]) -> onnx.ModelProto:
+def shipped(cascade: Cascade, metadata: dict[str, str]) -> onnx.ModelProto:
     model = onnx.load(MODEL)
     onnx.helper.set_model_props(model, {one.key: one.value for one in model.metadata_props} | metadata)
     return model
@@ -202,7 +203,7 @@ def test_a_configuration_without_sources_leaves_nothing_to_leave_out(text, tmp_p
 def test_a_stopped_training_goes_on_from_its_last_epoch(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     begun = {"data": ["learned from before"], "training commit": "0123", "config": "{trainer: {max_epochs: 7}}"}
-    torch.save({"state_dict": ClassifierModule(HandClassifier()).state_dict(), "about": begun}, tmp_path / "start")
+    torch.save({"state_dict": ClassifierModule(HandClassifier()).state_dict(), "provenance": begun}, tmp_path / "start")
     # One step an epoch; measured so, no epoch is better than the first.
     more = ("--data.sources", "{fingers: 60}", "--checkpoint.monitor", "epoch", "--checkpoint.mode", "min")
     main(arguments(folder, tmp_path, *more, "--model.start", str(tmp_path / "start")))
@@ -212,8 +213,8 @@ def test_a_stopped_training_goes_on_from_its_last_epoch(folder, tmp_path, monkey
     assert metrics(tmp_path)["epoch"].min() == 2
     last = torch.load(tmp_path / "last.ckpt", weights_only=False)
     assert last["global_step"] == 3, "one more epoch, not two"
-    assert last["about"]["data"][0] == "learned from before"
-    assert yaml.safe_load(last["about"]["config"])["model"]["start"]["trainer"] == {"max_epochs": 7}
+    assert last["provenance"]["data"][0] == "learned from before"
+    assert yaml.safe_load(last["provenance"]["config"])["model"]["start"]["trainer"] == {"max_epochs": 7}
     assert {file.name for file in tmp_path.glob("*.ckpt")} == {"best.ckpt", "last.ckpt"}
 
 
@@ -231,7 +232,7 @@ def test_a_training_starts_from_another_one_and_their_mean_is_a_checkpoint_too(f
     first, second, mean = (tmp_path / name for name in ("first/best.ckpt", "second/best.ckpt", "mean.ckpt"))
     main(arguments(folder, first.parent, "--trainer.max_epochs", "1"))
     learned = torch.load(first, weights_only=False)
-    learned["about"]["data"].insert(0, "learned from before")
+    learned["provenance"]["data"].insert(0, "learned from before")
     torch.save(learned, first)
     # It cannot go far at this rate: what it ends with is what it began with.
     more = ("--model.start", str(first), "--model.learning_rate", "1e-9", "--ema", "{decay: 0.0, use_buffers: false}")
@@ -241,9 +242,9 @@ def test_a_training_starts_from_another_one_and_their_mean_is_a_checkpoint_too(f
         torch.testing.assert_close(ended[f"network.{name}"], begun[f"network.{name}"], atol=1e-6, rtol=0)
 
     moved = torch.load(second, weights_only=False)
-    assert moved["about"]["data"] == [
+    assert moved["provenance"]["data"] == [
         "learned from before",
-        *torch.load(first, weights_only=False)["about"]["data"][1:],
+        *torch.load(first, weights_only=False)["provenance"]["data"][1:],
     ]
     moved["state_dict"] = {name: weights + 2 for name, weights in begun.items()}
     torch.save(moved, second)
@@ -266,7 +267,7 @@ def test_a_training_starts_from_another_one_and_their_mean_is_a_checkpoint_too(f
         main(["average", f"[{second}]"])
     del moved["state_dict"]["network.head.bias"]
     torch.save(moved, first)
-    with pytest.raises(SystemExit, match=r"first/best\.ckpt: of another network"):
+    with pytest.raises(SystemExit, match=r"first/best\.ckpt: weights of another network"):
         main(arguments(folder, tmp_path / "third", "--model.start", str(first)))
     with pytest.raises(SystemExit, match="different networks"):
         main(["average", f"[{first}, {second}]"])
@@ -302,13 +303,13 @@ def test_two_processes_train_together_and_measure_the_same(ahead, monkeypatch):
     assert worst[-worst.shape[0] // 5 :, -worst.shape[1] // 6 :].std() > 10, "24 mistakes: neither made that many alone"
 
     # One process measures the same weights alike, over all of the validation pictures, which do not come out even.
-    pictures = yaml.safe_load(torch.load(ahead / "last.ckpt", weights_only=False)["about"]["config"])["pictures"]
+    pictures = yaml.safe_load(torch.load(ahead / "last.ckpt", weights_only=False)["provenance"]["config"])["pictures"]
     assert sum(of_source["validation"] for of_source in pictures.values()) % 2 == 1
     alone = ahead / "alone"
     monkeypatch.chdir(ROOT)
     main(["validate", *arguments(ahead / "data", alone, *BOTH)[1:], "--ckpt_path", str(ahead / "last.ckpt")])
     told = metrics(alone).iloc[-1]
-    for name in ("val/accuracy", "val/fingers_accuracy", "val/loss"):
+    for name in ("val/accuracy", "val/count_accuracy", "val/loss"):
         assert told[name] == pytest.approx(together[name], abs=1e-5), name
 
 
@@ -331,11 +332,11 @@ def test_what_is_measured_is_of_all_pictures_however_they_are_dealt_out():
 
 
 def test_a_mistake_that_is_shown_keeps_its_own_picture_not_the_batch():
-    shown, at = Pictures(worst=1), (Trainer(accelerator="cpu", logger=False), ClassifierModule(HandClassifier()))
+    shown, at = ImageLogger(worst=1), (Trainer(accelerator="cpu", logger=False), ClassifierModule(HandClassifier()))
     shown.on_validation_epoch_start(*at)
     batch = (torch.zeros(5, 192, 192, 4, dtype=torch.uint8), torch.arange(5))
     shown.on_validation_batch_end(*at, {"logits": -torch.eye(12)[:5]}, batch)
-    ((_, _, picture, _),) = shown.mistakes
+    ((_, _, picture, _),) = shown.errors
     assert picture.untyped_storage().nbytes() == 192 * 192 * 4
 
 

@@ -11,7 +11,7 @@ import yaml
 from training.errors import BadData
 from training.files import atomic_write
 from training.lightning.checkpoint import load_checkpoint
-from training.lightning.module import KEPT
+from training.lightning.module import CHECKPOINT_KEYS
 
 
 def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -> None:
@@ -37,16 +37,16 @@ def average(checkpoints: list[Path], output: Path = Path("runs/average.ckpt")) -
         name: torch.stack([one["state_dict"][name].double() for one in trained]).mean(0).to(last.dtype)
         for name, last in mean["state_dict"].items()
     }
-    configs = [yaml.safe_load(one["about"]["config"]) for one in trained]
+    configs = [yaml.safe_load(one["provenance"]["config"]) for one in trained]
     *before, config = configs
     config["average"] = [
-        {"training commit": one["about"]["training commit"], **of_it}
+        {"training commit": one["provenance"]["training commit"], **of_it}
         for one, of_it in zip(trained[:-1], before, strict=True)
     ]
-    mean["about"] |= {
+    mean["provenance"] |= {
         "config": yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100),
-        "data": list(dict.fromkeys(credit for one in trained for credit in one["about"]["data"])),
+        "data": list(dict.fromkeys(credit for one in trained for credit in one["provenance"]["data"])),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as part:
-        torch.save({key: mean[key] for key in KEPT}, part)
+        torch.save({key: mean[key] for key in CHECKPOINT_KEYS}, part)

@@ -19,7 +19,7 @@ from training.data.scenes import SceneDataModule
 from training.files import atomic_write
 from training.lightning.checkpoint import load_checkpoint, load_network
 from training.lightning.detector import DetectorModule
-from training.lightning.module import KEPT, commit
+from training.lightning.module import CHECKPOINT_KEYS, git_commit
 from training.networks.backbone import Block, fill, fold_batchnorm, normalize
 from training.networks.detector import HandDetector
 
@@ -53,7 +53,7 @@ def prune(
     checkpoint = load_checkpoint(detector, "detector fit --config training/configs/detector.yaml")
     wide = fold_batchnorm(load_network(detector, DetectorModule))
     torch.manual_seed(1)
-    config = yaml.safe_load(checkpoint["about"]["config"])
+    config = yaml.safe_load(checkpoint["provenance"]["config"])
     data = SceneDataModule(**config["data"] | {"folder": str(folder), "batch_size": BATCH, "workers": 0})
     data.prepare_data()
     data.setup("fit")
@@ -61,11 +61,11 @@ def prune(
     narrow = pruned(wide, normalize(shown).contiguous(memory_format=torch.channels_last), share)
     checkpoint["hyper_parameters"]["network"] = narrow
     checkpoint["state_dict"] = {f"network.{name}": value for name, value in narrow.state_dict().items()}
-    config["prune"] = {"share": share, "seen": seen, "commit": commit()}
-    checkpoint["about"]["config"] = yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100)
+    config["prune"] = {"share": share, "seen": seen, "commit": git_commit()}
+    checkpoint["provenance"]["config"] = yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100)
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(output) as part:
-        torch.save({key: checkpoint[key] for key in KEPT}, part)
+        torch.save({key: checkpoint[key] for key in CHECKPOINT_KEYS}, part)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Reads what a training left. Whatever is wrong with a file is told in words: it was named by a user."""
+"""Load checkpoints that a user names, and explain in one line what is wrong with a file."""
 
 from pathlib import Path
 from typing import Any
@@ -10,31 +10,33 @@ from training.errors import BadData
 
 
 def load_checkpoint(file: Path, command: str) -> dict[str, Any]:
-    """What is in a checkpoint: weights under "state_dict", what it says of itself under "about".
+    """Load a checkpoint: weights under "state_dict", how they were trained under "provenance".
+
+    Args:
+        file: written by `TrainingModule`, `prune` or `average`.
+        command: what creates such a file, after `python -m training`; part of the error message.
 
     Raises:
-        BadData: there is no such file, which `python -m training {command}` would leave; or it is none of a training.
+        BadData: the file is missing, damaged, or no checkpoint of Handful.
     """
     if not file.is_file():
         raise BadData(f"{file}: no such file. Train one: python -m training {command}")
     try:
         checkpoint: Any = torch.load(file, map_location="cpu", weights_only=False)
-        if {"about", "state_dict"} <= set(checkpoint):
+        if {"provenance", "state_dict"} <= set(checkpoint):
             return checkpoint
-    except Exception as error:  # pickle knows a dozen kinds of them
-        raise BadData(f"{file}: damaged, or no checkpoint ({type(error).__name__}). Train anew.") from error
-    raise BadData(f"{file}: no checkpoint of a training of Handful's.")
+    except Exception as error:  # unpickling raises a dozen types
+        raise BadData(f"{file}: damaged, or not a checkpoint ({type(error).__name__}). Train again.") from error
+    raise BadData(f"{file}: not a checkpoint of Handful.")
 
 
-def load_network(file: Path, kind: type[LightningModule]) -> Any:
-    """The network in a checkpoint that `load_checkpoint` reads.
+def load_network(file: Path, module: type[LightningModule]) -> Any:
+    """Load the network from a checkpoint that `load_checkpoint` accepts.
 
     Raises:
-        BadData: `kind` trains another.
+        BadData: it holds another network than `module` trains.
     """
     try:
-        return kind.load_from_checkpoint(file, map_location="cpu", weights_only=False).network
-    except Exception as error:  # of what builds it, or of weights that do not fit in
-        raise BadData(
-            f"{file}: not what a training of the {kind.__name__.removesuffix('Module').lower()} left."
-        ) from error
+        return module.load_from_checkpoint(file, map_location="cpu", weights_only=False).network
+    except Exception as error:  # from building the network, or from weights that do not match it
+        raise BadData(f"{file}: not a {module.__name__.removesuffix('Module').lower()} checkpoint.") from error

@@ -1,4 +1,4 @@
-"""How the detector is trained: targets, losses and metrics. Lightning does the rest."""
+"""Train the detector: targets, losses and metrics."""
 
 from pathlib import Path
 
@@ -8,37 +8,30 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-from training.lightning.module import Module, WeightedMeans, weighted_mean
+from training.lightning.module import TrainingModule, WeightedMeans, weighted_mean
 from training.networks.backbone import normalize
-from training.networks.detector import CANDIDATE, STRIDE, HandDetector, decode_peaks, hands, middles, reaching
+from training.networks.detector import (
+    STRIDE,
+    HandDetector,
+    boxes_from_distances,
+    cell_centres,
+    decode_peaks,
+    topk_hands,
+)
+
+IOU_THRESHOLD = 0.5  # of validation: a detection matches a hand from this overlap on
+
+VALIDATION_SCORE = 0.31  # of a detection that counts in validation metrics
 
 
-def targets(boxes: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What the detector should say of N frames with up to K hands each, at `boxes` (N, K, 4), in pixels.
-
-    A box without a size is no hand. Returns heat (N, h, w), 1 in the middle of a hand and falling off around it;
-    which hand each cell answers for (N, h, w), -1 for none; and the cells' middles (h, w, 2).
-    """
-    middle = middles(cells, cells).view(cells, cells, 2).to(boxes.device)
-    size, centre = boxes[..., 2:] - boxes[..., :2], (boxes[..., 2:] + boxes[..., :2]) / 2
-    # A tenth of the hand: a box around a cell this far from its middle still overlaps by half.
-    sigma = (size * 0.11).clamp_min(STRIDE * 0.4)
-    away = middle - centre[:, :, None, None]
-    bells = torch.exp(-((away / sigma[:, :, None, None]) ** 2).sum(4) / 2)
-    nearest = (away**2).sum(4).flatten(2).argmin(2, keepdim=True)
-    bells = bells.flatten(2).scatter(2, nearest, 1.0).view_as(bells) * (size.amin(2) > 0)[:, :, None, None]
-    heat, owner = bells.max(1)
-    return heat, owner.where(heat > 0.4, -1), middle
-
-
-class DetectorModule(Module):
-    """Trains a `HandFinder` on frames (N, 3, 160, 160) uint8 RGB and their boxes (a list of (K, 4)).
+class DetectorModule(TrainingModule):
+    """Train a `HandDetector` on frames (N, 3, 160, 160) uint8 RGB and their boxes, a list of (K, 4).
 
     Args:
-        network: what is trained.
-        learning_rate: highest rate of the cycle.
-        weight_decay: of each step, times the rate.
-        start: checkpoint whose weights it starts from; without it, from those of the network.
+        network: the network to train.
+        learning_rate: peak of the one-cycle schedule.
+        weight_decay: decoupled weight decay of AdamW.
+        start: checkpoint to take initial weights from.
     """
 
     def __init__(
@@ -51,49 +44,69 @@ class DetectorModule(Module):
         super().__init__(network, learning_rate, weight_decay, start)
         self.loss, self.recall, self.precision = WeightedMeans(2), WeightedMeans(), WeightedMeans()
 
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.network(normalize(frames).contiguous(memory_format=torch.channels_last)).float()
+
     def training_step(self, batch: tuple[Tensor, list[Tensor]]) -> Tensor:
         frames, boxes = batch
-        loss = weighted_mean(*detector_losses(self.answer(frames), boxes))
+        loss = weighted_mean(*detector_losses(self(frames), boxes))
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def answer(self, frames: Tensor) -> Tensor:
-        return self.network(normalize(frames).contiguous(memory_format=torch.channels_last)).float()
-
     def validation_step(self, batch: tuple[Tensor, list[Tensor]]) -> None:
         frames, boxes = batch
-        output = self.answer(frames)
-        right = told = there = 0
-        for cells, reach, truth in zip(*decode_peaks(output), boxes, strict=True):
-            scores, found = hands(cells, reach)
-            found = found[scores > CANDIDATE]
-            told, there = told + len(found), there + len(truth)
-            if len(found) and len(truth):
-                right += int((box_iou(found, truth).amax(0) > 0.5).sum())
-        self.recall.update(right, there)
-        self.precision.update(right, told)
+        output = self(frames)
+        matched = detected = labelled = 0
+        for scores, candidates, labels in zip(*decode_peaks(output), boxes, strict=True):
+            scores, candidates = topk_hands(scores, candidates)
+            detections = candidates[scores > VALIDATION_SCORE]
+            detected, labelled = detected + len(detections), labelled + len(labels)
+            if len(detections) and len(labels):
+                matched += int((box_iou(detections, labels).amax(0) > IOU_THRESHOLD).sum())
+        self.recall.update(matched, labelled)
+        self.precision.update(matched, detected)
         self.loss.update(*detector_losses(output, boxes))
         self.log("val/recall", self.recall)
         self.log("val/precision", self.precision)
         self.log("val/loss", self.loss, prog_bar=True)
 
 
-def detector_losses(output: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Whether there is a hand, of every cell, told for each hand; how far it reaches, of the cells that answer for one.
+def detection_targets(boxes: Tensor, cells: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the training targets of N frames with up to K hands each, at `boxes` (N, K, 4), in pixels.
 
-    Of the detector's output for N frames and their boxes: two totals, (2,), and of how many hands and cells, (2,).
+    A box of size zero is padding. Returns the heatmap (N, h, w), 1 at the centre of a hand and falling off around it;
+    the hand that each cell is assigned to (N, h, w), -1 for none; and the centres of the cells (h, w, 2).
     """
-    # At least one hand a frame, if one without a size.
-    padded = pad_sequence([F.pad(of_frame, (0, 0, 0, 1)) for of_frame in boxes], batch_first=True)
-    heat, owner, middle = targets(padded, output.shape[2])
+    centres = cell_centres(cells, cells).view(cells, cells, 2).to(boxes.device)
+    size, box_centres = boxes[..., 2:] - boxes[..., :2], (boxes[..., 2:] + boxes[..., :2]) / 2
+    # A tenth of the hand: a box shifted by this much still overlaps by half.
+    sigma = (size * 0.11).clamp_min(STRIDE * 0.4)
+    offset = centres - box_centres[:, :, None, None]
+    gaussians = torch.exp(-((offset / sigma[:, :, None, None]) ** 2).sum(4) / 2)
+    nearest = (offset**2).sum(4).flatten(2).argmin(2, keepdim=True)
+    gaussians = gaussians.flatten(2).scatter(2, nearest, 1.0).view_as(gaussians)
+    gaussians = gaussians * (size.amin(2) > 0)[:, :, None, None]
+    heatmap, assigned = gaussians.max(1)
+    return heatmap, assigned.where(heatmap > 0.4, -1), centres
+
+
+def detector_losses(output: Tensor, boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return two summed losses, (2,), and how many hands and how many cells they are to be averaged over, (2,).
+
+    The score loss is the focal loss of CenterNet over all cells of the detector's output (N, 5, h, w), per hand; the
+    box loss is the generalized IoU loss of the cells that are assigned to a hand.
+    """
+    # At least one box a frame, if one of size zero.
+    padded = pad_sequence([F.pad(frame_boxes, (0, 0, 0, 1)) for frame_boxes in boxes], batch_first=True)
+    heatmap, assigned, centres = detection_targets(padded, output.shape[2])
     score = output[:, 0]
-    # Focal loss of CenterNet: near a middle, a high score is no mistake.
     p = score.sigmoid()
-    hit, miss = (1 - p) ** 2 * F.logsigmoid(score), (1 - heat) ** 4 * p**2 * F.logsigmoid(-score)
-    found = -torch.where(heat == 1, hit, miss).sum()
-    frame, row, column = torch.nonzero(owner >= 0, as_tuple=True)
-    reach = output[frame, 1:, row, column].exp() * STRIDE
-    told = reaching(middle[row, column], reach)
-    truth = padded[frame, owner[frame, row, column]]
-    apart = generalized_box_iou_loss(told, truth, reduction="sum")
-    return torch.stack([found, apart]), found.new_tensor([sum(map(len, boxes)), len(frame)])
+    positive = (1 - p) ** 2 * F.logsigmoid(score)
+    negative = (1 - heatmap) ** 4 * p**2 * F.logsigmoid(-score)  # near a centre, a high score costs little
+    score_loss = -torch.where(heatmap == 1, positive, negative).sum()
+    frame, row, column = torch.nonzero(assigned >= 0, as_tuple=True)
+    distances = output[frame, 1:, row, column].exp() * STRIDE
+    predicted = boxes_from_distances(centres[row, column], distances)
+    labels = padded[frame, assigned[frame, row, column]]
+    box_loss = generalized_box_iou_loss(predicted, labels, reduction="sum")
+    return torch.stack([score_loss, box_loss]), score_loss.new_tensor([sum(map(len, boxes)), len(frame)])

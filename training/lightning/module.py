@@ -1,4 +1,4 @@
-"""What both trainings share: the optimiser, means over all that is measured, what a checkpoint says of itself."""
+"""What both trainings share: optimizer, learning rate, metrics over a whole epoch, provenance in checkpoints."""
 
 import math
 import os
@@ -19,61 +19,69 @@ from torchmetrics import Metric
 from training.errors import BadData
 from training.lightning.checkpoint import load_checkpoint
 
-# What a checkpoint says that still holds once its weights are others than those that were trained.
-KEPT = ("pytorch-lightning_version", "state_dict", "hparams_name", "hyper_parameters", "about")
-# Of Lightning's settings, those that also change what is learned.
-LIMITS = ("max_steps", "limit_train_batches", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
+# What `prune` and `average` copy from a checkpoint. The rest, such as the optimizer's state, fits the old weights only.
+CHECKPOINT_KEYS = ("pytorch-lightning_version", "state_dict", "hparams_name", "hyper_parameters", "provenance")
+# Options of Lightning's trainer that affect the result.
+TRAINER_KEYS = (
+    *("max_steps", "limit_train_batches", "accumulate_grad_batches"),
+    *("gradient_clip_val", "gradient_clip_algorithm"),
+)
 PACKAGES = ("torch", "lightning", "numpy", "opencv-python-headless")
 
 
-class Module(LightningModule):
-    """Trains with AdamW, its rate following `one_cycle`, and keeps in its checkpoints where they come from."""
+class TrainingModule(LightningModule):
+    """Train with AdamW and the `one_cycle` schedule, and save in each checkpoint how it was trained.
+
+    Raises:
+        BadData: `start` is no checkpoint, or one of another network.
+    """
 
     def __init__(self, network: nn.Module, learning_rate: float, weight_decay: float, start: Path | None):
         super().__init__()
-        # As given on the command line: a checkpoint can then build its own network again, whatever it started from.
+        # Saved as given on the command line, so that a checkpoint can rebuild its network, whatever it started from.
         self.save_hyperparameters(ignore=["start"])
         self.network: Any = network.to(memory_format=torch.channels_last)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.begun: dict[str, Any] = {}  # what the checkpoint that it starts from says of itself
+        self.parent: dict[str, Any] = {}  # provenance of the initial weights
         if start:
             checkpoint = load_checkpoint(start, "fit --config training/configs/classifier.yaml")
             try:
                 self.load_state_dict(checkpoint["state_dict"])
             except RuntimeError as error:
-                raise BadData(f"{start}: of another network than the one to train.") from error
-            self.begun = checkpoint["about"]
+                raise BadData(f"{start}: weights of another network than the one to train.") from error
+            self.parent = checkpoint["provenance"]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
         steps = self.trainer.estimated_stepping_batches
-        # Not torch's OneCycleLR: that one restores its length too, and a training could not be prolonged.
+        # Not torch's OneCycleLR: its state includes its length, so a resumed training could not be prolonged.
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        self.commit = commit()  # now: files may change while it trains
+        self.commit = git_commit()  # now: files may change during training
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        checkpoint["about"] = {
+        checkpoint["provenance"] = {
             "training commit": self.commit,
-            # What it started from has learned from its own pictures.
-            "data": list(dict.fromkeys([*self.begun.get("data", []), *data.credits])),
+            # The initial weights were trained on their own data.
+            "data": list(dict.fromkeys([*self.parent.get("data", []), *data.credits])),
             "versions": f"python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in PACKAGES),
-            "config": settings(self.trainer, data.pictures, self.begun),
+            "config": training_config(self.trainer, data.pictures, self.parent),
         }
-        checkpoint["begun"] = self.begun
+        checkpoint["parent"] = self.parent
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        # Whoever goes on need not name again what it once started from.
-        self.begun = checkpoint.get("begun", self.begun)
+        # A resumed training need not be given `start` again.
+        self.parent = checkpoint.get("parent", self.parent)
 
 
 class WeightedMeans(Metric):
-    """The sum of K means, each over all batches of all processes. It is given totals and counts, (K,) or numbers.
+    """The sum of K means, each over all samples of an epoch, in all processes.
 
-    The mean of batches' means would be another one: not every batch holds as many hands.
+    It is updated with totals and counts, numbers or (K,). The mean of the batches' means would differ: batches do not
+    hold equally many hands.
     """
 
     totals: Tensor
@@ -93,45 +101,51 @@ class WeightedMeans(Metric):
 
 
 def weighted_mean(totals: Tensor, counts: Tensor) -> Tensor:
-    """The sum of K means; the mean of nothing is 0."""
+    """Return the sum of K means of totals (K,) over counts (K,); the mean of nothing is 0."""
     return (totals / counts.clamp_min(1)).sum()
 
 
 def one_cycle(progress: float) -> float:
-    """Share of the highest learning rate at 0 … 1 of a training: up for a quarter, then down, along cosines."""
+    """Return the share of the peak learning rate at 0 … 1 of a training: up for a quarter, then down, along cosines."""
     if progress < 0.25:
         return 0.04 + 0.48 * (1 - math.cos(4 * math.pi * progress))
     return 0.0005 + 0.49975 * (1 + math.cos(math.pi * (progress - 0.25) / 0.75))
 
 
-def settings(trainer: Trainer, pictures: dict[str, Any], begun: dict[str, Any]) -> str:
-    """What was set for a training, as YAML: all that decides what is learned, not where it is written.
+def training_config(trainer: Trainer, pictures: dict[str, Any], parent: dict[str, Any]) -> str:
+    """Return all settings that affect the result of a training as YAML, without folders.
 
-    With it, how many `pictures` its sources held. Of what it started from, `begun`, the same stands in place of a path
-    that nobody else has.
+    Args:
+        trainer: of the training.
+        pictures: how many pictures each source holds; added to the settings.
+        parent: provenance of the initial weights, which replaces the path of `start`: nobody else has that file.
     """
-    (saved,) = (callback for callback in trainer.callbacks if isinstance(callback, SaveConfigCallback))  # type: ignore[attr-defined]
-    told = yaml.safe_load(saved.parser.dump(saved.config, skip_none=True))
-    kept = {key: told[key] for key in ("seed_everything", "model", "data", "ema")}
-    del kept["data"]["folder"]
-    if begun:
-        kept["model"]["start"] = {"training commit": begun["training commit"], **yaml.safe_load(begun["config"])}
-    trained = {"max_epochs": trainer.max_epochs, "precision": trainer.precision, "devices": trainer.world_size}
-    trained |= {key: told["trainer"][key] for key in LIMITS if key in told["trainer"]}
-    trained["patience"] = told["early_stopping"]["patience"]
-    kept |= {"trainer": trained, "pictures": pictures}
-    return yaml.safe_dump(kept, sort_keys=False, default_flow_style=None, width=100)
+    (callback,) = (callback for callback in trainer.callbacks if isinstance(callback, SaveConfigCallback))  # type: ignore[attr-defined]
+    settings = yaml.safe_load(callback.parser.dump(callback.config, skip_none=True))
+    config = {key: settings[key] for key in ("seed_everything", "model", "data", "ema")}
+    del config["data"]["folder"]
+    if parent:
+        config["model"]["start"] = {"training commit": parent["training commit"], **yaml.safe_load(parent["config"])}
+    config["trainer"] = {
+        "max_epochs": trainer.max_epochs,
+        "precision": trainer.precision,
+        "devices": trainer.world_size,
+        **{key: settings["trainer"][key] for key in TRAINER_KEYS if key in settings["trainer"]},
+        "patience": settings["early_stopping"]["patience"],
+    }
+    config["pictures"] = pictures
+    return yaml.safe_dump(config, sort_keys=False, default_flow_style=None, width=100)
 
 
-def commit() -> str:
-    """The commit of the training code that runs, marked where it differs from that; "unknown" outside git.
+def git_commit() -> str:
+    """Return the commit of the running training code, with "-dirty" where files differ from it.
 
-    HANDFUL_COMMIT tells it there, as in the image of training/Dockerfile.
+    Outside a git checkout it is the environment variable HANDFUL_COMMIT, which training/Dockerfile sets, or "unknown".
     """
     try:
         head, changes = (
-            subprocess.run(["git", *what], capture_output=True, text=True, check=True).stdout.strip()
-            for what in (
+            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+            for arguments in (
                 ["rev-parse", "HEAD"],
                 ["status", "--porcelain", "-uno", "--", "training", "handful"],
             )
