@@ -1,17 +1,17 @@
-// The camera's code is fetched, once: sent with each run of the page, it would be most of what comes from the server.
+// Imports the camera's code from a URL that browsers cache: Streamlit would send it again with each run of the page.
 
 export default function (component) {
-  // The app may lie under a path of its host's: where its own scripts come from tells which.
+  // The app may be served under a path: its own scripts reveal which.
   const home = document.querySelector('script[src*="static/"]').src.replace(/static\/.*$/, "");
-  let hide;
-  let gone = false;
+  let unmount;
+  let isUnmounted = false;
   const status = component.parentElement.querySelector("[role=status]");
   import(`${home}browser/camera.js`).then(
-    ({ default: show }) => gone || (hide = show(component)),
-    () => (status.textContent = "A part of this page did not come. Reload it."),
+    ({ default: mount }) => isUnmounted || (unmount = mount(component)),
+    () => (status.textContent = "Part of this page failed to load. Reload it."),
   );
   return () => {
-    gone = true;
-    hide?.();
+    isUnmounted = true;
+    unmount?.();
   };
 }
