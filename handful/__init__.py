@@ -1,4 +1,4 @@
-"""Handful's runtime: counts raised fingers with numpy, OpenCV, pillow and onnxruntime alone.
+"""Count raised fingers, with numpy, OpenCV, pillow and onnxruntime only.
 
 >>> from handful import FingerCounter
 >>> from handful.images import decode

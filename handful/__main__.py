@@ -1,4 +1,4 @@
-"""Run the command line: python -m handful."""
+"""python -m handful: the same as the command `handful`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The counter: from the pixels of a picture to its hands, through one ONNX file."""
+"""Count raised fingers: one ONNX file takes the pixels of a picture and returns its hands."""
 
 import json
 import logging
@@ -10,21 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
-# Before it loads: from version 1.29 on it would tell Microsoft about every session, and leave an identifier behind.
+# Set before the import: from version 1.29 on, onnxruntime reports sessions to Microsoft and stores an identifier.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from handful.labels import CLASSES, decode, decode_probabilities
-from handful.model_store import BadModel, checksum, local
+from handful.model_store import BadModel, checksum, resolve
 
-# The wheel carries the model beside this file; a clone of the repository has it in model/.
+# The wheel has the model beside this file; a clone of the repository has it in model/.
 MODEL = Path(__file__).with_name("handful.onnx")
-if not MODEL.exists():
-    MODEL = Path(__file__).parents[1] / "model/handful.onnx"
-# From this many pixels on, a run gives its memory back: onnxruntime's arena would keep 590 MB for 50 megapixels.
-# For a camera's frames that would cost a fifth of their time.
+if not MODEL.exists() and (folder := Path(__file__).parents[1] / "model").is_dir():
+    MODEL = folder / "handful.onnx"
+# Above this size, a run frees its memory: onnxruntime's arena would hold 590 MB after 50 megapixels.
+# Not for smaller pictures: it would make camera frames a fifth slower.
 SHRINK_ARENA_PIXELS = 4_000_000
-# Inputs and outputs of a model: type and shape, None for a dimension that varies or that training chooses.
+# Inputs and outputs of a model: type and shape; None is a dimension that varies or that training chooses.
 IO_SPEC: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "image": ("tensor(uint8)", (None, None, 3)),
     "boxes": ("tensor(float)", (None, 4)),
@@ -39,16 +39,17 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Hand:
-    """One hand that was read.
+    """One detected hand.
 
     Attributes:
         box: (x0, y0, x1, y1) around the hand, in pixels of the original picture.
-        crop: (x0, y0, x1, y1) of the square that the classifier saw, in the same pixels; it may
-            reach outside the picture. Grad-CAM maps cover this square.
-        fingers: how many fingers are raised, 0-5.
+        crop: (x0, y0, x1, y1) of the classifier's square input, in the same pixels; it may reach outside the
+            picture. Grad-CAM maps cover this square.
+        fingers: predicted number of raised fingers, 0-5.
         side: "left" or "right": the person's own hand, in a picture that is not mirrored.
-        confidence: probability of the class told (fingers and side), 0-1.
+        confidence: probability of the predicted class (fingers and side), 0-1.
         probabilities: (12,) float32, one for each of `CLASSES`, summing to 1.
+        gradcam_maps: (12, h, w) float32, one unscaled Grad-CAM map for each of `CLASSES`; see `gradcam`.
     """
 
     box: Box
@@ -61,26 +62,26 @@ class Hand:
 
     @property
     def label(self) -> str:
-        """The class told, one of `CLASSES`, such as "3L"."""
+        """The predicted class, one of `CLASSES`, such as "3L"."""
         return f"{self.fingers}{self.side[0].upper()}"
 
     def gradcam(self, label: str | None = None) -> np.ndarray:
-        """Where the classifier looked: the Grad-CAM map of a class (of the class told, by default).
+        """Return the Grad-CAM heatmap of a class; by default, of the predicted one.
 
-        Returns (h, w) float32 over `crop`, scaled so that its largest value is 1 (all 0 where
-        nothing spoke for the class). Grad-CAM: Selvaraju et al., 2017, arXiv:1610.02391.
+        Returns (h, w) float32 over `crop`, scaled to a maximum of 1 (all 0 where no activation supports the class).
+        Grad-CAM: Selvaraju et al., 2017, arXiv:1610.02391.
 
         Raises:
             ValueError: `label` is not one of `CLASSES`.
         """
         label = label or self.label
         if label not in CLASSES:
-            raise ValueError(f"{label!r} is none of {', '.join(CLASSES)}.")
-        heat = self.gradcam_maps[CLASSES.index(label)]
-        return heat / max(float(heat.max()), 1e-12)
+            raise ValueError(f"{label!r} is not one of {', '.join(CLASSES)}.")
+        heatmap = self.gradcam_maps[CLASSES.index(label)]
+        return heatmap / max(float(heatmap.max()), 1e-12)
 
     def to_dict(self) -> dict:
-        """What the command line and the API tell of a hand, ready for JSON."""
+        """Return the hand as the command line and the API report it, ready for JSON."""
         return {
             "fingers": self.fingers,
             "side": self.side,
@@ -92,7 +93,7 @@ class Hand:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was read in one picture of `width` × `height` pixels, and how long that took."""
+    """The hands of one picture, from left to right, its size in pixels and the inference time."""
 
     hands: tuple[Hand, ...]
     width: int
@@ -101,11 +102,11 @@ class Prediction:
 
     @property
     def total(self) -> int:
-        """Raised fingers of all hands together."""
+        """The number of raised fingers of all hands together."""
         return sum(hand.fingers for hand in self.hands)
 
     def to_dict(self) -> dict:
-        """What the command line and the API tell of a picture, ready for JSON."""
+        """Return the prediction as the command line and the API report it, ready for JSON."""
         return {
             "width": self.width,
             "height": self.height,
@@ -116,7 +117,7 @@ class Prediction:
 
 
 class FingerCounter:
-    """Counts raised fingers. One counter serves any number of threads.
+    """Counts raised fingers in pictures. Thread-safe.
 
     >>> counter = FingerCounter()
     >>> counter(np.zeros((480, 640, 3), np.uint8)).hands
@@ -128,34 +129,37 @@ class FingerCounter:
 
         Args:
             path: an ONNX file written by `python -m training export`.
-            threads: threads for one reading. A server reads many pictures at once: one thread
-                for each keeps the cores busy without fighting over them.
+            threads: intra-op threads of one call. A server predicts many pictures at once: one thread for each
+                uses all cores without contention.
 
         Raises:
-            BadModel: onnxruntime cannot run the file, or it is not a model of Handful's.
+            BadModel: there is no such file, onnxruntime cannot load it, or its inputs, outputs or classes are not
+                those of a Handful model.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Threads that wait for work sleep: spinning would take the core from another reading.
+        # Waiting threads sleep: spinning would take the core from another call.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.path = Path(path)
+        if not self.path.is_file():
+            raise BadModel(f"{path}: there is no such file.")
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has a dozen kinds of them
-            raise BadModel(f"{path}: onnxruntime cannot run it ({type(error).__name__}).") from error
+        except Exception as error:  # onnxruntime raises a dozen types
+            raise BadModel(f"{path}: onnxruntime cannot load it ({type(error).__name__}).") from error
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
-        ends = {end.name: end for end in (*self.session.get_inputs(), *self.session.get_outputs())}
-        for name, (kind, shape) in IO_SPEC.items():
-            end = ends.get(name)
-            if not end or end.type != kind or not fits(end.shape, shape):
-                raise BadModel(f"{path}: no model of Handful's, which has {name}, {kind} {shape}.")
+        nodes = {node.name: node for node in (*self.session.get_inputs(), *self.session.get_outputs())}
+        for name, (dtype, shape) in IO_SPEC.items():
+            node = nodes.get(name)
+            if not node or node.type != dtype or not shape_matches(node.shape, shape):
+                raise BadModel(f"{path}: not a Handful model, which has {name}, {dtype} {shape}.")
         if self.metadata.get("classes") != json.dumps(CLASSES):
-            raise BadModel(f"{path}: no model of Handful's, which names its classes, {', '.join(CLASSES)}.")
+            raise BadModel(f"{path}: not a Handful model, which has the classes {', '.join(CLASSES)}.")
         self.sha256 = checksum(self.path)
 
     def __call__(self, image: np.ndarray) -> Prediction:
-        """Read a picture, (H, W, 3) uint8 RGB: up to four hands, from left to right.
+        """Detect up to four hands in a picture, (H, W, 3) uint8 RGB, and count the fingers of each.
 
         Raises:
             ValueError: `image` has another shape or dtype.
@@ -166,7 +170,7 @@ class FingerCounter:
         options = onnxruntime.RunOptions()
         if image.size > 3 * SHRINK_ARENA_PIXELS:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        # From pixels to probabilities, everything is inside the file: see training/export/cascade.py.
+        # Resizing, cropping and all else is part of the ONNX graph: see training/export/cascade.py.
         boxes, crops, probabilities, gradcam_maps = self.session.run(
             ["boxes", "squares", "probabilities", "gradcam"], {"image": image}, options
         )
@@ -179,13 +183,13 @@ class FingerCounter:
         return Prediction(tuple(hands), width, height, 1000 * (time.perf_counter() - start))
 
 
-def fits(shape: list[int | str], expected: tuple[int | None, ...]) -> bool:
-    """Whether a shape, with names for lengths that vary, is as expected."""
+def shape_matches(shape: list[int | str], expected: tuple[int | None, ...]) -> bool:
+    """Return whether a shape, with names for variable dimensions, is the expected one."""
     return len(shape) == len(expected) and all(n in (None, m) for n, m in zip(expected, shape, strict=True))
 
 
 def hand_from_probabilities(box: Box, crop: Box, probabilities: np.ndarray, gradcam_maps: np.ndarray) -> Hand:
-    """Return the hand that (12,) probabilities predict."""
+    """Return a hand with the class that (12,) probabilities predict."""
     predicted = decode_probabilities(probabilities)
     fingers, side = decode(predicted)
     assert side is not None
@@ -194,14 +198,17 @@ def hand_from_probabilities(box: Box, crop: Box, probabilities: np.ndarray, grad
 
 @cache
 def shared_counter() -> FingerCounter:
-    """The one counter of this process, for every page, stream and request.
+    """Return this process's counter, shared by all pages, streams and requests.
 
-    It runs the model that HANDFUL_MODEL names (see handful/model_store.py), or the one that comes with Handful where
-    none is named and where that one cannot be used, which is logged.
+    It runs the model that HANDFUL_MODEL names (see handful/model_store.py). Where that is not set or cannot be used,
+    which is logged, it runs the bundled model.
+
+    Raises:
+        BadModel: the bundled model is missing or damaged.
     """
     if name := os.environ.get("HANDFUL_MODEL"):
         try:
-            return FingerCounter(local(name))
+            return FingerCounter(resolve(name))
         except BadModel as error:
-            logging.getLogger("handful").warning("HANDFUL_MODEL is not used, but the model that came along: %s", error)
+            logging.getLogger("handful").warning("HANDFUL_MODEL is not used, but the bundled model: %s", error)
     return FingerCounter()

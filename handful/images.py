@@ -1,4 +1,4 @@
-"""Pictures in: the one place where files, uploads and request bodies become arrays.
+"""Decode picture files, uploads and request bodies to arrays.
 
 >>> decode("assets/samples/3L_0.jpg").dtype
 dtype('uint8')
@@ -16,27 +16,27 @@ from PIL import Image, ImageOps
 
 MAX_BYTES = 20_000_000
 MAX_PIXELS = 50_000_000
-# The only decoders that strangers' bytes may reach. AVIF goes first: it hands back what is HEIC.
+# Pillow's only decoders for untrusted bytes. AVIF comes before HEIF, as it leaves HEIC to the next decoder.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-# How the names of such files end, in lower case: what a folder is searched for and an upload offers.
+# Of such files, in lower case: used to search folders and to filter uploads.
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".webp", ".gif", ".bmp"),
     *(".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"),
 )
 
 pillow_heif.register_heif_opener()
-# `decode` refuses large pictures itself, in words for the user.
+# `decode` refuses large pictures itself, with a message for the user.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-# Damaged tags are no news to an operator, and strangers must not fill the log with them.
+# Damaged tags are of no interest to operators, and uploads must not fill the log.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class BadImage(ValueError):
-    """A picture that is refused. The text is for the user: what is wrong, and what to do.
+    """A picture that is refused. The message is for the user: what is wrong, and what to do.
 
     Attributes:
-        status: why, as an HTTP status. 413: too many bytes or pixels. 415: not a picture, or not of
-            a supported type. 422: a supported type, but damaged, empty or not to be opened.
+        status: the reason as an HTTP status. 413: too many bytes or pixels. 415: not a picture, or of an
+            unsupported type. 422: damaged, empty, or cannot be opened.
     """
 
     def __init__(self, message: str, status: int = 422):
@@ -45,21 +45,21 @@ class BadImage(ValueError):
 
 
 def decode(source: bytes | str | Path | BinaryIO) -> np.ndarray:
-    """Decode a PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF picture; of several frames, the first.
+    """Decode a PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF picture; the first frame, if there are several.
 
-    The picture stands upright (EXIF). See-through parts are laid over white, as web pages show
-    them. 16-bit grey is scaled down to 8 bits; numbers without a set range (32-bit integers and
-    floats) are stretched, their lowest to black and their highest to white, NaN to black.
+    EXIF orientation is applied. Transparent parts are composited on white, as web pages show them. 16-bit grey is
+    scaled down to 8 bits; 32-bit integers and floats, which have no set range, are stretched from their minimum
+    (black) to their maximum (white), and NaN is black.
 
     Args:
-        source: the file's bytes, its path, or an open binary file, read from where it stands.
+        source: the file's bytes, its path, or an open binary file, read from its current position.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous and writable.
 
     Raises:
-        BadImage: there is no such file, it holds more than `MAX_BYTES` or `MAX_PIXELS` (neither is
-            read or decoded first), it is of another type, or it is damaged.
+        BadImage: there is no such file, it has more than `MAX_BYTES` or `MAX_PIXELS` (it is refused before it is
+            read or decoded), it is of another type, or it is damaged.
     """
     data = source if isinstance(source, bytes) else _read(source)
     if not data:
@@ -68,7 +68,7 @@ def decode(source: bytes | str | Path | BinaryIO) -> np.ndarray:
         raise BadImage(
             f"This file has more than {MAX_BYTES // 1_000_000} MB. Make the picture smaller, or save it as JPEG.", 413
         )
-    # Hostile bytes make decoders fail in every way, far beyond the errors that they document.
+    # Hostile bytes make decoders raise far more than the errors that they document.
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
@@ -79,7 +79,7 @@ def decode(source: bytes | str | Path | BinaryIO) -> np.ndarray:
             f"This picture has more than {MAX_PIXELS // 1_000_000} megapixels. Make it smaller.", 413
         ) from None
     except Exception as error:
-        # Every decoder knows its files by their first bytes: one that knows these could not go on.
+        # Decoders accept a file by its first bytes: if one accepts these, the rest is damaged.
         accepts = (Image.OPEN[name][1] for name in FORMATS)
         if any(accept(data[:16]) for accept in accepts if accept):
             raise BadImage("This picture is damaged or of a rare kind. Save it again, as PNG or JPEG.") from error
@@ -89,7 +89,7 @@ def decode(source: bytes | str | Path | BinaryIO) -> np.ndarray:
 
 
 def _read(source: str | Path | BinaryIO) -> bytes:
-    """Read a file, but never more than one byte beyond `MAX_BYTES`."""
+    """Read a file, at most one byte beyond `MAX_BYTES`."""
     if not isinstance(source, str | Path):
         return source.read(MAX_BYTES + 1)
     try:
@@ -104,18 +104,18 @@ def _read(source: str | Path | BinaryIO) -> bytes:
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Decode an opened picture, of any mode that pillow knows, to (H, W, 3) uint8 RGB."""
+    """Decode an opened picture of any Pillow mode to (H, W, 3) uint8 RGB."""
     image.load()
-    with suppress(Exception):  # damaged EXIF: the picture itself is still good
+    with suppress(Exception):  # damaged EXIF, but a good picture
         ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith(("I", "F")):  # more than 8 bits a pixel, which pillow would clip to 0-255
+    if image.mode.startswith(("I", "F")):  # more than 8 bits per pixel, which Pillow would clip to 0-255
         image = Image.fromarray(_to_8_bit(np.asarray(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        paper = Image.new("RGB", image.size, "white")
-        paper.paste(image, mask=image)
-        image = paper
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # which copies, even what is RGB
+        background = Image.new("RGB", image.size, "white")
+        background.paste(image, mask=image)
+        image = background
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies even an RGB picture
 
 
 def _to_8_bit(values: np.ndarray) -> np.ndarray:
@@ -125,10 +125,10 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
         ValueError: no value is finite.
     """
     if values.dtype.kind == "u":
-        return (values >> 8).astype(np.uint8)  # the upper byte, as pillow itself takes it of 16-bit colour
-    # In parts, for they become float64: of 50 megapixels, that would be a gigabyte and a half at once.
-    parts = np.array_split(values.ravel(), values.size // 2**20 + 1)
-    ends = [(good.min(), good.max()) for part in parts if (good := part[np.isfinite(part)]).size]
-    lowest, highest = min(low for low, _ in ends), max(high for _, high in ends)
-    grey = [np.nan_to_num(np.interp(part, (lowest, highest), (0, 255))).astype(np.uint8) for part in parts]
+        return (values >> 8).astype(np.uint8)  # the upper byte, as in Pillow's own conversion of 16-bit colour
+    # In chunks, as np.interp returns float64: 50 megapixels at once would take 1.5 GB.
+    chunks = np.array_split(values.ravel(), values.size // 2**20 + 1)
+    ranges = [(finite.min(), finite.max()) for chunk in chunks if (finite := chunk[np.isfinite(chunk)]).size]
+    lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
+    grey = [np.nan_to_num(np.interp(chunk, (lowest, highest), (0, 255))).astype(np.uint8) for chunk in chunks]
     return np.concatenate(grey).reshape(values.shape)

@@ -1,4 +1,4 @@
-"""The classes: how many fingers are raised, on which hand.
+"""Classes (how many fingers are raised, on which hand) and the targets that label them in data sets.
 
 >>> CLASSES[encode(3, "right")], decode(9)
 ('3R', (3, 'right'))
@@ -9,51 +9,48 @@ from typing import Any
 import numpy as np
 
 COUNTS = tuple(range(6))
-"""How many fingers a hand can raise."""
-SIDES = ("left", "right")
-"""The person's own hand, in a picture that is not mirrored."""
+SIDES = ("left", "right")  # the person's own hand, in a picture that is not mirrored
+# In the order of the model's outputs: 0L … 5L, 0R … 5R.
 CLASSES = tuple(f"{count}{side[0].upper()}" for side in SIDES for count in COUNTS)
-"""The 12 classes in the order of the model's outputs: 0L … 5L, 0R … 5R."""
 
-# Targets of a data set go on where the classes end: a hand of which only the count is labelled, then no hand at all.
+# Targets beyond the classes: six for hands with only the count labelled, then one for no hand.
 SIDE_UNKNOWN = len(CLASSES)
 NO_HAND = SIDE_UNKNOWN + len(COUNTS)
 
 
 def encode(count: int, side: str | None = None) -> int:
-    """Return the target of a label: an index of `CLASSES`, or `SIDE_UNKNOWN` + count without a side."""
+    """Return the target of a hand: its index in `CLASSES`, or `SIDE_UNKNOWN` + count if `side` is None."""
     return (SIDE_UNKNOWN if side is None else SIDES.index(side) * len(COUNTS)) + COUNTS.index(count)
 
 
 def decode(target: int) -> tuple[int, str | None]:
-    """Return count and side of a target; the side is None where it is not labelled."""
+    """Return the count and side of a hand's target; the side is None if it is not labelled."""
     return int(count_of(target)), SIDES[target // len(COUNTS)] if target < SIDE_UNKNOWN else None
 
 
 def count_of(targets: Any) -> Any:
-    """Return the counts of targets: an int, an array or a tensor of them."""
+    """Return the counts of hands' targets: an int, a NumPy array or a torch tensor."""
     return targets % len(COUNTS)
 
 
 def mirror(target: int) -> int:
-    """Return the target of the same hand in a mirror: as many fingers, the other side where it is labelled."""
+    """Return the target of the mirrored picture: the other side if one is labelled, otherwise the same target."""
     return (target + len(COUNTS)) % len(CLASSES) if target < SIDE_UNKNOWN else target
 
 
-MIRRORED = tuple(mirror(target) for target in range(len(CLASSES)))
-"""For each class, the index of its mirror image."""
+MIRRORED = tuple(mirror(target) for target in range(len(CLASSES)))  # for each class, the index of its mirror image
 
 
 def marginal_over_sides(probabilities: Any) -> Any:
-    """Sum class probabilities over the sides: (…, 12) to (…, 6), NumPy arrays and torch tensors alike."""
+    """Sum class probabilities over the sides: (…, 12) to (…, 6), a NumPy array or a torch tensor."""
     return probabilities.reshape(*probabilities.shape[:-1], len(SIDES), len(COUNTS)).sum(-2)
 
 
 def decode_probabilities(probabilities: np.ndarray) -> int:
-    """Return the predicted class, an index of `CLASSES`, of (12,) probabilities.
+    """Return the class that (12,) probabilities predict, as an index of `CLASSES`.
 
-    The most likely count comes first, over both sides, then its side: a hand whose side is in doubt still has a
-    certain count.
+    First the most probable count over both sides, then its more probable side: if the side is uncertain, the most
+    probable single class may have another count.
     """
     count = int(marginal_over_sides(probabilities).argmax())
     side = int(probabilities.reshape(len(SIDES), len(COUNTS))[:, count].argmax())
@@ -66,4 +63,5 @@ def describe(label: str) -> str:
     >>> describe("3L")
     '3 left'
     """
-    return f"{label[0]} {dict(zip('LR', SIDES, strict=True))[label[1]]}"
+    count, side = decode(CLASSES.index(label))
+    return f"{count} {side}"

@@ -1,9 +1,9 @@
-"""Readings over time: the hands of a stream, told calmly from frame to frame.
+"""Track hands from frame to frame of a stream, and smooth their predictions.
 
->>> from model import shared_counter
+>>> from handful import shared_counter
 >>> from handful.images import decode
->>> track, reading = Tracker(), shared_counter()(decode("assets/samples/3L_0.jpg"))
->>> [track(reading, seconds).total for seconds in (0.0, 0.04, 0.08)]
+>>> tracker, prediction = Tracker(), shared_counter()(decode("assets/samples/3L_0.jpg"))
+>>> [tracker(prediction, seconds).total for seconds in (0.0, 0.04, 0.08)]
 [3, 3, 3]
 """
 
@@ -15,57 +15,60 @@ import numpy as np
 from handful.counter import Box, Hand, Prediction, hand_from_probabilities
 from handful.labels import CLASSES
 
-# In seconds, not in frames: 10 frames a second are told like 30. `python -m benchmarks steady` shows what they do.
-SMOOTH = 0.08  # time constant of probabilities
-FOLLOW = 0.05  # time constant of boxes and crops, which must not lag behind a hand that moves
-APPEAR = 0.08  # a hand that comes into a running stream is told after so long
-KEEP = 0.25  # a hand that is missed is told for so long
-GAP = 1.0  # a stream that stood still for so long starts afresh
-# What a hand's first frame weighs, beside 1 for all frames of long ago: while it comes, a hand is blurred.
-FIRST = 0.2
-# How many times likelier than the class told another must be.
-AHEAD = 2.5
-# Intersection over union, under which a box has jumped.
-JUMP = 0.2
+# Times are in seconds, not in frames, so that the frame rate does not matter. `python -m benchmarks steady` shows
+# their effect.
+PROBABILITY_TIME_CONSTANT_S = 0.08
+BOX_TIME_CONSTANT_S = 0.05  # shorter: a box must not lag behind a moving hand
+MIN_AGE_S = 0.08  # before a new hand is shown, except at the start of a stream
+MAX_MISSED_S = 0.25  # a hand is shown for as long without a detection
+MAX_GAP_S = 1.0  # without frames; after a longer gap, tracking starts afresh
+FIRST_FRAME_WEIGHT = 0.2  # all past frames of a long track weigh 1; low, as an appearing hand is blurred by motion
+HYSTERESIS = 2.5  # a class replaces the shown one when it is so many times as probable
+JUMP_IOU = 0.2  # a box that overlaps less with that of the last frame has jumped: it is not smoothed
 
 
 class Track:
-    """One hand of a stream: `read`, as in its last frame, and `told`, smoothed.
+    """One hand of a stream.
 
-    `evidence`, (12,) float, sums the probabilities of its frames, each weighed by the time that it stands
-    for and by its age.
+    Attributes:
+        last_hand: the hand as predicted in the last frame that it was detected in.
+        smoothed: the hand with smoothed probabilities, box and crop.
+        evidence: (12,) float, the sum of the frames' probabilities, weighted by their duration and age.
+        first_seen, last_seen: times of detections, in seconds.
+        shown: whether the hand is part of the tracker's predictions.
     """
 
     def __init__(self, hand: Hand, seconds: float, shown: bool):
-        self.read = self.told = hand
-        self.evidence = FIRST * hand.probabilities
-        self.first = self.last = seconds
+        self.last_hand = self.smoothed = hand
+        self.evidence = FIRST_FRAME_WEIGHT * hand.probabilities
+        self.first_seen = self.last_seen = seconds
         self.shown = shown
 
-    def follow(self, hand: Hand, seconds: float) -> None:
-        """Go on with the hand as read in the next frame that it is in."""
-        passed = seconds - self.last
-        self.read, self.last = hand, seconds
-        fade = math.exp(-passed / SMOOTH)
-        self.evidence = fade * self.evidence + (1 - fade) * hand.probabilities
+    def update(self, hand: Hand, seconds: float) -> None:
+        """Add the hand of a newer frame."""
+        elapsed = seconds - self.last_seen
+        self.last_hand, self.last_seen = hand, seconds
+        decay = math.exp(-elapsed / PROBABILITY_TIME_CONSTANT_S)
+        self.evidence = decay * self.evidence + (1 - decay) * hand.probabilities
         probabilities = (self.evidence / self.evidence.sum()).astype(np.float32)
-        favoured = probabilities.copy()
+        biased = probabilities.copy()
         if self.shown:
-            favoured[CLASSES.index(self.told.label)] *= AHEAD
-        fade = math.exp(-passed / FOLLOW)
-        box, crop = blend(self.told.box, hand.box, fade), blend(self.told.crop, hand.crop, fade)
-        told = hand_from_probabilities(box, crop, favoured, hand.gradcam_maps)
-        confidence = float(probabilities[CLASSES.index(told.label)])
-        self.told = replace(told, confidence=confidence, probabilities=probabilities)
+            biased[CLASSES.index(self.smoothed.label)] *= HYSTERESIS
+        decay = math.exp(-elapsed / BOX_TIME_CONSTANT_S)
+        box = interpolate(hand.box, self.smoothed.box, decay)
+        crop = interpolate(hand.crop, self.smoothed.crop, decay)
+        smoothed = hand_from_probabilities(box, crop, biased, hand.gradcam_maps)
+        confidence = float(probabilities[CLASSES.index(smoothed.label)])
+        self.smoothed = replace(smoothed, confidence=confidence, probabilities=probabilities)
 
 
 class Tracker:
-    """Tells the hands of one stream from all its frames, not from the newest alone.
+    """Smooths the predictions for one stream.
 
-    Probabilities, box and crop of a hand are smoothed exponentially. What is told of it changes once another
-    class is clearly ahead (hysteresis); its confidence is the smoothed probability of the class told. A hand
-    that is missed for a moment stays, and one that comes into a running stream is told once it has stayed for a
-    moment. Grad-CAM maps are those of a hand's last frame.
+    Probabilities, box and crop of a hand are smoothed exponentially. Its predicted class changes when another one is
+    clearly more probable (hysteresis); its confidence is the smoothed probability of that class. Hands stay through
+    short gaps in their detection, and a hand that appears in a running stream is shown after a short delay. Grad-CAM
+    maps are those of a hand's last frame.
     """
 
     def __init__(self) -> None:
@@ -74,60 +77,67 @@ class Tracker:
         self.seconds = -math.inf
 
     def __call__(self, prediction: Prediction, seconds: float) -> Prediction:
-        """Tell what is in the stream now.
+        """Add a frame and return the smoothed prediction for it.
 
         Args:
-            reading: what was read in the newest frame.
-            seconds: when that frame came, on a clock of the stream's own.
+            prediction: for the newest frame.
+            seconds: when that frame was taken, on a monotonic clock.
         """
         size = (prediction.width, prediction.height)
-        starts = size != self.size or not 0 <= seconds - self.seconds <= GAP
-        if starts:
+        restarted = size != self.size or not 0 <= seconds - self.seconds <= MAX_GAP_S
+        if restarted:
             self.tracks = []
         self.size, self.seconds = size, seconds
 
-        pairs = [
-            (affinity(t, hand), i, j) for i, t in enumerate(self.tracks) for j, hand in enumerate(prediction.hands)
-        ]
-        missed, new = dict(enumerate(self.tracks)), dict(enumerate(prediction.hands))
-        for likely, i, j in sorted(pairs, reverse=True):
-            if likely and i in missed and j in new:
-                track, hand = missed.pop(i), new.pop(j)
-                if iou(track.read.box, hand.box) < JUMP:
-                    self.tracks[i] = Track(hand, seconds, track.shown)
-                else:
-                    track.follow(hand, seconds)
-
-        # A missed hand makes place for one that is told from now on: it may be this one, elsewhere.
-        kept = [t for t in missed.values() if t.shown and seconds - t.last <= KEEP]
-        found = [t for t in self.tracks if t not in missed.values()]
-        for track in found:
-            if not track.shown and seconds - track.first >= APPEAR:
+        missed, new = self._match(prediction.hands, seconds)
+        missed = [track for track in missed if track.shown and seconds - track.last_seen <= MAX_MISSED_S]
+        for track in self.tracks:
+            if not track.shown and seconds - track.first_seen >= MIN_AGE_S:
                 track.shown = True
-                del kept[:1]
-        self.tracks = [*found, *kept, *(Track(hand, seconds, starts) for hand in new.values())]
-        hands = sorted((t.told for t in self.tracks if t.shown), key=lambda hand: hand.box[0])
+                # A newly shown hand replaces a missed one: it may be the same hand, elsewhere.
+                del missed[:1]
+        self.tracks += missed + [Track(hand, seconds, shown=restarted) for hand in new]
+        hands = sorted((track.smoothed for track in self.tracks if track.shown), key=lambda hand: hand.box[0])
         return replace(prediction, hands=tuple(hands))
+
+    def _match(self, hands: tuple[Hand, ...], seconds: float) -> tuple[list[Track], list[Hand]]:
+        """Update tracks with the hands that continue them, the most similar pairs first.
+
+        Removes tracks without a hand from `self.tracks`; returns these, and the hands without a track.
+        """
+        pairs = [(affinity(track, hand), i, j) for i, track in enumerate(self.tracks) for j, hand in enumerate(hands)]
+        tracks, new = dict(enumerate(self.tracks)), dict(enumerate(hands))
+        matched: dict[int, Track] = {}
+        for score, i, j in sorted(pairs, reverse=True):
+            if score and i in tracks and j in new:
+                track, hand = tracks.pop(i), new.pop(j)
+                if iou(track.last_hand.box, hand.box) < JUMP_IOU:
+                    track = Track(hand, seconds, track.shown)
+                else:
+                    track.update(hand, seconds)
+                matched[i] = track
+        self.tracks = [matched[i] for i in sorted(matched)]
+        return list(tracks.values()), list(new.values())
 
 
 def affinity(track: Track, hand: Hand) -> float:
-    """How much a hand is like that of a track: IoU of their boxes, twice that where they read alike.
+    """Return how well a hand continues a track: the IoU of their boxes, times 1 to 2 for similar probabilities.
 
-    So hands that cross go on as themselves, unless they read alike: then it does not matter.
+    So hands that cross keep their tracks, unless they show the same, where it makes no difference.
     """
-    alike = np.minimum(track.told.probabilities, hand.probabilities).sum()
-    return iou(track.read.box, hand.box) * (1 + float(alike))
+    similarity = np.minimum(track.smoothed.probabilities, hand.probabilities).sum()
+    return iou(track.last_hand.box, hand.box) * (1 + float(similarity))
 
 
 def iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes, 0-1."""
+    """Return the intersection over union of two boxes, 0-1."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(width, 0) * max(height, 0)
+    intersection = max(width, 0) * max(height, 0)
     area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return shared / max(area - shared, 1e-12)
+    return intersection / max(area - intersection, 1e-12)
 
 
-def blend(a: Box, b: Box, share: float) -> Box:
-    """A box between two, with `share` of the first."""
-    x0, y0, x1, y1 = (share * p + (1 - share) * q for p, q in zip(a, b, strict=True))
+def interpolate(a: Box, b: Box, t: float) -> Box:
+    """Return a box between `a` (t = 0) and `b` (t = 1)."""
+    x0, y0, x1, y1 = ((1 - t) * p + t * q for p, q in zip(a, b, strict=True))
     return x0, y0, x1, y1

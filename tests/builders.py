@@ -1,13 +1,15 @@
 """Hands drawn with a few strokes, in the layout and look of Kaggle Fingers: data for tests that learn."""
 
+import json
 import uuid
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 
 from handful import CLASSES
-from training.render.store import _encode, _write
+from training.render.store import encode_webp, write_shard
 
 # Where a left palm's fingers point, in degrees from straight up: thumb … little finger.
 POINTING = (-65, -22, -4, 13, 32)
@@ -65,7 +67,26 @@ def write_rendered(folder: Path, hands: int, **told: int) -> Path:
             "box": (x, y, x + w, y + h),
             "sight": (1, 0.8, 0.6, 0.4, 0.2),
         }
-        drawn.append((_encode(cv2.merge([picture, picture, picture, alpha]), 101), truth))
+        drawn.append((encode_webp(cv2.merge([picture, picture, picture, alpha]), 101), truth))
     folder.mkdir(parents=True)
-    _write(folder / "shard-00000.npz", drawn, **told)
+    write_shard(folder / "shard-00000.npz", drawn, **told)
     return folder
+
+
+def write_model(path: Path, image_type: int = onnx.TensorProto.UINT8, **shapes: tuple[int, ...]) -> None:
+    """Write an ONNX model with Handful's inputs and outputs that always predicts zeros.
+
+    `shapes` replaces shapes of outputs; () leaves an output out.
+    """
+    outputs = {"boxes": (1, 4), "squares": (1, 4), "scores": (1,), "probabilities": (1, 12), "gradcam": (1, 12, 8, 8)}
+    outputs = {name: shape for name, shape in (outputs | shapes).items() if shape}
+    zeros = {name: onnx.numpy_helper.from_array(np.zeros(shape, np.float32)) for name, shape in outputs.items()}
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Constant", [], [name], value=value) for name, value in zeros.items()],
+        "zeros",
+        [onnx.helper.make_tensor_value_info("image", image_type, ["h", "w", 3])],
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    onnx.helper.set_model_props(model, {"classes": json.dumps(CLASSES)})
+    onnx.save(model, path)

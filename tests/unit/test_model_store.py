@@ -1,4 +1,4 @@
-"""The model that HANDFUL_MODEL names: fetched once, checked, and never in the way of the app."""
+"""HANDFUL_MODEL: downloads, checksums, and the bundled model as a fallback."""
 
 import hashlib
 import json
@@ -15,18 +15,17 @@ from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import numpy as np
 import onnx
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import app
-from benchmarks.app_server import running
+from benchmarks.app_server import run_app
 from benchmarks.dockerfile import ROOT, ask, free_port
-from handful import CLASSES, MODEL, FingerCounter, shared_counter
-from handful import model_store as store
-from handful.model_store import BadModel, local
+from handful import MODEL, FingerCounter, model_store, shared_counter
+from handful.model_store import BadModel, resolve
+from tests.builders import write_model
 from web.log import LOG
 
 
@@ -36,7 +35,7 @@ def digest(data: bytes) -> str:
 
 @pytest.fixture(scope="module")
 def other() -> bytes:
-    """A model that reads as the shipped one does, but says that it is another."""
+    """Return the bundled model with another training commit."""
     model = onnx.load(MODEL)
     next(prop for prop in model.metadata_props if prop.key == "training commit").value = "another"
     return model.SerializeToString()
@@ -44,32 +43,32 @@ def other() -> bytes:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch, caplog) -> Iterator[Path]:
-    """A cache of its own for each test, a counter that is not loaded yet, and the log, whoever set it up before."""
+    """Give each test an empty cache, no loaded counter, and the log in `caplog`."""
     monkeypatch.setattr(LOG, "handlers", [caplog.handler])
     monkeypatch.setattr(LOG, "propagate", False)
-    monkeypatch.setattr(store, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(model_store, "CACHE", tmp_path / "cache")
     shared_counter.cache_clear()
     yield tmp_path / "cache"
     shared_counter.cache_clear()
 
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
+Response = Callable[[BaseHTTPRequestHandler], None]
 
 
 @contextmanager
-def web(answer: Answer) -> Iterator[tuple[str, list[str]]]:
-    """A server on this machine that answers each GET with `answer`. Yields its address, and the paths asked for."""
-    asked: list[str] = []
+def http_server(response: Response) -> Iterator[tuple[str, list[str]]]:
+    """Run a local server that answers each request with `response`. Yields its address and the list of GET paths."""
+    requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            asked.append(self.path)
-            answer(self)
+            requests.append(self.path)
+            response(self)
 
         def do_HEAD(self) -> None:
-            answer(self)
+            response(self)
 
         def log_message(self, *message: object) -> None:
             pass
@@ -77,16 +76,16 @@ def web(answer: Answer) -> Iterator[tuple[str, list[str]]]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requests
     finally:
         server.shutdown()
         server.server_close()
 
 
-def send(data: bytes, status: int = 200, missing: int = 0, **headers: str) -> Answer:
-    """An answer with `data`; the last `missing` bytes of it never come."""
+def send(data: bytes, status: int = 200, missing: int = 0, **headers: str) -> Response:
+    """Return a response with `data`, whose last `missing` bytes are not sent."""
 
-    def answer(handler: BaseHTTPRequestHandler) -> None:
+    def response(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
         for name, value in {"Content-Length": str(len(data)), **headers}.items():
             handler.send_header(name.replace("_", "-"), value)
@@ -95,203 +94,187 @@ def send(data: bytes, status: int = 200, missing: int = 0, **headers: str) -> An
             handler.wfile.write(data[: len(data) - missing])
         handler.close_connection = True
 
-    return answer
+    return response
 
 
-def use(name: str, monkeypatch) -> FingerCounter:
-    """The counter of an app that is started with HANDFUL_MODEL=name."""
+def counter_of(name: str, monkeypatch) -> FingerCounter:
+    """Return the counter of an app with HANDFUL_MODEL=name."""
     monkeypatch.setenv("HANDFUL_MODEL", name)
     shared_counter.cache_clear()
     return shared_counter()
 
 
-# From a store to the app
+# Files and downloads
 
 
-def test_a_model_is_fetched_and_kept_under_its_checksum(other, cache, monkeypatch):
-    with web(send(other)) as (address, asked):
-        counter = use(f"{address}/new.onnx", monkeypatch)
+def test_model_is_downloaded_and_cached_under_its_checksum(other, cache, monkeypatch):
+    with http_server(send(other)) as (address, requests):
+        counter = counter_of(f"{address}/new.onnx", monkeypatch)
         assert shared_counter() is counter
-    assert asked == ["/new.onnx"]
+    assert requests == ["/new.onnx"]
     assert counter.metadata["training commit"] == "another"
     assert counter.path == cache / f"{digest(other)}.onnx"
     assert [path.name for path in cache.iterdir()] == [counter.path.name]
 
 
-def test_one_that_tells_its_checksum_is_fetched_once(other, cache):
-    with web(send(other)) as (address, asked):
+def test_address_with_a_checksum_is_downloaded_once(other, cache):
+    with http_server(send(other)) as (address, requests):
         name = f"{address}/new.onnx#sha256={digest(other).upper()}"
-        kept = local(name)
-        assert local(name) == kept
-        assert len(asked) == 1
-        kept.write_bytes(other[:1000])  # what is kept is checked, too
-        assert local(name).read_bytes() == other
-    assert len(asked) == 2
-    assert local(name) == kept  # and needs no store any more
+        cached = resolve(name)
+        assert resolve(name) == cached
+        assert len(requests) == 1
+        cached.write_bytes(other[:1000])  # a damaged cache is detected
+        assert resolve(name).read_bytes() == other
+    assert len(requests) == 2
+    assert resolve(name) == cached  # without the server
 
 
-def test_one_without_is_fetched_again(other, cache):
-    answers = [send(MODEL.read_bytes()), send(other)]
-    with web(lambda handler: answers.pop()(handler)) as (address, _):
-        assert local(f"{address}/latest.onnx").read_bytes() == other
-        assert local(f"{address}/latest.onnx").read_bytes() == MODEL.read_bytes()
+def test_address_without_a_checksum_is_downloaded_each_time(other, cache):
+    responses = [send(MODEL.read_bytes()), send(other)]
+    with http_server(lambda handler: responses.pop()(handler)) as (address, _):
+        assert resolve(f"{address}/latest.onnx").read_bytes() == other
+        assert resolve(f"{address}/latest.onnx").read_bytes() == MODEL.read_bytes()
 
 
-def test_the_app_tells_its_model_and_hands_it_to_browsers(other, monkeypatch):
-    with web(send(other)) as (address, _):
-        use(f"{address}/new.onnx", monkeypatch)
+def test_app_reports_its_model_and_serves_it_to_browsers(other, monkeypatch):
+    with http_server(send(other)) as (address, _):
+        counter_of(f"{address}/new.onnx", monkeypatch)
     client = TestClient(Starlette(routes=app.routes))
-    told = client.get("/api/health").json()["model"]
-    assert (told["sha256"], told["training commit"]) == (digest(other), "another")
+    model = client.get("/api/health").json()["model"]
+    assert (model["sha256"], model["training commit"]) == (digest(other), "another")
     assert client.get("/browser/handful.onnx").content == other
 
 
-@pytest.mark.parametrize("place", ["{}", "file://{}"])
-def test_a_file_is_named_by_its_path(place, other, tmp_path, monkeypatch):
+@pytest.mark.parametrize("template", ["{}", "file://{}"])
+def test_model_can_be_a_local_file(template, other, tmp_path, monkeypatch):
     path = tmp_path / "own model.onnx"
     path.write_bytes(other)
-    name = place.format(path.as_posix())
-    assert use(name, monkeypatch).metadata["training commit"] == "another"
-    assert use(f"{name}#sha256={digest(other)}", monkeypatch).metadata["training commit"] == "another"
+    name = template.format(path.as_posix())
+    assert counter_of(name, monkeypatch).metadata["training commit"] == "another"
+    assert counter_of(f"{name}#sha256={digest(other)}", monkeypatch).metadata["training commit"] == "another"
     with pytest.raises(BadModel, match="its SHA-256 is"):
-        local(f"{name}#sha256={'0' * 64}")
+        resolve(f"{name}#sha256={'0' * 64}")
 
 
-def test_a_google_bucket(other, monkeypatch):
-    """gcsfs itself, with a stand-in for what it talks to."""
+def test_model_in_a_google_cloud_bucket(other, monkeypatch):
+    """With gcsfs itself and a fake server."""
     pytest.importorskip("gcsfs")
 
-    def answer(handler: BaseHTTPRequestHandler) -> None:
+    def response(handler: BaseHTTPRequestHandler) -> None:
         url = urlsplit(handler.path)
         if unquote(url.path).endswith("/b/models/o/hands/handful.onnx"):
-            about = {"name": "hands/handful.onnx", "bucket": "models", "size": str(len(other)), "generation": "1"}
-            whole = parse_qs(url.query).get("alt") == ["media"]
-            return send(other if whole else json.dumps(about).encode(), Content_Type="application/json")(handler)
+            metadata = {"name": "hands/handful.onnx", "bucket": "models", "size": str(len(other)), "generation": "1"}
+            download = parse_qs(url.query).get("alt") == ["media"]
+            return send(other if download else json.dumps(metadata).encode(), Content_Type="application/json")(handler)
         return send(b'{"error": {"code": 404, "message": "Not Found"}}', 404)(handler)
 
-    with web(answer) as (address, _):
+    with http_server(response) as (address, _):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
-        assert local(f"gs://models/hands/handful.onnx#sha256={digest(other)}").read_bytes() == other
+        assert resolve(f"gs://models/hands/handful.onnx#sha256={digest(other)}").read_bytes() == other
         with pytest.raises(BadModel, match=r"gs://models/none.onnx: FileNotFoundError"):
-            local("gs://models/none.onnx")
+            resolve("gs://models/none.onnx")
 
 
-def test_a_repository_of_hugging_face(other, monkeypatch):
-    """huggingface_hub itself, with a stand-in for what it talks to."""
+def test_model_in_a_hugging_face_repository(other, monkeypatch):
+    """With huggingface_hub itself and a fake server."""
     pytest.importorskip("huggingface_hub")
     entry = {"type": "file", "path": "handful.onnx", "size": len(other), "oid": "0" * 40}
-    answers = {
+    bodies = {
         "/api/models/me/hands": json.dumps({"id": "me/hands", "sha": "0" * 40}).encode(),
         "/api/models/me/hands/tree/main": json.dumps([entry]).encode(),
         "/me/hands/resolve/main/handful.onnx": other,
     }
-    with web(lambda handler: send(answers[urlsplit(handler.path).path])(handler)) as (address, _):
+    with http_server(lambda handler: send(bodies[urlsplit(handler.path).path])(handler)) as (address, _):
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         monkeypatch.setattr(
             "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
             f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
         )
-        assert local(f"hf://me/hands/handful.onnx#sha256={digest(other)}").read_bytes() == other
+        assert resolve(f"hf://me/hands/handful.onnx#sha256={digest(other)}").read_bytes() == other
         with pytest.raises(BadModel, match=r"hf://me/hands/none.onnx: FileNotFoundError"):
-            local("hf://me/hands/none.onnx")
+            resolve("hf://me/hands/none.onnx")
 
 
-# What is no good
+# Models that cannot be used
 
 
-def warned(caplog: pytest.LogCaptureFixture) -> str:
-    """The one warning in the log, which is no traceback."""
+def single_warning(caplog: pytest.LogCaptureFixture) -> str:
+    """Return the one warning in the log, which has no traceback."""
     [warning] = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert (warning.name, warning.exc_info) == ("handful", None)
     return warning.getMessage()
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("response", "reason"),
     [
-        (send(b"no such thing", 404), "new.onnx: FileNotFoundError"),
-        (send(b"who are you?", 403), "403"),
+        (send(b"not found", 404), "new.onnx: FileNotFoundError"),
+        (send(b"forbidden", 403), "403"),
         (send(MODEL.read_bytes(), missing=1000), "payload"),
-        (send(MODEL.read_bytes()[:-1000]), "cannot run it"),
-        (send(b"<html>Sign in</html>"), "cannot run it"),
-        (send(b""), "cannot run it"),
+        (send(MODEL.read_bytes()[:-1000]), "cannot load it"),
+        (send(b"<html>Sign in</html>"), "cannot load it"),
+        (send(b""), "cannot load it"),
     ],
-    ids=["gone", "forbidden", "broken off", "cut short", "a page", "nothing"],
+    ids=["missing", "forbidden", "interrupted", "truncated", "HTML", "empty"],
 )
-def test_the_shipped_model_stands_in(answer, why, monkeypatch, caplog):
-    with web(answer) as (address, _):
-        counter = use(f"{address}/new.onnx", monkeypatch)
+def test_bundled_model_replaces_a_failed_download(response, reason, monkeypatch, caplog):
+    with http_server(response) as (address, _):
+        counter = counter_of(f"{address}/new.onnx", monkeypatch)
     assert counter.path == MODEL
-    assert why in warned(caplog)
+    assert reason in single_warning(caplog)
 
 
-def test_what_breaks_off_leaves_nothing(cache):
-    with web(send(MODEL.read_bytes(), missing=1000)) as (address, _), pytest.raises(BadModel):
-        local(f"{address}/new.onnx")
+def test_interrupted_download_leaves_no_files(cache):
+    with http_server(send(MODEL.read_bytes(), missing=1000)) as (address, _), pytest.raises(BadModel):
+        resolve(f"{address}/new.onnx")
     assert list(cache.iterdir()) == []
 
 
-def test_another_file_than_the_one_meant_is_not_kept(cache, monkeypatch, caplog):
-    with web(send(MODEL.read_bytes())) as (address, _):
-        assert use(f"{address}/new.onnx#sha256={'0' * 64}", monkeypatch).path == MODEL
-    assert "its SHA-256 is" in warned(caplog)
+def test_file_with_another_checksum_is_not_cached(cache, monkeypatch, caplog):
+    with http_server(send(MODEL.read_bytes())) as (address, _):
+        assert counter_of(f"{address}/new.onnx#sha256={'0' * 64}", monkeypatch).path == MODEL
+    assert "its SHA-256 is" in single_warning(caplog)
     assert list(cache.iterdir()) == []
 
 
-@pytest.mark.parametrize("told", ["", "12ab", "z" * 64, "0" * 65])
-def test_half_a_checksum_is_not_taken_for_none(told, monkeypatch, caplog):
-    assert use(f"{MODEL}#sha256={told}", monkeypatch).path == MODEL
-    assert "64 hexadecimal digits" in warned(caplog)
+@pytest.mark.parametrize("sha256", ["", "12ab", "z" * 64, "0" * 65])
+def test_malformed_checksum_is_an_error(sha256, monkeypatch, caplog):
+    assert counter_of(f"{MODEL}#sha256={sha256}", monkeypatch).path == MODEL
+    assert "64 hexadecimal digits" in single_warning(caplog)
 
 
-def of_other_classes(model: onnx.ModelProto) -> None:
+def set_other_classes(model: onnx.ModelProto) -> None:
     next(prop for prop in model.metadata_props if prop.key == "classes").value = '["cat", "dog"]'
 
 
-def without_classes(model: onnx.ModelProto) -> None:
+def delete_metadata(model: onnx.ModelProto) -> None:
     del model.metadata_props[:]
 
 
-@pytest.mark.parametrize("change", [of_other_classes, without_classes])
-def test_a_model_of_something_else(change, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("change", [set_other_classes, delete_metadata])
+def test_model_with_other_classes_is_not_used(change, tmp_path, monkeypatch, caplog):
     model = onnx.load(MODEL)
     change(model)
     onnx.save(model, tmp_path / "new.onnx")
-    assert use(str(tmp_path / "new.onnx"), monkeypatch).path == MODEL
-    assert "no model of Handful's" in warned(caplog)
-
-
-def write_model(path: Path, kind: int = onnx.TensorProto.UINT8, **shapes: tuple[int, ...]) -> None:
-    """A model that says of any picture the same: of Handful's form, but for what is told."""
-    told = {"boxes": (1, 4), "squares": (1, 4), "scores": (1,), "probabilities": (1, 12), "gradcam": (1, 12, 8, 8)}
-    told = {name: shape for name, shape in (told | shapes).items() if shape}
-    zeros = {name: onnx.numpy_helper.from_array(np.zeros(shape, np.float32)) for name, shape in told.items()}
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Constant", [], [name], value=value) for name, value in zeros.items()],
-        "other",
-        [onnx.helper.make_tensor_value_info("image", kind, ["h", "w", 3])],
-        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in told.items()],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
-    onnx.helper.set_model_props(model, {"classes": json.dumps(CLASSES)})
-    onnx.save(model, path)
+    assert counter_of(str(tmp_path / "new.onnx"), monkeypatch).path == MODEL
+    assert "not a Handful model" in single_warning(caplog)
 
 
 @pytest.mark.parametrize(
-    "other_form",
-    [{"kind": onnx.TensorProto.FLOAT}, {"probabilities": (1, 7)}, {"boxes": (4,)}, {"squares": ()}],
-    ids=["pictures of floats", "seven classes", "a single box", "no squares"],
+    "change",
+    [{"image_type": onnx.TensorProto.FLOAT}, {"probabilities": (1, 7)}, {"boxes": (4,)}, {"squares": ()}],
+    ids=["float image", "seven classes", "boxes of rank 1", "no squares"],
 )
-def test_a_model_of_another_form(other_form, tmp_path, monkeypatch, caplog):
+def test_model_with_other_inputs_or_outputs_is_not_used(change, tmp_path, monkeypatch, caplog):
     write_model(tmp_path / "new.onnx")
-    assert use(str(tmp_path / "new.onnx"), monkeypatch).path == tmp_path / "new.onnx"
-    write_model(tmp_path / "new.onnx", **other_form)
-    assert use(str(tmp_path / "new.onnx"), monkeypatch).path == MODEL
-    assert "no model of Handful's" in warned(caplog)
+    assert counter_of(str(tmp_path / "new.onnx"), monkeypatch).path == tmp_path / "new.onnx"
+    write_model(tmp_path / "new.onnx", **change)
+    assert counter_of(str(tmp_path / "new.onnx"), monkeypatch).path == MODEL
+    assert "not a Handful model" in single_warning(caplog)
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
+    ("name", "reason"),
     [
         ("nowhere/handful.onnx", "there is no such file"),
         ("assets", "there is no such file"),
@@ -301,52 +284,52 @@ def test_a_model_of_another_form(other_form, tmp_path, monkeypatch, caplog):
         ("abfs://models/handful.onnx", "adlfs"),
         ("floppy://a/handful.onnx", "floppy"),
     ],
-    ids=["no file", "a folder", "no such user", "too long", "nobody there", "a package is missing", "no such store"],
+    ids=["no file", "folder", "no such user", "name too long", "no server", "no package", "unknown scheme"],
 )
-def test_what_cannot_be_had(name, why, monkeypatch, caplog):
-    assert use(name, monkeypatch).path == MODEL
-    assert why in warned(caplog)
+def test_bundled_model_replaces_a_missing_one(name, reason, monkeypatch, caplog):
+    assert counter_of(name, monkeypatch).path == MODEL
+    assert reason in single_warning(caplog)
 
 
-def test_a_store_that_never_answers_is_not_waited_for(monkeypatch, caplog):
+def test_download_times_out(monkeypatch, caplog):
     done = Event()
-    monkeypatch.setattr(store, "PATIENCE", 0.2)
+    monkeypatch.setattr(model_store, "DOWNLOAD_TIMEOUT_S", 0.2)
     start = time.monotonic()
-    with web(lambda handler: done.wait(20)) as (address, _):
-        assert use(f"{address}/new.onnx", monkeypatch).path == MODEL
+    with http_server(lambda handler: done.wait(20)) as (address, _):
+        assert counter_of(f"{address}/new.onnx", monkeypatch).path == MODEL
         assert time.monotonic() - start < 10
         done.set()
-    assert "no answer within 0.2 seconds" in warned(caplog)
+    assert "no answer within 0.2 seconds" in single_warning(caplog)
 
 
-def test_a_cache_that_cannot_be_written(other, monkeypatch, caplog, tmp_path):
+def test_bundled_model_is_used_if_the_cache_cannot_be_written(other, monkeypatch, caplog, tmp_path):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(store, "CACHE", tmp_path / "file/cache")
-    with web(send(other)) as (address, _):
-        assert use(f"{address}/new.onnx", monkeypatch).path == MODEL
-    assert "Error: " in warned(caplog)
+    monkeypatch.setattr(model_store, "CACHE", tmp_path / "file/cache")
+    with http_server(send(other)) as (address, _):
+        assert counter_of(f"{address}/new.onnx", monkeypatch).path == MODEL
+    assert "Error: " in single_warning(caplog)
 
 
 # Secrets
 
 
-def test_passwords_and_signed_queries_are_not_logged(monkeypatch, caplog):
-    moved = send(b"", 302, Location="/moved.onnx?X-Signature=SECRET")
+def test_credentials_and_signed_queries_are_not_logged(monkeypatch, caplog):
+    redirect = send(b"", 302, Location="/moved.onnx?X-Signature=SECRET")
 
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        (send(b"no", 403) if "moved" in handler.path else moved)(handler)
+    def response(handler: BaseHTTPRequestHandler) -> None:
+        (send(b"forbidden", 403) if "moved" in handler.path else redirect)(handler)
 
-    with web(answer) as (address, asked):
+    with http_server(response) as (address, requests):
         address = address.replace("//", "//USER:PASSWORD@")
-        assert use(f"{address}/new.onnx?token=SECRET&key=SECRET", monkeypatch).path == MODEL
-    assert any("SECRET" in path for path in asked)
-    text = warned(caplog)
+        assert counter_of(f"{address}/new.onnx?token=SECRET&key=SECRET", monkeypatch).path == MODEL
+    assert any("SECRET" in path for path in requests)
+    text = single_warning(caplog)
     assert "/new.onnx" in text
     assert not re.search("SECRET|PASSWORD|USER", text)
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("text", "redacted"),
     [
         ("https://u:p@a.org/m.onnx?sig=1", "https://a.org/m.onnx"),
         ("s3://KEY:sec/ret@bucket/m.onnx", "s3://bucket/m.onnx"),
@@ -357,15 +340,15 @@ def test_passwords_and_signed_queries_are_not_logged(monkeypatch, caplog):
         ("403, url='https://a.org/m?sig=1'", "403, url='https://a.org/m"),
     ],
 )
-def test_what_is_told_of_an_address(address, told):
-    assert store.plain(address) == told
+def test_redact_removes_credentials_and_queries(text, redacted):
+    assert model_store.redact(text) == redacted
 
 
-# Without the packages for it
+# Without fsspec
 
 
 @pytest.mark.parametrize("name", ["", str(MODEL), f"{MODEL}#sha256={digest(MODEL.read_bytes())}"])
-def test_a_path_needs_no_fsspec(name):
+def test_local_path_needs_no_fsspec(name):
     code = "import sys; sys.modules['fsspec'] = None; from handful import shared_counter; print(shared_counter().path)"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -377,23 +360,23 @@ def test_a_path_needs_no_fsspec(name):
     assert (done.stdout.strip(), done.stderr) == (str(MODEL), "")
 
 
-def test_an_address_without_fsspec_names_the_package(monkeypatch, caplog):
+def test_error_without_fsspec_names_the_package(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    assert use("https://127.0.0.1/handful.onnx", monkeypatch).path == MODEL
-    assert "pip install fsspec[http]" in warned(caplog)
+    assert counter_of("https://127.0.0.1/handful.onnx", monkeypatch).path == MODEL
+    assert "pip install fsspec[http]" in single_warning(caplog)
 
 
 # A whole server
 
 
 @pytest.mark.slow
-def test_a_server_starts_with_what_it_can_have(tmp_path, other):
+def test_server_starts_with_a_downloaded_or_the_bundled_model(tmp_path, other):
     log = tmp_path / "log"
-    with web(send(other)) as (address, _):
-        with running(log, HANDFUL_MODEL=f"{address}/new.onnx", XDG_CACHE_HOME=str(tmp_path)) as server:
+    with http_server(send(other)) as (address, _):
+        with run_app(log, HANDFUL_MODEL=f"{address}/new.onnx", XDG_CACHE_HOME=str(tmp_path)) as server:
             assert ask(int(server.rpartition(":")[2]), "/api/health")["model"]["sha256"] == digest(other)
         assert "WARNING" not in log.read_text()
-    with running(log, HANDFUL_MODEL=f"{address}/other.onnx?sig=SECRET", XDG_CACHE_HOME=str(tmp_path)) as server:
+    with run_app(log, HANDFUL_MODEL=f"{address}/other.onnx?sig=SECRET", XDG_CACHE_HOME=str(tmp_path)) as server:
         assert ask(int(server.rpartition(":")[2]), "/api/health")["model"]["file"] == MODEL.name
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert [line["level"] for line in lines] == ["WARNING", "INFO"]

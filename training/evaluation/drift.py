@@ -16,9 +16,9 @@ from scipy import stats
 from tqdm import tqdm
 
 from handful import CLASSES, shared_counter
-from handful.cli import find
+from handful.cli import find_pictures
 from handful.images import BadImage, decode
-from handful.picture_stats import COLUMNS, describe
+from handful.picture_stats import COLUMNS, compute_stats
 from training.errors import BadData
 from training.markdown import markdown_table
 
@@ -112,12 +112,12 @@ def summarize(path: Path) -> tuple[pd.DataFrame, int]:
             raise BadData(f"There is no reading yet in {path}.")
         return frame, 0
     counter, rows, refused = shared_counter(), [], 0
-    for file, problem in tqdm(list(find(path)), f"Reading {path}", unit=" pictures"):
+    for file, problem in tqdm(list(find_pictures(path)), f"Reading {path}", unit=" pictures"):
         try:
             if problem:
                 raise BadImage(problem)
             image = decode(file)
-            rows.append(describe(image, counter(image)))
+            rows.append(compute_stats(image, counter(image)))
         except BadImage as error:
             refused += 1
             tqdm.write(f"{file}: {error}", file=sys.stderr)
