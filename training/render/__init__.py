@@ -1,10 +1,10 @@
-"""Hands that never were: rendered pictures with their truth, for training and as bundled samples.
+"""Synthetic hands: labelled renderings for training and for the bundled samples.
 
     python -m training.render --count 6000 --out data/render/train --seed 1 --workers 16
 
-`load` gives training the finished pictures, without needing Mitsuba.
+`load_hands` reads finished shards and does not need Mitsuba.
 """
 
-from training.render.store import TRUTH, RenderedHands, load
+from training.render.store import LABEL_FIELDS, RenderedHands, load_hands
 
-__all__ = ["TRUTH", "RenderedHands", "load"]
+__all__ = ["LABEL_FIELDS", "RenderedHands", "load_hands"]

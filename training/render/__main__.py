@@ -1,80 +1,92 @@
-"""The command: `python -m training.render --help`."""
+"""Command line of the renderer: `python -m training.render --help`."""
 
 import argparse
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from training.errors import NoPackage
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.render", description="Render hands with their truth.")
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse and validate the command line; exits with a message if it is invalid."""
+    parser = argparse.ArgumentParser(prog="python -m training.render", description="Render hands with labels.")
     parser.add_argument(
-        "--count", type=int, default=24_000, help="how many hands, in whole shards (default %(default)s)"
+        "--count", type=int, default=24_000, help="number of hands, rounded up to whole shards (default %(default)s)"
     )
-    parser.add_argument("--shard", type=int, default=250, help="how many hands a file (default %(default)s)")
+    parser.add_argument("--shard", type=int, default=250, help="hands per file (default %(default)s)")
     parser.add_argument(
-        "--quality", type=int, default=101, help="of the pictures, as WebP: 1 to 100, or 101, lossless (the default)"
+        "--quality", type=int, default=101, help="of the WebP pictures, 1 to 100, or 101 for lossless (the default)"
     )
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder of the shards (default data/render/train, with --people or --tones data/render/people or …/tones)",
+        help="folder (default data/render/train; with --people data/render/people, with --tones data/render/tones)",
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1, help="processes, one core each")
+    parser.add_argument("--workers", type=int, default=1, help="number of processes, one core each")
     parser.add_argument(
         "--variant",
         choices=("scalar_rgb", "llvm_ad_rgb"),
         default="scalar_rgb",
-        help="Mitsuba's back end: llvm_ad_rgb is about twice as fast, and needs LLVM 16 or newer: "
-        "name its library in DRJIT_LIBLLVM_PATH where several are installed (default %(default)s)",
+        help="Mitsuba's back end; llvm_ad_rgb is about twice as fast and needs LLVM 16 or newer "
+        "(set DRJIT_LIBLLVM_PATH to its library if several are installed; default %(default)s)",
     )
-    parser.add_argument("--people", action="store_true", help="everybody with a hand of their own, not one hand varied")
+    parser.add_argument("--people", action="store_true", help="each hand of another person instead of one generic hand")
     parser.add_argument("--tones", action="store_true", help="each hand ten times, in the ten tones of the Monk scale")
-    parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled sample pictures instead")
-    parser.add_argument("--film", type=Path, metavar="FILE", help="render the bundled film instead, a hand that counts")
+    parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled samples instead")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="render the bundled video instead")
     arguments = parser.parse_args()
-    kind = "tones" if arguments.tones else "people" if arguments.people else "train"
     if min(arguments.count, arguments.shard, arguments.workers) < 1:
-        parser.error("--count, --shard and --workers are 1 or more.")
+        parser.error("--count, --shard and --workers must be 1 or more.")
     if arguments.seed < 0 or not 1 <= arguments.quality <= 101:
-        parser.error("--seed is 0 or more, --quality 1 to 101.")
+        parser.error("--seed must be 0 or more, --quality 1 to 101.")
+    return arguments
 
-    from training.errors import NoPackage
+
+def render(arguments: argparse.Namespace) -> None:
+    """Render what the command line asks for."""
     from training.render import hand, people
 
+    hand.fetch_mesh()
+    if arguments.people:
+        people.fetch_bodies()
+    if arguments.samples or arguments.video:
+        from training.render.bundled import write_samples, write_video
+        from training.render.scene import init_mitsuba
+
+        init_mitsuba(arguments.variant)
+        if arguments.samples:
+            write_samples(arguments.samples)
+        if arguments.video:
+            write_video(arguments.video)
+        return
+    from training.render.store import render_shards
+
+    kind = "tones" if arguments.tones else "people" if arguments.people else "train"
+    render_shards(
+        arguments.out or Path("data/render", kind),
+        arguments.count,
+        arguments.seed,
+        arguments.workers,
+        arguments.variant,
+        arguments.shard,
+        arguments.quality,
+        arguments.people,
+        arguments.tones,
+    )
+
+
+def main() -> None:
+    """Run the command and turn expected errors into messages."""
+    arguments = parse_arguments()
     try:
-        hand.fetch()
-        if arguments.people:
-            people.fetch()
-        if arguments.samples or arguments.film:
-            from training.render.samples import write_film, write_samples
-            from training.render.scene import start
-
-            start(arguments.variant)
-            if arguments.samples:
-                write_samples(arguments.samples)
-            if arguments.film:
-                write_film(arguments.film)
-        else:
-            from training.render.store import write
-
-            write(
-                arguments.out or Path("data/render", kind),
-                arguments.count,
-                arguments.seed,
-                arguments.workers,
-                arguments.variant,
-                arguments.shard,
-                arguments.quality,
-                arguments.people,
-                arguments.tones,
-            )
+        render(arguments)
     except (NoPackage, OSError, ImportError) as error:
         raise SystemExit(str(error)) from None
     except BrokenProcessPool:
         raise SystemExit(
-            "A worker died: its LLVM is too old, or memory ran out. Name a newer LLVM in DRJIT_LIBLLVM_PATH, "
-            "render with --variant scalar_rgb, or with fewer --workers. What is rendered stays."
+            "A worker died: LLVM is too old, or memory ran out. Set DRJIT_LIBLLVM_PATH to a newer LLVM, "
+            "use --variant scalar_rgb, or use fewer --workers. Finished shards are kept."
         ) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

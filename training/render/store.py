@@ -1,8 +1,8 @@
-"""Rendered hands on disk: shards that a run fills one after the other, and takes up where it stopped.
+"""Store rendered hands in shards, written in order, so that an interrupted run can be resumed.
 
-A shard is a .npz of up to 250 hands: their pictures as WebP, lossless if not asked otherwise, in one run
-of bytes, one array for each part of their truth, and what they were drawn from. Hand number i of a seed is always the
-same, so every shard holds the same bytes however many workers drew it.
+A shard is an .npz of (by default) 250 hands: the pictures as WebP in one byte array, one array per label field, and the
+options they were rendered with. Hand i of a seed is always the same, so a shard's bytes do not depend on the number of
+workers.
 """
 
 import multiprocessing
@@ -20,182 +20,188 @@ from tqdm import tqdm
 
 from training.files import atomic_write
 
-SHARD = 250
-TRUTH: dict[str, tuple[type, tuple[int, ...]]] = {  # dtype and shape of one hand's truth
+SHARD_SIZE = 250
+LABEL_FIELDS: dict[str, tuple[type, tuple[int, ...]]] = {  # dtype and shape per hand; the keys are those in a shard
     "raised": (np.bool_, (5,)),  # thumb, index, middle, ring, little
     "count": (np.uint8, ()),
-    "right": (np.bool_, ()),  # the side; False is a left hand
-    "back": (np.bool_, ()),  # the back is seen; False is the palm
+    "right": (np.bool_, ()),  # right hand
+    "back": (np.bool_, ()),  # view of the back, else of the palm
     "yaw": (np.float32, ()),  # degrees
     "pitch": (np.float32, ()),
     "tilt": (np.float32, ()),
-    "tone": (np.uint8, ()),  # Monk 1 … 10
+    "tone": (np.uint8, ()),  # Monk Skin Tone 1 … 10
     "box": (np.float32, (4,)),  # x0, y0, x1, y1 of the hand without forearm, pixels
-    "sight": (np.float32, (5,)),  # how much of each finger can be seen, 0 … 1; NaN in older shards
+    "sight": (np.float32, (5,)),  # visible fraction of each finger, 0 … 1; NaN where an older shard has none
 }
 
 
 @dataclass(frozen=True)
 class RenderedHands:
-    """All rendered hands of a folder, N of them, their pictures still compressed."""
+    """The N rendered hands of a folder, pictures compressed."""
 
-    blob: np.ndarray  # (bytes,) uint8
-    ends: np.ndarray  # (N,) int64: where each picture ends in the blob
-    truth: dict[str, np.ndarray]  # see TRUTH, each (N, …)
-    seeds: set[int]  # that they were drawn from, where the shards tell it
-    tones: bool  # every ten are one hand in the ten tones
+    blob: np.ndarray  # (bytes,) uint8, WebP pictures
+    ends: np.ndarray  # (N,) int64, end of each picture in the blob
+    labels: dict[str, np.ndarray]  # (N, …) each, see LABEL_FIELDS
+    seeds: set[int]  # as far as the shards record them
+    tones: bool  # every ten hands are one hand in the ten tones of the Monk scale
 
     def __len__(self) -> int:
         return len(self.ends)
 
     def picture(self, index: int) -> np.ndarray:
-        """One hand (192, 192, 4) uint8 RGBA, straight alpha, black where nothing is; about 2 ms."""
+        """Decode one picture: (192, 192, 4) uint8 RGBA, straight alpha, black where transparent. Takes about 2 ms."""
         start = self.ends[index - 1] if index else 0
         bgra = cv2.imdecode(self.blob[start : self.ends[index]], cv2.IMREAD_UNCHANGED)
         assert bgra is not None
-        bgra[bgra[..., 3] == 0] = 0  # WebP puts there what packs best
+        bgra[bgra[..., 3] == 0] = 0  # WebP stores whatever compresses best there
         return cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGBA)
 
 
-def load(folder: str | Path) -> RenderedHands:
-    """Reads the finished shards of a folder, in order.
+def load_hands(folder: str | Path) -> RenderedHands:
+    """Load the finished shards of a folder, in order.
 
     Raises:
-        OSError: one is damaged.
+        OSError: a shard is damaged.
     """
-    blobs, ends, truths, total = [], [], [], 0
+    blobs, ends, labels, total = [], [], [], 0
     seeds: set[int] = set()
     tones = False
     for path in sorted(Path(folder).glob("shard-*.npz")):
-        shard = read(path)
+        shard = read_shard(path)
         blobs.append(shard["webp"])
         ends.append(shard["ends"] + total)
         unknown = np.full((len(shard["ends"]), 5), np.nan, np.float32)
-        truths.append({key: shard[key] for key in TRUTH if key != "sight"} | {"sight": shard.get("sight", unknown)})
+        labels.append({"sight": unknown} | {key: shard[key] for key in LABEL_FIELDS if key in shard})
         if "seed" in shard:
             seeds.add(int(shard["seed"]))
         tones |= bool(shard.get("tones"))
         total += len(blobs[-1])
-    truth = {key: np.concatenate([t[key] for t in truths]) for key in TRUTH}
-    return RenderedHands(np.concatenate(blobs), np.concatenate(ends), truth, seeds, tones)
+    joined = {key: np.concatenate([fields[key] for fields in labels]) for key in LABEL_FIELDS}
+    return RenderedHands(np.concatenate(blobs), np.concatenate(ends), joined, seeds, tones)
 
 
-def read(shard: Path) -> dict[str, np.ndarray]:
-    """What is in a shard.
+def read_shard(shard: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a shard.
 
     Raises:
-        OSError: it cannot be read, or is none.
+        OSError: the file cannot be read, or is not a shard.
     """
     try:
         with np.load(shard) as arrays:
             return dict(arrays)
     except (EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise OSError(f"{shard}: damaged ({error}). Delete it, and have it rendered again.") from None
+        raise OSError(f"{shard}: damaged ({error}). Delete it and render it again.") from None
 
 
-def options(shard: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """What a shard was rendered with, as far as it was kept then."""
-    kept = {key: int(shard[key]) for key in ("seed", "people", "tones", "quality") if key in shard}
-    return {"tones": 0, **kept, "shard": len(shard["ends"])}
+def shard_options(shard: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Return the options a shard was rendered with, as far as it records them."""
+    recorded = {key: int(shard[key]) for key in ("seed", "people", "tones", "quality") if key in shard}
+    return {"tones": 0, **recorded, "shard": len(shard["ends"])}
 
 
-def _encode(rgba: np.ndarray, quality: int) -> np.ndarray:
-    """(H, W, 4) uint8 RGBA to the bytes of a WebP: of quality 1 … 100, or 101, lossless."""
-    done, data = cv2.imencode(".webp", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, quality])
-    assert done
+def encode_webp(rgba: np.ndarray, quality: int) -> np.ndarray:
+    """Encode (H, W, 4) uint8 RGBA as WebP bytes (N,) uint8; quality 1 … 100, or 101 for lossless."""
+    encoded, data = cv2.imencode(".webp", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), [cv2.IMWRITE_WEBP_QUALITY, quality])
+    assert encoded
     return data.ravel()
 
 
-def _draw(
+def _render_one(
     variant: str, seed: int, index: int, quality: int, people: bool, tones: bool
 ) -> tuple[np.ndarray, dict[str, object]]:
-    """One hand, in a worker: its compressed picture and its truth."""
-    from training.render.draw import draw  # Mitsuba starts in the worker, not in the process that writes
-    from training.render.scene import start
+    """Render one hand in a worker process and return its compressed picture and labels."""
+    from training.render.generate import generate  # Mitsuba is needed in the workers only
+    from training.render.scene import init_mitsuba
 
-    start(variant)
-    hand, picture = draw(seed, index, people, tones)
-    view = hand.view
-    return _encode(picture.rgba, quality), {
-        "raised": hand.raised,
-        "count": hand.count,
-        "right": hand.right,
+    init_mitsuba(variant)
+    params, rendering = generate(seed, index, people, tones)
+    view = params.view
+    return encode_webp(rendering.rgba, quality), {
+        "raised": params.raised,
+        "count": params.count,
+        "right": params.right,
         "back": view.back,
         "yaw": view.yaw,
         "pitch": view.pitch,
         "tilt": view.tilt,
-        "tone": hand.tone,
-        "box": picture.box,
-        "sight": picture.sight,
+        "tone": params.tone,
+        "box": rendering.box,
+        "sight": rendering.visible_fraction,
     }
 
 
-def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the one that writes ends the others
+def _init_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the workers
     cv2.setNumThreads(1)
 
 
-def _write(path: Path, hands: list[tuple[np.ndarray, dict[str, object]]], **told: int) -> None:
-    """Writes one shard. What is `told` of all its hands is kept in it."""
+def write_shard(path: Path, hands: list[tuple[np.ndarray, dict[str, object]]], **options: int) -> None:
+    """Write one shard from (WebP bytes, labels) of each hand and the options they were rendered with."""
     arrays: dict[str, np.ndarray] = {
-        key: np.array([t[key] for _, t in hands], kind).reshape(-1, *shape) for key, (kind, shape) in TRUTH.items()
+        key: np.array([labels[key] for _, labels in hands], dtype).reshape(-1, *shape)
+        for key, (dtype, shape) in LABEL_FIELDS.items()
     }
     arrays["webp"] = np.concatenate([webp for webp, _ in hands])
     arrays["ends"] = np.cumsum([len(webp) for webp, _ in hands])
-    arrays |= {key: np.array(value) for key, value in told.items()}
+    arrays |= {key: np.array(value) for key, value in options.items()}
     with atomic_write(path) as part, part.open("wb") as out:
         np.savez(out, allow_pickle=False, **arrays)
 
 
-def write(
+def render_shards(
     folder: Path,
     count: int,
     seed: int,
     workers: int,
     variant: str,
-    shard: int = SHARD,
+    shard: int = SHARD_SIZE,
     quality: int = 101,
     people: bool = False,
     tones: bool = False,
 ) -> None:
-    """Renders hands 0 … count of a seed into a folder, skipping the shards that are there.
+    """Render the first hands of a seed into a folder, skipping shards that exist.
 
-    With `people`, each is somebody else's, see `training.render.people`; with `tones`, every ten are one hand in the
-    ten tones of the Monk scale.
-    The last shard is filled too, past `count` if need be: a larger count later just adds shards.
+    Args:
+        folder: where the shards go.
+        count: number of hands, rounded up to whole shards, so a larger count later only adds shards.
+        seed: of the hands.
+        workers: number of processes.
+        variant: Mitsuba's back end.
+        shard: hands per shard.
+        quality: of the WebP pictures, 1 … 100, or 101 for lossless.
+        people: give each hand the mesh of another person, see `training.render.people`.
+        tones: let every ten hands be one hand in the ten tones of the Monk scale.
 
     Raises:
-        FileExistsError: hands are in the folder that were rendered with other options: some would be there twice, or
-            be missing.
+        FileExistsError: the folder has shards rendered with other options, so hands would be duplicated or missing.
         OSError: a shard is damaged, or cannot be written.
-        ImportError: there is no LLVM, and `variant` needs it.
-        BrokenProcessPool: a worker died, as it does where LLVM is too old for Mitsuba.
+        ImportError: `variant` needs LLVM, and none is found.
+        BrokenProcessPool: a worker died, for example because LLVM is too old for Mitsuba.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {"seed": seed, "people": people, "tones": tones, "quality": quality, "shard": shard}
     for path in sorted(folder.glob("shard-*.npz")):
-        had = wanted | options(read(path))
-        if had != wanted:
-            told = " ".join(f"--{key} {value}" for key, value in had.items() if key not in ("people", "tones"))
-            told += " --people" * had["people"] + " --tones" * had["tones"]
-            raise FileExistsError(f"{path} was rendered with {told}. Name another folder: --out FOLDER")
+        existing = wanted | shard_options(read_shard(path))
+        if existing != wanted:
+            flags = " ".join(f"--{key} {value}" for key, value in existing.items() if key not in ("people", "tones"))
+            flags += " --people" * existing["people"] + " --tones" * existing["tones"]
+            raise FileExistsError(f"{path} was rendered with {flags}. Choose another folder: --out FOLDER")
     count = -(-count // shard) * shard
     spans = [(folder / f"shard-{a // shard:05d}.npz", range(a, a + shard)) for a in range(0, count, shard)]
     missing = [(path, span) for path, span in spans if not path.exists()]
     done = count - sum(len(span) for _, span in missing)
     if not missing:
         return
-    # Mitsuba holds threads and compiled kernels, which a fork would break. An executor, unlike a pool, says so
-    # when a worker dies.
+    # Mitsuba's threads and compiled kernels do not survive a fork. An executor, unlike a Pool, raises if a worker dies.
     spawn = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(workers, spawn, _start) as pool,
+        ProcessPoolExecutor(workers, spawn, _init_worker) as pool,
         tqdm(total=count, initial=done, unit="hand", smoothing=0.02) as bar,
     ):
         for path, span in missing:
             hands = []
-            same = map(repeat, (quality, people, tones))
-            for hand in pool.map(_draw, repeat(variant), repeat(seed), span, *same):
+            constants = map(repeat, (quality, people, tones))
+            for hand in pool.map(_render_one, repeat(variant), repeat(seed), span, *constants):
                 hands.append(hand)
                 bar.update()
-            _write(path, hands, seed=seed, people=people, tones=tones, quality=quality)
+            write_shard(path, hands, seed=seed, people=people, tones=tones, quality=quality)

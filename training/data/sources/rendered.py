@@ -9,7 +9,7 @@ import numpy as np
 
 from training.data.frames import Frame, FrameDataset
 from training.errors import BadData
-from training.render import load
+from training.render import load_hands
 
 HELD = 10  # one hand in so many is kept for validation
 # How each folder of them is made; those to measure with are others than those to learn from.
@@ -43,7 +43,7 @@ class Rendered(FrameDataset):
             command = f"python -m training.render {COMMANDS.get(Path(root).name, '')} --out {root}"
             raise BadData(f"{root}: no rendered hands here. Make some: {command}")
         super().__init__(root, shards)
-        self.hands, self.places = load(root), places
+        self.hands, self.places = load_hands(root), places
         self.groups = [""] * len(self.hands)
         self.validation = np.arange(len(self.hands)) % HELD == 0
 
@@ -51,7 +51,7 @@ class Rendered(FrameDataset):
         return len(self.hands)
 
     def frame(self, index: int) -> Frame:
-        rgba, truth = self.hands.picture(index), self.hands.truth
+        rgba, truth = self.hands.picture(index), self.hands.labels
         target = int(truth["count"][index]) + 6 * int(truth["right"][index])
         hand = Frame(rgba[..., :3], truth["box"][index][None], np.array([target]), np.ascontiguousarray(rgba[..., 3]))
         if self.places is None:
@@ -71,7 +71,7 @@ class Rendered(FrameDataset):
 
         Tones only where they are all that differs: else it is chance which hands are of which.
         """
-        truth = self.hands.truth
+        truth = self.hands.labels
         if self.hands.tones:
             tones = ["1, light", *map(str, range(2, 10)), "10, dark"]
             return {"skin tone": (tones, [tones[n - 1] for n in truth["tone"]])}

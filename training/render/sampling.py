@@ -1,9 +1,8 @@
-"""Chance: a hand's gesture, pose, shape, skin, sleeve, light and view from a seed.
+"""Sample the parameters of a hand from a seed: gesture, pose, shape, skin, sleeve, light and view.
 
-A finger is either clearly up or clearly down: half-bent fingers are in no picture, for nobody could
-say what they count as. A raised thumb stands off the hand; a lowered one lies on the bent fingers,
-along the side of the fist or, where no finger is bent, across the palm. Where it must touch, its
-angles are solved for, so that it neither floats nor sinks in, whatever the shape of the hand.
+Every finger is clearly raised or clearly lowered: a half-bent finger would have no unambiguous label. A raised thumb
+is abducted from the hand; a lowered one rests on the bent fingers, along the side of the fist or, with no finger bent,
+across the palm. Contact angles are solved for, so the thumb neither floats nor penetrates, whatever the hand's shape.
 """
 
 from dataclasses import dataclass
@@ -11,29 +10,30 @@ from itertools import combinations
 
 import numpy as np
 
+from handful.labels import COUNTS
 from training.render.hand import (
     CHAINS,
     Pose,
     Rig,
     Shape,
     chain_frames,
-    finger_turns,
+    finger_rotations,
     scaled_joints,
-    thumb_turns,
+    thumb_rotations,
 )
-from training.render.scene import Light, Skin, Sleeve, View, linear, monk
+from training.render.scene import Light, Skin, Sleeve, View, monk_tone, srgb_to_linear
 
 THUMB, INDEX, MIDDLE, RING, LITTLE = range(5)
 Raised = tuple[bool, bool, bool, bool, bool]  # thumb, index, middle, ring, little
 
 
 def raised(*fingers: int) -> Raised:
-    """Raised fingers as five booleans, thumb first."""
+    """Return the given raised fingers as five booleans, thumb first."""
     return tuple(finger in fingers for finger in range(5))  # type: ignore[return-value]
 
 
-# How people show a number, the most usual way first, with weights that sum to 1.
-USUAL: tuple[dict[Raised, float], ...] = (
+# How people show each count, the most common gesture first, with probabilities.
+COMMON_GESTURES: tuple[dict[Raised, float], ...] = (
     {raised(): 1.0},
     {raised(INDEX): 0.7, raised(THUMB): 0.2, raised(LITTLE): 0.1},
     {raised(INDEX, MIDDLE): 0.65, raised(THUMB, INDEX): 0.35},
@@ -45,16 +45,16 @@ USUAL: tuple[dict[Raised, float], ...] = (
     {raised(INDEX, MIDDLE, RING, LITTLE): 1.0},
     {raised(THUMB, INDEX, MIDDLE, RING, LITTLE): 1.0},
 )
-USUAL_SHARE = 0.5  # of the pictures of a count; the rest are spread evenly over all its combinations
+COMMON_SHARE = 0.5  # of the hands of a count; the others are uniform over all combinations of fingers
 
 
 @dataclass(frozen=True)
-class Hand:
-    """Everything about one picture but the ray tracer's noise."""
+class HandParams:
+    """All parameters of a rendered hand except the ray tracer's noise."""
 
     raised: Raised
-    right: bool
-    tone: int  # Monk 1 … 10
+    right: bool  # right hand
+    tone: int  # Monk Skin Tone 1 … 10
     shape: Shape
     pose: Pose
     skin: Skin
@@ -68,16 +68,16 @@ class Hand:
 
 
 def sample_gesture(rng: np.random.Generator, count: int) -> Raised:
-    """Which fingers are raised, given how many."""
-    if rng.random() < USUAL_SHARE:
-        usual = USUAL[count]
-        return list(usual)[rng.choice(len(usual), p=list(usual.values()))]
-    every = list(combinations(range(5), count))
-    return raised(*every[rng.integers(len(every))])
+    """Sample which fingers are raised, given how many."""
+    if rng.random() < COMMON_SHARE:
+        common = COMMON_GESTURES[count]
+        return list(common)[rng.choice(len(common), p=list(common.values()))]
+    gestures = list(combinations(range(5), count))
+    return raised(*gestures[rng.integers(len(gestures))])
 
 
 def sample_shape(rng: np.random.Generator) -> Shape:
-    """Hands differ by about a tenth in proportion; the mesh's own fingers are on the slender side."""
+    """Sample proportions, which vary by about 10%; the mesh's fingers are rather slender, hence the bias to width."""
     palm = np.exp(rng.normal(0, (0.05, 0.03, 0.05))) * (1.03, 1, 1.04)
     length = np.exp(rng.normal(0, 0.05) + rng.normal(0, 0.025, 5))
     width = np.exp(np.clip(rng.normal(0.1, 0.08), -0.08, 0.26) + rng.normal(0, 0.02, 5))
@@ -85,11 +85,11 @@ def sample_shape(rng: np.random.Generator) -> Shape:
 
 
 def sample_fingers(rng: np.random.Generator, up: Raised) -> np.ndarray:
-    """Rows of `Pose.fingers`, degrees."""
+    """Sample the joint angles of the four fingers, the rows of `Pose.fingers`, in degrees."""
     angles = np.zeros((4, 4))
-    # Together or apart: the resting mesh already spreads its fingers by about 17°.
+    # Closed or spread: the rest pose already spreads the fingers by about 17°.
     spread = np.array([-1.0, -0.15, 0.45, 1.0]) * rng.uniform(-6, 9)
-    # Few people hold a finger quite straight, or press the others down: most let go a little.
+    # Few people fully extend a raised finger or fully flex a lowered one.
     bent = 24 * rng.random() ** 1.5
     tight = rng.uniform(0, 1)
     for k in range(4):
@@ -100,7 +100,7 @@ def sample_fingers(rng: np.random.Generator, up: Raised) -> np.ndarray:
                 abs(rng.normal(bent, 4)),
                 abs(rng.normal(bent * 0.3, 2)),
             )
-            # Tendons are shared: next to a bent finger, ring and little finger cannot stand quite straight.
+            # Shared tendons: ring and little finger cannot fully extend next to a bent finger.
             if k >= 2 and not (up[k] and (k == 3 or up[k + 2])):
                 angles[k, 0] += rng.uniform(0, 8)
         else:
@@ -112,8 +112,8 @@ def sample_fingers(rng: np.random.Generator, up: Raised) -> np.ndarray:
     return angles
 
 
-def segments_apart(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, steps: int = 7) -> np.ndarray:
-    """Least distance (n, m) between segments a-b (n, 3) and c-d (m, 3), to about a millimetre."""
+def segment_distances(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, steps: int = 7) -> np.ndarray:
+    """Return the distance (n, m) between segments a-b (n, 3) and c-d (m, 3), accurate to about 1 mm."""
     t = np.linspace(0, 1, steps)
     points = (a[:, None] + t[:, None] * (b - a)[:, None])[:, None]  # (n, 1, steps, 3)
     along = (d - c)[None, :, None]
@@ -122,7 +122,7 @@ def segments_apart(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, s
     return np.linalg.norm(from_c - s * along, axis=-1).min(-1)
 
 
-# Where a solve for the lowered thumb starts, in the order of `Pose.thumb`, and how far it may go.
+# Initial angles and bounds of the solver for a lowered thumb, in the order of `Pose.thumb`.
 THUMB_START = {
     "over": (18, 22, 15, 35, 45),
     "side": (-2, 8, 0, 10, 20),
@@ -134,76 +134,81 @@ THUMB_HIGH = np.array([55, 55, 50, 70, 85.0])
 
 
 def solve_thumb(rig: Rig, shape: Shape, fingers: np.ndarray, style: str, onto: int, jitter: np.ndarray) -> np.ndarray:
-    """Angles of a lowered thumb whose pad rests on the hand: `Pose.thumb`, degrees.
+    """Return the angles of a lowered thumb whose pad touches the hand: `Pose.thumb`, degrees.
 
-    A few Gauss-Newton steps on: reach the spot, face it, stay near a natural pose, overlap nothing.
+    Levenberg-Marquardt on four terms: reach the contact point, face it, stay near a natural pose, do not penetrate.
 
     Args:
+        rig: the hand in its rest pose.
+        shape: its proportions.
         fingers: rows of `Pose.fingers`.
-        style: `over` a bent finger's middle bone, along the `side` of the bent index finger,
-            across the `palm`, or in a `ring` with the index finger's tip.
-        onto: the finger (1 index … 4 little) that `over` lies on.
-        jitter: (3,) mm off the spot.
+        style: `over` a bent finger's middle bone, along the `side` of the bent index finger, across the `palm`, or in a
+            `ring` with the index fingertip.
+        onto: the finger (1 index … 4 little) that `over` and `palm` refer to.
+        jitter: (3,) offset of the contact point, mm.
     """
     rest = scaled_joints(rig, shape)
     frames = rest.copy()
     for k in range(4):
-        frames[list(CHAINS[k + 1])] = chain_frames(rest, CHAINS[k + 1], finger_turns(fingers[k]))
+        frames[list(CHAINS[k + 1])] = chain_frames(rest, CHAINS[k + 1], finger_rotations(fingers[k]))
     head = frames[:, :3, 3]
     radius = rig.radii.copy()
     for finger, chain in enumerate(CHAINS):
         radius[list(chain)] *= shape.width[finger]
-    thumb = radius[CHAINS[0][2]]
-    if style == "over":
-        middle, end = CHAINS[onto][2], CHAINS[onto][3]
-        out = frames[middle, :3, 1]
-        spot = (0.55 * head[middle] + 0.45 * head[end]) + out * (radius[middle] + thumb)
-    elif style == "side":
-        middle = CHAINS[INDEX][2]
-        out = np.array([-0.72, -0.1, 0.68])
-        spot = 0.55 * head[middle] + 0.45 * head[CHAINS[INDEX][3]] + out * (radius[middle] + thumb)
-    elif style == "palm":
-        base = CHAINS[onto][1]
-        out = np.array([0.0, 0, 1])
-        spot = head[base] + (0, -14, 0) + out * (radius[base] + thumb + 1)
-    else:
-        out = -frames[CHAINS[INDEX][4], :3, 1]
-        spot = head[CHAINS[INDEX][4]] + out * (radius[CHAINS[INDEX][3]] + thumb)
-    spot = spot + jitter
+    contact, normal = thumb_contact(frames, radius, style, onto)
+    contact = contact + jitter
 
-    others = [(a, b) for chain in CHAINS[1:] for a, b in zip(chain[:-1], chain[1:], strict=True)]
-    starts, ends = (np.array([head[pair[side]] for pair in others]) for side in (0, 1))
-    room = np.array([radius[a] for a, _ in others])
+    finger_bones = [(a, b) for chain in CHAINS[1:] for a, b in zip(chain[:-1], chain[1:], strict=True)]
+    starts, ends = (np.array([head[pair[side]] for pair in finger_bones]) for side in (0, 1))
+    clearance = np.array([radius[a] for a, _ in finger_bones])
     start = np.array(THUMB_START[style], float)
 
-    def misfit(angles: np.ndarray) -> np.ndarray:
-        bones = chain_frames(rest, CHAINS[0], thumb_turns(angles))
+    def residual(angles: np.ndarray) -> np.ndarray:
+        bones = chain_frames(rest, CHAINS[0], thumb_rotations(angles))
         points = np.array([bone[:3, 3] for bone in bones])
         pad = 0.35 * points[2] + 0.65 * points[3]
-        facing = bones[2][:3, 1] @ out  # the nail looks away from what the pad touches
-        gap = segments_apart(points[1:3], points[2:4], starts, ends) - room - radius[list(CHAINS[0][1:3])][:, None]
+        facing = bones[2][:3, 1] @ normal  # the nail faces away from what the pad touches
+        distances = segment_distances(points[1:3], points[2:4], starts, ends)
+        gap = distances - clearance - radius[list(CHAINS[0][1:3])][:, None]
         return np.concatenate(
-            [(pad - spot) / 2, [1.5 * (1 - facing)], (angles - start) / 25, np.minimum(gap + 0.5, 0).ravel() / 1.0]
+            [(pad - contact) / 2, [1.5 * (1 - facing)], (angles - start) / 25, np.minimum(gap + 0.5, 0).ravel() / 1.0]
         )
 
-    angles, value, caution = start, misfit(start), 0.01
-    for _ in range(25):  # Levenberg-Marquardt: bolder after a step that helped, more cautious after one that did not
-        slope = np.stack([(misfit(angles + step) - value) / 0.5 for step in 0.5 * np.eye(5)], 1)
-        step = np.linalg.solve(slope.T @ slope + caution * np.eye(5), -slope.T @ value)
-        ahead = np.clip(angles + np.clip(step, -15, 15), THUMB_LOW, THUMB_HIGH)
-        there = misfit(ahead)
-        if there @ there < value @ value:
-            helped = value @ value - there @ there
-            angles, value, caution = ahead, there, caution / 4
-            if helped < 1e-3:
+    angles, value, damping = start, residual(start), 0.01
+    for _ in range(25):
+        jacobian = np.stack([(residual(angles + step) - value) / 0.5 for step in 0.5 * np.eye(5)], 1)
+        step = np.linalg.solve(jacobian.T @ jacobian + damping * np.eye(5), -jacobian.T @ value)
+        candidate = np.clip(angles + np.clip(step, -15, 15), THUMB_LOW, THUMB_HIGH)
+        candidate_value = residual(candidate)
+        gain = value @ value - candidate_value @ candidate_value
+        if gain > 0:
+            angles, value, damping = candidate, candidate_value, damping / 4
+            if gain < 1e-3:
                 break
         else:
-            caution *= 8
+            damping *= 8
     return angles
 
 
+def thumb_contact(frames: np.ndarray, radius: np.ndarray, style: str, onto: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the target (3,), mm, of a lowered thumb's pad and the surface normal there, see `solve_thumb`."""
+    head, thumb = frames[:, :3, 3], radius[CHAINS[THUMB][2]]
+    _, base, middle, end, tip = CHAINS[INDEX if style in ("side", "ring") else onto]
+    if style == "over":
+        normal = frames[middle, :3, 1]
+        return (0.55 * head[middle] + 0.45 * head[end]) + normal * (radius[middle] + thumb), normal
+    if style == "side":
+        normal = np.array([-0.72, -0.1, 0.68])
+        return 0.55 * head[middle] + 0.45 * head[end] + normal * (radius[middle] + thumb), normal
+    if style == "palm":
+        normal = np.array([0.0, 0, 1])
+        return head[base] + (0, -14, 0) + normal * (radius[base] + thumb + 1), normal
+    normal = -frames[tip, :3, 1]
+    return head[tip] + normal * (radius[end] + thumb), normal
+
+
 def sample_pose(rng: np.random.Generator, rig: Rig, shape: Shape, up: Raised) -> Pose:
-    """Joint angles for the raised fingers `up`."""
+    """Sample joint angles for the raised fingers `up`."""
     fingers = sample_fingers(rng, up)
     wrist = np.clip(rng.normal(0, (12, 7)), (-28, -16), (28, 16))
     if up[THUMB]:
@@ -220,7 +225,7 @@ def sample_pose(rng: np.random.Generator, rig: Rig, shape: Shape, up: Raised) ->
         style = "side"
     elif down:
         style = "over"
-        # The thumb reaches the little finger only across the palm; it takes the nearest bent finger but one at most.
+        # The thumb reaches the little finger only across the palm: use one of the two nearest bent fingers.
         near = down[:2]
         onto = near[rng.integers(len(near))] if len(near) > 1 else near[0]
     else:
@@ -229,12 +234,12 @@ def sample_pose(rng: np.random.Generator, rig: Rig, shape: Shape, up: Raised) ->
 
 
 def sample_skin(rng: np.random.Generator, tone: int) -> Skin:
-    """The tone's colour a little off, as no two people of one tone are alike."""
-    # The scale shows swatches as on a screen; skin in full light reflects less than the lightest of them.
-    # Blood shows through light skin; the swatches of the darkest are nearly grey, which no skin is.
+    """Sample skin around the colour of a Monk tone."""
+    # The scale's swatches are screen colours: skin in full light reflects less than the lightest of them. Blood shows
+    # through light skin, and the darkest swatches are greyer than real skin.
     tints = np.array([[1.06, 0.80, 0.70], [1.0, 0.96, 0.92], [1.9, 1.4, 1.1]])
     tint = [np.interp(tone, (4, 7, 9), channel) for channel in tints.T]
-    colour = monk(tone) * 0.72 * tint * np.exp(rng.normal(0, 0.06) + rng.normal(0, (0.025, 0.02, 0.04)))
+    colour = monk_tone(tone) * 0.72 * tint * np.exp(rng.normal(0, 0.06) + rng.normal(0, (0.025, 0.02, 0.04)))
     waves = np.concatenate([rng.normal(0, 0.12, (8, 3)), rng.uniform(0, 2 * np.pi, (8, 1))], 1)
     return Skin(
         colour, rng.uniform(0.35, 1), rng.uniform(0.25, 0.8), rng.uniform(0.38, 0.62), rng.uniform(0.2, 0.5), waves
@@ -242,7 +247,7 @@ def sample_skin(rng: np.random.Generator, tone: int) -> Skin:
 
 
 def sample_sleeve(rng: np.random.Generator) -> Sleeve:
-    """A sleeve, a wristband or a bare arm."""
+    """Sample a sleeve, a wristband or a bare arm."""
     kind = rng.choice(3, p=(0.55, 0.08, 0.37))
     start = (rng.uniform(8, 70), rng.uniform(12, 35), 900.0)[kind]
     length = (300.0, rng.uniform(12, 26), 20.0)[kind]
@@ -251,19 +256,19 @@ def sample_sleeve(rng: np.random.Generator) -> Sleeve:
         [rng.integers(0, 6, 7), rng.normal(0, 0.09, 7), rng.uniform(0, 6.28, 7), rng.uniform(0, 0.11, 7) * loose], 1
     )
     grey = rng.uniform(0.03, 0.9)
-    colour = linear(np.clip(grey + rng.normal(0, 1, 3) * rng.choice((0.02, 0.25)), 0.02, 0.95))
+    colour = srgb_to_linear(np.clip(grey + rng.normal(0, 1, 3) * rng.choice((0.02, 0.25)), 0.02, 0.95))
     return Sleeve(start, length, loose, folds, colour)
 
 
 def kelvin(temperature: float) -> np.ndarray:
-    """Roughly the linear RGB of a lamp after a camera's white balance at 5500 K, of mean 1."""
+    """Return the approximate linear RGB, mean 1, of a lamp seen with a white balance of 5500 K."""
     warm = np.log(5500 / temperature)
     colour = np.exp(np.array([0.55, 0.0, -0.85]) * warm)
     return colour / colour.mean()
 
 
 def sample_light(rng: np.random.Generator) -> Light:
-    """A room with one to three lamps; one in eight is lit hard from behind."""
+    """Sample a room with one to three lamps; one in eight has a strong back light."""
     strength = np.exp(rng.normal(-0.6, 0.5))
     sky = kelvin(rng.uniform(4000, 6800)) * strength
     ground = kelvin(rng.uniform(3500, 6500)) * strength * rng.uniform(0.25, 0.9)
@@ -280,28 +285,28 @@ def sample_light(rng: np.random.Generator) -> Light:
 
 
 def sample_view(rng: np.random.Generator) -> View:
-    """Palm or back, within 50° of straight on, within 45° of upright."""
+    """Sample palm or back, at most 50° off the frontal view and at most 45° off upright."""
     away, around = 50 * rng.random() ** 0.7, rng.uniform(0, 2 * np.pi)
     tilt = float(np.clip(rng.normal(0, 20), -45, 45))
     distance = float(np.exp(rng.uniform(np.log(380), np.log(1100))))
     return View(rng.random() < 0.5, away * np.cos(around), away * np.sin(around), tilt, distance)
 
 
-def dress(rng: np.random.Generator, rig: Rig, up: Raised, right: bool, tone: int) -> Hand:
-    """Everything else, given the gesture, the side and the Monk tone."""
+def sample_appearance(rng: np.random.Generator, rig: Rig, up: Raised, right: bool, tone: int) -> HandParams:
+    """Sample all other parameters, given the gesture, the side and the Monk tone."""
     shape = sample_shape(rng)
     pose = sample_pose(rng, rig, shape, up)
-    return Hand(
+    return HandParams(
         up, right, tone, shape, pose, sample_skin(rng, tone), sample_sleeve(rng), sample_light(rng), sample_view(rng)
     )
 
 
-def sample(seed: int, index: int, rig: Rig, tone: int | None = None) -> Hand:
-    """The hand number `index` of a seed: the same one for ever, whatever was sampled before.
+def sample_hand(seed: int, index: int, rig: Rig, tone: int | None = None) -> HandParams:
+    """Return hand number `index` of a seed, independent of all other indices.
 
-    With a Monk `tone`, 1 … 10, the same hand in that one.
+    A given Monk `tone`, 1 … 10, replaces the sampled one and changes nothing else.
     """
     rng = np.random.default_rng((seed, index))
-    count, right = int(rng.integers(6)), bool(rng.integers(2))
-    up, own = sample_gesture(rng, count), int(rng.integers(1, 11))
-    return dress(rng, rig, up, right, tone or own)
+    count, right = int(rng.integers(len(COUNTS))), bool(rng.integers(2))
+    up, sampled_tone = sample_gesture(rng, count), int(rng.integers(1, 11))
+    return sample_appearance(rng, rig, up, right, tone or sampled_tone)
