@@ -1,0 +1,225 @@
+"""The other pages and the API's documentation in a real browser, and the app behind a proxy."""
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+
+import httpx
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from benchmarks.app_server import run_app
+from benchmarks.dockerfile import free_port
+from handful import CLASSES, shared_counter
+from handful.images import decode
+from tests.app.test_videos import film
+from tests.browser.actions import PICTURE, TIMEOUT_MS, choose, metric
+from training.data.sources.own_hand import OwnHand
+
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+NGINX_CONFIG = """
+daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off; client_max_body_size 25m;
+    client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
+    uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+    map $http_upgrade $connection_upgrade {{ default upgrade; "" close; }}
+    upstream replicas {{ hash $cookie_visitor; {servers} }}
+    server {{
+        listen 127.0.0.1:{port};
+        location /count/ {{
+            proxy_pass http://replicas/;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
+        }}
+    }}
+}}
+"""
+
+
+@pytest.mark.skipif(not NGINX, reason="needs nginx")
+def test_two_replicas_serve_behind_a_proxy_under_a_path(browser, address, expected, runtime, tmp_path):
+    tmp_path.chmod(0o755)
+    port = free_port()
+    with run_app(tmp_path / "log") as other:
+        servers = " ".join(f"server {one.removeprefix('http://')};" for one in (address, other))
+        (tmp_path / "nginx.conf").write_text(NGINX_CONFIG.format(folder=tmp_path, port=port, servers=servers))
+        proxy = subprocess.Popen([NGINX, "-c", tmp_path / "nginx.conf", "-p", tmp_path])
+        try:
+            site = f"http://127.0.0.1:{port}"
+            for visitor, query in (("1", ""), ("2", "?read=browser")):
+                page = browser.new_page(base_url=site, viewport={"width": 1280, "height": 900})
+                page.set_default_timeout(TIMEOUT_MS)
+                page.context.add_cookies([{"name": "visitor", "value": visitor, "url": site}])
+                page.goto(f"/count/{query}")
+                frame = page if query else page.frame_locator("iframe")
+                frame.get_by_role("button", name="Start").click()
+                expect(metric(page, "Fingers")).to_have_text(str(expected.total), timeout=TIMEOUT_MS)
+                if query:
+                    page.goto("/count/pictures")
+                    page.locator("input[type=file]").first.set_input_files(PICTURE)
+                    expect(metric(page, "Fingers")).to_have_text("3", timeout=TIMEOUT_MS)
+                page.close()
+            # One visitor each, with all that he did.
+            metrics = httpx.get(f"{other}/metrics").text
+            assert sorted(re.findall(r'handful_reading_seconds_count{where="(\w+)"}', metrics)) == [
+                "browser",
+                "pictures",
+            ]
+        finally:
+            proxy.terminate()
+            proxy.wait()
+
+
+def test_responses_on_a_keep_alive_connection_are_not_delayed(address):
+    with httpx.Client(base_url=address) as client:
+        seconds = sorted(client.get("/api/health").elapsed.total_seconds() for _ in range(21))
+    assert seconds[7] < 0.03  # 0.04 and more if a body waits for the client's delayed ACK of the headers
+
+
+def test_the_api_documentation_predicts_a_picture_and_shows_its_address_even_under_a_path(page, address):
+    page.goto("/api/docs")
+    page.get_by_label("Picture").set_input_files(PICTURE)
+    expect(page.locator("#answer")).to_contain_text('"total": 3')
+    page.route(
+        "**/count/**", lambda route: route.fulfill(response=route.fetch(url=route.request.url.replace("/count", "")))
+    )
+    page.goto("/count/api/docs")
+    expect(page.get_by_role("heading", name="POST /count/api/predict")).to_be_visible()
+    expect(page.get_by_text(f"curl -F file=@hand.jpg {address}/count/api/predict", exact=True)).to_be_visible()
+
+
+def test_a_dropped_picture_is_predicted_and_explained(page):
+    page.goto("/pictures")
+    page.get_by_test_id("stFileUploaderDropzone").wait_for()
+    transfer = page.evaluate_handle(
+        """async bytes => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "hand.jpg", {type: "image/jpeg"}));
+            return transfer;
+        }""",
+        list(PICTURE.read_bytes()),
+    )
+    page.get_by_test_id("stFileUploaderDropzone").dispatch_event("drop", {"dataTransfer": transfer})
+    hand = shared_counter()(decode(PICTURE)).hands[0]
+    assert hand.label == PICTURE.name[:2]
+    expect(metric(page, "Fingers")).to_have_text(str(hand.fingers), timeout=TIMEOUT_MS)
+    expect(metric(page, "Side")).to_have_text(hand.side)
+    probabilities = page.locator(".bars > span:not(.track):not(.head)")
+    expect(probabilities).to_have_count(len(CLASSES))
+    assert sum(int(text.rstrip("%")) for text in probabilities.all_inner_texts()) == pytest.approx(100, abs=6)
+    expect(page.locator(".bars .predicted")).to_have_text(str(hand.fingers))
+    expect(page.locator(".bars .predicted")).to_have_css("font-weight", "700")
+    expect(page.locator(".bars b").nth(1)).to_have_css("font-weight", "400")
+    overlay = page.get_by_test_id("stImage").locator("img")
+    source = overlay.get_attribute("src")
+    assert overlay.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
+    choose(page, "for the class", "0 right")
+    expect(overlay).not_to_have_attribute("src", source, timeout=TIMEOUT_MS)
+
+
+def test_a_large_video_can_be_stopped_and_its_result_downloaded(page, tmp_path):
+    padding = 25_000_000  # a box at the end, which players skip
+    large = tmp_path / "hand.mp4"
+    large.write_bytes(film(parts=("3L_0", "5R_1") * 30).read() + struct.pack(">I4s", padding, b"free"))
+    os.truncate(large, large.stat().st_size - 8 + padding)
+    page.goto("/videos")
+    page.locator("input[type=file]").first.set_input_files(large)
+    expect(page.get_by_text(re.compile(r"\d+ s read, \d+ s left"))).to_be_visible(timeout=TIMEOUT_MS)
+    page.get_by_role("button", name="Stop here").click()
+    summary = page.get_by_text(re.compile(r"[\d,]+ frames, [\d.]+ seconds"))
+    expect(summary).to_be_visible(timeout=TIMEOUT_MS)
+    assert 0 < int(summary.inner_text().split()[0].replace(",", "")) < 600
+    # The frames up to then are a video that plays.
+    video = page.locator("video")
+    assert video.evaluate("async video => { await video.play(); return video.videoWidth; }") == 640
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    assert download.value.path().read_text().startswith("seconds,fingers,hands\n0.0,3,left 3\n")
+
+
+def test_an_embedding_site_can_let_the_app_upload_and_use_the_camera(page, address):
+    page.set_extra_http_headers({"X-Forwarded-Proto": "https"})  # from a proxy; browsers trust localhost alike
+    page.goto("/metrics")
+    app = address.replace("127.0.0.1", "localhost")
+    page.evaluate(
+        "url => document.body.insertAdjacentHTML("
+        "'afterbegin', `<iframe src=${url} allow=camera width=1000 height=800>`)",
+        f"{app}/pictures",
+    )
+    frame = page.frame_locator("iframe")
+    frame.locator("input[type=file]").first.set_input_files(PICTURE)
+    expect(frame.get_by_test_id("stMetricValue").first).to_have_text("3", timeout=TIMEOUT_MS)
+    frame.get_by_role("tab", name="Camera").click()
+    expect(frame.get_by_role("button", name="Take Photo")).to_be_enabled(timeout=TIMEOUT_MS)
+    (cookie,) = page.context.cookies(app)
+    assert (cookie["sameSite"], cookie["secure"], cookie["partitionKey"]) == ("None", True, "http://127.0.0.1")
+    # Without https, Streamlit's cookie is unchanged.
+    assert "SameSite=Lax" in httpx.get(f"{address}/_stcore/health").headers["set-cookie"]
+
+
+def test_a_click_on_a_sample_opens_it(page):
+    page.goto("/samples")
+    expect(page.get_by_text("24 of 24 pictures")).to_be_visible(timeout=TIMEOUT_MS)
+    thumbnail = page.locator("[class*=st-key-thumbnail]").nth(5)
+    box = thumbnail.locator("img").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text(re.compile("Right|Wrong"))).to_be_visible(timeout=TIMEOUT_MS)
+    expect(metric(page, "Fingers")).to_have_text(re.compile("[0-5]"))
+    expect(dialog.get_by_test_id("stImage").locator("img")).to_be_visible()
+
+
+def test_a_cell_of_the_confusion_matrix_shows_its_pictures(page):
+    page.goto("/evaluation")
+    expect(page.locator(".scores").first).to_contain_text("Kaggle Fingers", timeout=TIMEOUT_MS)
+    expect(metric(page, "Pictures")).to_have_text(re.compile("[1-9]"), timeout=TIMEOUT_MS)
+    choose(page, "Measured on", "Kaggle Fingers")
+    expect(metric(page, "Pictures")).to_have_text("3,600", timeout=TIMEOUT_MS)
+    expect(page.get_by_test_id("stVegaLiteChart").first).to_contain_text("a fifth of the light", timeout=TIMEOUT_MS)
+    cells = page.locator(".st-key-confusion-12 .mark-rect path")
+    expect(cells).to_have_count(len(CLASSES) ** 2, timeout=TIMEOUT_MS)
+    cells.last.click(force=True)  # the text on it intercepts clicks
+    expect(page.get_by_role("combobox", name="Pictures of the cell")).to_have_value(
+        "5R, and told so: 300", timeout=TIMEOUT_MS
+    )
+    # Those that the data folder has.
+    expect(page.locator("[class*=st-key-thumbnail-right]")).to_have_count(2, timeout=TIMEOUT_MS)
+
+
+@pytest.mark.slow
+def test_pictures_of_a_hand_are_taken_and_downloaded(page, browser, address, camera_frame, expected, tmp_path):
+    page.add_init_script("const wait = setTimeout; window.setTimeout = (f, ms, ...more) => wait(f, ms / 8, ...more)")
+    page.goto("/teach")
+    for fingers in (0, 1, 4, 5):
+        page.get_by_role("button", name=str(fingers), exact=True).click()
+    page.get_by_role("button", name="right", exact=True).click()
+    page.get_by_role("radio", name="6", exact=True).click()
+    expect(page.get_by_text("Round 1 of 3, 6 to go")).to_be_visible(timeout=TIMEOUT_MS)
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("That is all")).to_be_visible(timeout=2 * TIMEOUT_MS)
+    expect(page.get_by_role("button", name="Start")).to_be_visible()  # the camera has been released
+    expect(page.get_by_text("12 pictures, a hand in each.")).to_be_visible()
+    # No other visitor can get them.
+    other = browser.new_page(base_url=address)
+    other.goto("/teach")
+    expect(other.get_by_text("Round 1 of 3, 36 to go")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(other.get_by_role("button", name="Download")).to_have_count(0)
+    other.close()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download own-hand.zip").click()
+    download.value.save_as(tmp_path / download.value.suggested_filename)
+    frames = OwnHand(tmp_path)
+    assert [CLASSES[frames.frame(i).targets[0]] for i in range(len(frames))] == ["2L"] * 6 + ["3L"] * 6
+    assert frames.validation.reshape(2, 6).tolist() == [[False] * 4 + [True] * 2] * 2
+    # As the camera saw it, not mirrored as on the page.
+    frame = frames.frame(0)
+    assert frame.image.shape == camera_frame.shape
+    assert np.abs(frame.image.astype(int) - camera_frame).mean() < 5
+    assert frame.boxes[0] == pytest.approx(expected.hands[0].box, abs=16)
