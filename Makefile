@@ -11,6 +11,9 @@ PEOPLE ?= 3000
 
 .PHONY: run browser test coverage lint data render train evaluate leave-out export bench screenshots tiny sweep
 
+# Limits the memory of glibc, as in the Dockerfile.
+run: export MALLOC_ARENA_MAX = 2
+run: export MALLOC_TRIM_THRESHOLD_ = 131072
 run: .venv/.run
 	$(PY) -m streamlit run app.py
 

@@ -22,7 +22,8 @@ from starlette.testclient import TestClient
 
 import app
 from benchmarks.app_server import run_app
-from benchmarks.dockerfile import ROOT, ask, free_port
+from benchmarks import ROOT
+from benchmarks.dockerfile import free_port, request_json
 from handful import MODEL, FingerCounter, model_store, shared_counter
 from handful.model_store import BadModel, resolve
 from tests.builders import write_model
@@ -374,10 +375,10 @@ def test_server_starts_with_a_downloaded_or_the_bundled_model(tmp_path, other):
     log = tmp_path / "log"
     with http_server(send(other)) as (address, _):
         with run_app(log, HANDFUL_MODEL=f"{address}/new.onnx", XDG_CACHE_HOME=str(tmp_path)) as server:
-            assert ask(int(server.rpartition(":")[2]), "/api/health")["model"]["sha256"] == digest(other)
+            assert request_json(int(server.rpartition(":")[2]), "/api/health")["model"]["sha256"] == digest(other)
         assert "WARNING" not in log.read_text()
     with run_app(log, HANDFUL_MODEL=f"{address}/other.onnx?sig=SECRET", XDG_CACHE_HOME=str(tmp_path)) as server:
-        assert ask(int(server.rpartition(":")[2]), "/api/health")["model"]["file"] == MODEL.name
+        assert request_json(int(server.rpartition(":")[2]), "/api/health")["model"]["file"] == MODEL.name
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert [line["level"] for line in lines] == ["WARNING", "INFO"]
     assert "Traceback" not in log.read_text()
