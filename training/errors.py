@@ -1,9 +1,9 @@
-"""Errors that a user can do something about; their text says what."""
+"""Errors that a user can fix; the message says how."""
 
 
 class BadData(ValueError):
-    """A data set, configuration or checkpoint that cannot be used as it is; the text names the file."""
+    """A data set, configuration or checkpoint cannot be used; the message names the file."""
 
 
 class NoPackage(RuntimeError):
-    """A package that cannot be had; the text says why and what to do."""
+    """A package cannot be obtained; the message says why and what to do."""

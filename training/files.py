@@ -1,4 +1,4 @@
-"""Files that are whole, or not there."""
+"""Files that are complete, or not there."""
 
 import os
 from collections.abc import Generator
@@ -8,12 +8,12 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(file: Path) -> Generator[Path]:
-    """A file beside `file` to write to: it gets that name when all is written, and is deleted when it is not.
+    """Yield a temporary path beside `file`, renamed to `file` on success and deleted on error.
 
-    Nobody takes half a file for a whole one then, and what was there before stays until there is better. Two
-    processes may write the same file: each has a file of its own to do so, hidden, with the process in its name.
+    Readers never see a partial file, and an earlier file stays until the new one is complete. Processes that write the
+    same file do not collide: the hidden temporary file has the process id in its name.
 
-    >>> with whole(Path("runs/pruned.ckpt")) as part:
+    >>> with atomic_write(Path("runs/pruned.ckpt")) as part:
     ...     torch.save(checkpoint, part)
     """
     part = file.with_name(f".{file.name}.{os.getpid()}.part")

@@ -1,7 +1,7 @@
-"""Augmentation: the same hand turned, mirrored, in other light, in another place, before another camera.
+"""Augmentation of hand crops: geometry, forearm, background, light, camera.
 
-One picture at a time, on uint8 with OpenCV, in the processes that read the data: light is a table of
-256 entries a channel. (In torch, on batches of float, a CPU waits for memory most of the time.)
+One crop at a time, on uint8 with OpenCV, in the worker processes of the data loader: photometric changes are lookup
+tables of 256 levels per channel. (On float batches in torch, a CPU waits for memory most of the time.)
 """
 
 import math
@@ -13,30 +13,27 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from handful import CLASSES
+from handful.labels import mirror
 from training.networks.backbone import normalize
 
-VIEW = 1.5  # side of a crop, in sides of what the classifier sees: it can be turned and shifted without corners
+CROP_CONTEXT = 1.5  # side of a crop, in sides of the classifier's input: room to rotate and shift without black corners
+LEVELS = np.linspace(0, 1, 256)[:, None]  # of a uint8 channel, as light; (256, 1)
 
 
 @dataclass
 class Augment:
-    """Vary a hand.
-
-    Takes a crop (S, S, 4) uint8 RGBA, alpha being the hand's mask (where it is not known: the picture), its
-    target, and the hand's box in it, x0, y0, x1, y1 in pixels. Gives (size, size, 3) uint8 RGB, and the target: a
-    mirrored hand is the other hand.
+    """Augment a crop of a hand.
 
     Args:
-        size: width and height of the pictures that come out.
-        tilt: largest turn in the picture's plane, degrees.
-        zoom: smallest and largest scale: as wrong as the detector's boxes are on hands of a kind it has not seen.
-        shift: largest shift, as a share of the picture; as wide for the same reason.
-        arms: share of the hands with a mask whose arm is drawn anew.
-        background: share of hands put before another background.
-        colour: share of grey hands given a skin tone.
-        edge: share of hands at the edge of the frame, black beyond.
-        erase: share of pictures that lose a rectangle.
+        size: width and height of the result, pixels.
+        tilt: largest rotation, degrees.
+        zoom: smallest and largest scale: as far off as the detector's boxes are on unfamiliar hands.
+        shift: largest translation, as a share of `size`; as far off for the same reason.
+        arms: probability that the forearm of a segmented hand is redrawn.
+        background: probability of another background.
+        colour: probability that a grey hand is given a skin tone.
+        edge: probability that the frame ends next to the hand, black beyond.
+        erase: probability of random erasing.
     """
 
     size: int = 128
@@ -50,275 +47,312 @@ class Augment:
     erase: float = 0.25
 
     def __call__(
-        self, crop: np.ndarray, target: int, box: np.ndarray, rng: np.random.Generator, rooms: np.ndarray | None = None
+        self,
+        crop: np.ndarray,
+        target: int,
+        box: np.ndarray,
+        rng: np.random.Generator,
+        backgrounds: np.ndarray | None = None,
     ) -> tuple[np.ndarray, int]:
-        """One way to see the hand. `rooms` (M, h, w, 3) uint8 RGB are photographs to put hands into."""
-        mirrored = rng.random() < 0.5
-        matrix = self.move(len(crop), mirrored, rng)
-        moved = cv2.warpAffine(crop, matrix, (self.size, self.size))
+        """Return an augmented image, (size, size, 3) uint8 RGB, and its target: a flipped hand changes side.
+
+        Args:
+            crop: (S, S, 4) uint8 RGBA; alpha is the mask of the hand, or 255 all over.
+            target: see `handful.labels.encode`.
+            box: x0, y0, x1, y1 of the hand in the crop, pixels.
+            rng: source of all randomness.
+            backgrounds: (M, h, w, 3) uint8 RGB, images to composite hands onto.
+        """
+        flip = rng.random() < 0.5
+        matrix = self.random_matrix(len(crop), flip, rng)
+        warped = cv2.warpAffine(crop, matrix, (self.size, self.size))
         if rng.random() < self.arms:
-            hand = alone(crop, box)
-            if hand is not None:
-                moved = arm(moved, cv2.warpAffine(hand, matrix, (self.size, self.size)), rng)
-        picture, mask = np.ascontiguousarray(moved[..., :3]), np.ascontiguousarray(moved[..., 3])
-        if rng.random() < self.colour and is_grey(picture):
-            picture = tone(picture, rng)
+            hand = hand_only_mask(crop, box)
+            if is_segmented(hand, box):
+                warped = draw_forearm(warped, cv2.warpAffine(hand, matrix, (self.size, self.size)), rng)
+        image, mask = np.ascontiguousarray(warped[..., :3]), np.ascontiguousarray(warped[..., 3])
+        if rng.random() < self.colour and is_grey(image):
+            image = recolour_grey(image, rng)
         if rng.random() < self.background:
             if not mask.all():
-                picture = relight(picture, mask, rng)
-                picture = texture(picture, rng) if rng.random() < 0.5 else picture
-            picture = place(picture, mask, room(self.size, rng, rooms))
-        picture = camera(light(picture, rng), rng)
+                image = relight(image, mask, rng)
+                image = add_skin_texture(image, rng) if rng.random() < 0.5 else image
+            image = composite(image, mask, random_background(self.size, rng, backgrounds))
+        image = simulate_camera(colour_jitter(image, rng), rng)
         if rng.random() < self.edge:
-            picture = cut_off(picture, rng)
+            image = black_border(image, rng)
         if rng.random() < self.erase:
-            picture = erase(picture, rng)
-        return picture, mirror(target) if mirrored else target
+            image = random_erasing(image, rng)
+        return image, mirror(target) if flip else target
 
-    def move(self, side: int, mirrored: bool, rng: np.random.Generator) -> np.ndarray:
-        """Turn, scale, stretch, shear, shift and mirror a crop of that side: the matrix (2, 3) that does."""
+    def random_matrix(self, side: int, flip: bool, rng: np.random.Generator) -> np.ndarray:
+        """Return a random affine matrix (2, 3) from a crop of that side to the result."""
         angle = math.radians(rng.uniform(-self.tilt, self.tilt))
-        zoom = math.exp(rng.uniform(*np.log(self.zoom))) * VIEW * self.size / side
-        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        shear = np.array([[-1.0 if mirrored else 1.0, rng.uniform(-0.15, 0.15)], [0, rng.uniform(0.85, 1.18)]])
-        linear = zoom * turn @ shear
-        middle = (self.size - 1) / 2 + self.size * rng.uniform(-self.shift, self.shift, 2)
-        return np.column_stack([linear, middle - linear @ np.full(2, (side - 1) / 2)])
+        scale = math.exp(rng.uniform(*np.log(self.zoom))) * CROP_CONTEXT * self.size / side
+        rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        shear = np.array([[-1.0 if flip else 1.0, rng.uniform(-0.15, 0.15)], [0, rng.uniform(0.85, 1.18)]])
+        linear = scale * rotation @ shear
+        centre = (self.size - 1) / 2 + self.size * rng.uniform(-self.shift, self.shift, 2)
+        return np.column_stack([linear, centre - linear @ np.full(2, (side - 1) / 2)])
 
 
-def alone(crop: np.ndarray, box: np.ndarray) -> np.ndarray | None:
-    """The hand's mask in a crop (S, S, 4) uint8 RGBA without its arm, (S, S) uint8; None where there is no mask."""
-    mask = np.zeros(crop.shape[:2], np.uint8)
-    (left, top), (right, bottom) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
-    inside = np.s_[max(0, top) : bottom, max(0, left) : right]
+def center_crop(crops: Tensor, size: int) -> Tensor:
+    """Return the classifier's input without augmentation: (N, S, S, 4) uint8 RGBA to (N, 3, size, size), -1 … 1."""
+    side = crops.shape[1]
+    border = round(side * (1 - 1 / CROP_CONTEXT) / 2)
+    images = crops[:, border : side - border, border : side - border, :3].permute(0, 3, 1, 2)
+    if images.shape[2] == size:
+        return normalize(images)
+    return normalize(F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True))
+
+
+def hand_only_mask(crop: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return the mask of a crop (S, S, 4) uint8 RGBA inside the hand's box, so without forearm: (S, S) uint8."""
+    mask, inside = np.zeros(crop.shape[:2], np.uint8), box_slices(box)
     mask[inside] = crop[inside][..., 3]
-    # A box that is full from edge to edge is no hand's outline.
-    return mask if cv2.sumElems(mask)[0] < 250 * mask[inside].size else None
+    return mask
 
 
-def is_grey(picture: np.ndarray) -> bool:
-    """Whether red and blue are the same everywhere."""
-    return np.array_equal(picture[..., 0], picture[..., 2])
+def is_segmented(hand: np.ndarray, box: np.ndarray) -> bool:
+    """Whether a hand-only mask is an outline: a box filled to its edges means that the set has no masks."""
+    return cv2.sumElems(hand)[0] < 250 * hand[box_slices(box)].size
 
 
-def tone(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A grey hand with a skin tone: light follows grey, shadows are redder than lights."""
+def box_slices(box: np.ndarray) -> tuple[slice, slice]:
+    """Return the rows and columns of all pixels that a box x0, y0, x1, y1 touches."""
+    (x0, y0), (x1, y1) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
+    return slice(max(0, y0), y1), slice(max(0, x0), x1)
+
+
+def is_grey(image: np.ndarray) -> bool:
+    """Whether red and blue are equal everywhere."""
+    return np.array_equal(image[..., 0], image[..., 2])
+
+
+def recolour_grey(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give a grey hand a random skin tone: lightness follows grey, shadows are redder than highlights."""
     red = rng.uniform(0.45, 1) + rng.uniform(-0.05, 0.05)  # dark … light skin
     green = red * rng.uniform(0.62, 0.85)
     skin = np.array([red, green, green * rng.uniform(0.65, 0.95)]) * 1.3
-    return apply(RAMP ** np.array([0.8, 1.0, 1.1]) * skin, picture)
+    return apply_lut(image, LEVELS ** np.array([0.8, 1.0, 1.1]) * skin)
 
 
-def relight(picture: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The hand darker or lighter, as other light or skin would have it: not as its old room did."""
-    mean = np.mean(cv2.mean(picture, (mask > 127).astype(np.uint8))[:3]) + 1
+def relight(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Change brightness and tint of a hand, so that they do not give away its original background."""
+    mean = np.mean(cv2.mean(image, (mask > 127).astype(np.uint8))[:3]) + 1
     gain = np.clip(rng.uniform(50, 200) / mean, 0.4, 3) if rng.random() < 0.5 else 1
-    return apply(RAMP * gain * np.exp(rng.normal(0, 0.06, 3)), picture)
+    return apply_lut(image, LEVELS * gain * np.exp(rng.normal(0, 0.06, 3)))
 
 
-def texture(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lighter and darker spots, fine to coarse: veins, creases and hair, which rendered hands have less of."""
-    height, width = picture.shape[:2]
-    spots = np.ones((height, width), np.float32)
-    for field in spotted():
-        y, x = rng.integers(len(field) - height), rng.integers(len(field) - width)
-        spots += field[y : y + height, x : x + width] * np.float32(0.12 * rng.random() * rng.random())
-    return cv2.multiply(picture, cv2.merge([spots] * 3), dtype=cv2.CV_8U)
+def add_skin_texture(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Modulate brightness with noise of four scales: veins, creases and hair, which rendered hands have less of."""
+    height, width = image.shape[:2]
+    gain = np.ones((height, width), np.float32)
+    for noise in texture_noise():
+        y, x = rng.integers(len(noise) - height), rng.integers(len(noise) - width)
+        gain += noise[y : y + height, x : x + width] * np.float32(0.12 * rng.random() * rng.random())
+    return multiply(image, gain)
 
 
-def room(size: int, rng: np.random.Generator, rooms: np.ndarray | None = None) -> np.ndarray:
-    """Something to stand before, (size, size, 3) uint8: a part of a photograph, or a wall with soft shapes."""
-    if rooms is not None and rng.random() < 0.65:
-        photograph = rooms[rng.integers(len(rooms))]
-        side = int(len(photograph) * rng.uniform(0.4, 1))
-        x, y = rng.integers(len(photograph) - side + 1, size=2)
-        part = photograph[y : y + side, x : x + side, :]
-        return cv2.resize(part[:, ::-1] if rng.random() < 0.5 else part, (size, size))
-    wall = np.full((size, size, 3), rng.random() + rng.normal(0, 0.12, 3), np.float32)
-    for cells, most in ((2, 0.3), (4, 0.25), (9, 0.15), (24, 0.08)):
+def random_background(size: int, rng: np.random.Generator, backgrounds: np.ndarray | None = None) -> np.ndarray:
+    """Return a random crop of a background image, or procedural soft shapes: (size, size, 3) uint8 RGB."""
+    if backgrounds is not None and rng.random() < 0.65:
+        image = backgrounds[rng.integers(len(backgrounds))]
+        side = int(len(image) * rng.uniform(0.4, 1))
+        x, y = rng.integers(len(image) - side + 1, size=2)
+        crop = image[y : y + side, x : x + side, :]
+        return cv2.resize(crop[:, ::-1] if rng.random() < 0.5 else crop, (size, size))
+    image = np.full((size, size, 3), rng.random() + rng.normal(0, 0.12, 3), np.float32)
+    for cells, contrast in ((2, 0.3), (4, 0.25), (9, 0.15), (24, 0.08)):
         shapes = rng.normal(size=(cells, cells, 1)) + 0.5 * rng.normal(size=(cells, cells, 3))
         smooth = cv2.INTER_LINEAR if rng.random() < 0.5 else cv2.INTER_NEAREST
-        wall += cv2.resize((rng.random() ** 2 * most * shapes).astype(np.float32), (size, size), interpolation=smooth)
-    return (wall.clip(0, 1) * 255).astype(np.uint8)
+        shapes = (rng.random() ** 2 * contrast * shapes).astype(np.float32)
+        image += cv2.resize(shapes, (size, size), interpolation=smooth)
+    return (image.clip(0, 1) * 255).astype(np.uint8)
 
 
-def place(picture: np.ndarray, mask: np.ndarray, behind: np.ndarray) -> np.ndarray:
-    """What the mask shows of a picture, before another one of the same size."""
+def composite(image: np.ndarray, mask: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Blend an image onto a background of the same size, with a mask (H, W) uint8 as alpha."""
     alpha = cv2.merge([mask] * 3)
-    return cv2.add(cv2.multiply(picture, alpha, scale=1 / 255), cv2.multiply(behind, 255 - alpha, scale=1 / 255))
+    return cv2.add(cv2.multiply(image, alpha, scale=1 / 255), cv2.multiply(background, 255 - alpha, scale=1 / 255))
 
 
-def arm(cutout: np.ndarray, hand: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A cut-out (S, S, 4) uint8 RGBA whose wrist goes on as a bare arm or a sleeve until the picture ends.
+def draw_forearm(cutout: np.ndarray, hand: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Extend the wrist of a cut-out (S, S, 4) uint8 RGBA by a bare forearm or a sleeve that leaves the image.
 
-    One arm in three goes on as it came; the others are drawn anew from the heel of the hand, bent there by up to 100°:
-    who shows a finger straight up to a camera often has the forearm across the picture.
+    One forearm in three continues the wrist; the others start anew from the heel of the hand, bent by up to 100°:
+    someone who shows a finger upright to a camera often has the forearm across the frame.
 
-    `hand` (S, S) uint8 is the part of its mask without the wrist; a cut-out without a wrist stays as it is.
+    `hand` (S, S) uint8 is the mask without the wrist; a cut-out without a wrist is returned unchanged.
     """
-    size = len(cutout)
     wrist = cv2.subtract(cutout[..., 3], hand)
-    found = cv2.moments(wrist, binaryImage=True)
-    area = found["m00"]
+    moments = cv2.moments(wrist, binaryImage=True)
+    area = moments["m00"]
     if area < 0.02 * np.count_nonzero(hand):
         return cutout
-    both = found, cv2.moments(hand, binaryImage=True)
-    wrist_at, hand_at = [np.array([of["m10"], of["m01"]]) / of["m00"] for of in both]
-    along = (wrist_at - hand_at) / (np.linalg.norm(wrist_at - hand_at) + 1e-6)
+    wrist_centre, hand_centre = (
+        np.array([m["m10"], m["m01"]]) / m["m00"] for m in (moments, cv2.moments(hand, binaryImage=True))
+    )
+    along = (wrist_centre - hand_centre) / (np.linalg.norm(wrist_centre - hand_centre) + 1e-6)
     across = np.array([-along[1], along[0]])
-    # Second moments: how far the wrist reaches across the arm; an even strip of that spread is √12 times as wide.
-    spread = np.array([[found["mu20"], found["mu11"]], [found["mu11"], found["mu02"]]]) / area
-    half = np.sqrt(12 * max(1.0, across @ spread @ across)) / 2
-    near, far = float(half * rng.uniform(0.85, 1.3)), float(half * rng.uniform(1, 2))
-    mask, start, angle = cutout[..., 3], wrist_at, np.arctan2(along[1], along[0])
+    # Width of the wrist from its second moments: a uniform strip is √12 standard deviations wide.
+    covariance = np.array([[moments["mu20"], moments["mu11"]], [moments["mu11"], moments["mu02"]]]) / area
+    half_width = np.sqrt(12 * max(1.0, across @ covariance @ across)) / 2
+    at_wrist, at_elbow = float(half_width * rng.uniform(0.85, 1.3)), float(half_width * rng.uniform(1, 2))
+    mask, start, angle = cutout[..., 3], wrist_centre, np.arctan2(along[1], along[0])
     if rng.random() < 0.35:
         angle += rng.normal(0, 0.3)
     else:
         y, x = np.indices(hand.shape)
-        down = (x - hand_at[0]) * along[0] + (y - hand_at[1]) * along[1]
-        heel = np.percentile(down[hand > 127], 98) * rng.uniform(0.6, 0.95)
-        start = hand_at + along * heel
-        joint = cv2.circle(np.zeros_like(hand), start.round().astype(int).tolist(), round(near), 255, -1, cv2.LINE_AA)
-        mask = cv2.min(mask, cv2.max(np.where(down < heel, hand, np.uint8(0)), joint))
+        depth = (x - hand_centre[0]) * along[0] + (y - hand_centre[1]) * along[1]
+        heel = np.percentile(depth[hand > 127], 98) * rng.uniform(0.6, 0.95)
+        start = hand_centre + along * heel
+        centre = start.round().astype(int).tolist()
+        joint = cv2.circle(np.zeros_like(hand), centre, round(at_wrist), 255, -1, cv2.LINE_AA)
+        mask = cv2.min(mask, cv2.max(np.where(depth < heel, hand, np.uint8(0)), joint))
         angle += rng.uniform(-1.7, 1.7)
-    strip = np.zeros_like(hand)
-    # To the elbow, and from there at another angle until the picture ends.
+    forearm = forearm_mask(hand.shape, start, angle, half_width, at_wrist, at_elbow, rng)
+    colours = forearm_colours(cutout, hand, wrist, rng)
+    # Cylindrical shading: darker towards both edges, and on one side.
+    edge = 1 - (cv2.distanceTransform(forearm, cv2.DIST_L2, 3) / np.float32(half_width)).clip(0, 1)
+    side = ((np.indices(hand.shape)[::-1].T - wrist_centre) @ across / half_width).T.clip(-1, 1)
+    shade = (1 - rng.uniform(0, 0.5) * edge**2) * (1 + rng.normal(0, 0.25) * side)
+    image = composite(
+        np.ascontiguousarray(cutout[..., :3]), np.ascontiguousarray(mask), multiply(colours, shade.astype(np.float32))
+    )
+    return np.dstack([image, cv2.max(forearm, mask)])
+
+
+def forearm_mask(
+    shape: tuple[int, ...],
+    start: np.ndarray,
+    angle: float,
+    half_width: float,
+    at_wrist: float,
+    at_elbow: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw a forearm from `start` to the elbow, and an upper arm at another angle until the image ends.
+
+    Half widths at wrist and elbow are in pixels; `half_width` is the unit of the forearm's length.
+    """
+    mask = np.zeros(shape, np.uint8)
     for length, bend, first, last in (
-        (half * rng.uniform(4, 12), 0.0, near, far),
-        (2 * size, rng.uniform(-1.1, 1.1), far, far),
+        (half_width * rng.uniform(4, 12), 0.0, at_wrist, at_elbow),
+        (2 * shape[0], rng.uniform(-1.1, 1.1), at_elbow, at_elbow),
     ):
         angle += bend
-        ahead = np.array([np.cos(angle), np.sin(angle)])
-        aside, end = np.array([-ahead[1], ahead[0]]), start + ahead * length
-        corners = np.array([start + aside * first, end + aside * last, end - aside * last, start - aside * first])
-        cv2.fillConvexPoly(strip, (corners * 16).round().astype(np.int32), 255, cv2.LINE_AA, 4)
-        cv2.circle(strip, (end * 16).round().astype(int).tolist(), round(last * 16), 255, -1, cv2.LINE_AA, 4)
+        along = np.array([np.cos(angle), np.sin(angle)])
+        across, end = np.array([-along[1], along[0]]), start + along * length
+        corners = np.array([start + across * first, end + across * last, end - across * last, start - across * first])
+        cv2.fillConvexPoly(mask, (corners * 16).round().astype(np.int32), 255, cv2.LINE_AA, 4)
+        cv2.circle(mask, (end * 16).round().astype(int).tolist(), round(last * 16), 255, -1, cv2.LINE_AA, 4)
         start = end
+    return mask
+
+
+def forearm_colours(cutout: np.ndarray, hand: np.ndarray, wrist: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return what a forearm is filled with, (S, S, 3) uint8 RGB: cloth with soft shapes, or blotchy skin."""
+    size = len(cutout)
     if rng.random() < 0.35 and not is_grey(np.ascontiguousarray(cutout[..., :3])):
-        cover = room(size, rng)  # cloth with soft shapes
-    else:
-        blotches = cv2.resize(
-            rng.normal(1, 0.07, (8, 8)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
-        )
-        skin = cv2.mean(cutout, wrist if rng.random() < 0.4 else hand)  # that of the wrist may be a sleeve's
-        cover = np.full((size, size, 3), skin[:3], np.uint8)
-        cover = cv2.multiply(cover, cv2.merge([blotches] * 3), dtype=cv2.CV_8U)
-    # The arm is round: darker towards its edges, and at one side.
-    rim = 1 - (cv2.distanceTransform(strip, cv2.DIST_L2, 3) / np.float32(half)).clip(0, 1)
-    aside = ((np.indices((size, size))[::-1].T - wrist_at) @ across / half).T.clip(-1, 1)
-    shade = (1 - rng.uniform(0, 0.5) * rim**2) * (1 + rng.normal(0, 0.25) * aside)
-    cover = cv2.multiply(cover, cv2.merge([shade.astype(np.float32)] * 3), dtype=cv2.CV_8U)
-    mask = np.ascontiguousarray(mask)
-    return np.dstack([place(np.ascontiguousarray(cutout[..., :3]), mask, cover), cv2.max(strip, mask)])
+        return random_background(size, rng)
+    blotches = cv2.resize(rng.normal(1, 0.07, (8, 8)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    skin = cv2.mean(cutout, wrist if rng.random() < 0.4 else hand)  # the wrist may be a sleeve
+    return multiply(np.full((size, size, 3), skin[:3], np.uint8), blotches)
 
 
-def light(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Exposure, contrast, gamma, white balance, a lamp from one side, a `look`; some pictures lose their colour."""
-    contrast, middle = rng.uniform(0.7, 1.3), np.mean(cv2.mean(picture)[:3]) / 255
-    levels = ((RAMP - middle) * contrast + middle).clip(1e-3, 1) ** math.exp(rng.uniform(-0.35, 0.35))
-    white = np.exp(rng.normal(0, 0.08, 3))
-    picture = apply(levels * math.exp(rng.uniform(-0.5, 0.4)) * white, picture)
+def colour_jitter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Change exposure, contrast, gamma and white balance; sometimes a light gradient, greyscale, a `random_filter`."""
+    contrast, mean = rng.uniform(0.7, 1.3), np.mean(cv2.mean(image)[:3]) / 255
+    levels = ((LEVELS - mean) * contrast + mean).clip(1e-3, 1) ** math.exp(rng.uniform(-0.35, 0.35))
+    white_balance = np.exp(rng.normal(0, 0.08, 3))
+    image = apply_lut(image, levels * math.exp(rng.uniform(-0.5, 0.4)) * white_balance)
     if rng.random() < 0.5:
-        lamp = cv2.resize(rng.normal(1, 0.2, (2, 2)).astype(np.float32), picture.shape[1::-1])
-        picture = cv2.multiply(picture, cv2.merge([lamp] * 3), dtype=cv2.CV_8U)
+        image = multiply(image, cv2.resize(rng.normal(1, 0.2, (2, 2)).astype(np.float32), image.shape[1::-1]))
     if rng.random() < 0.15:
-        picture = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return look(picture, rng)
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return random_filter(image, rng)
 
 
-def look(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What rooms and cameras do besides, to two pictures in five: shadows, sharpening, other colours, few levels."""
-    way = rng.random()
-    if way < 0.12:
-        dark = rng.uniform(0.3, 1.3, (rng.integers(2, 5),) * 2).astype(np.float32)
-        shadows = cv2.resize(dark, picture.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-        return cv2.multiply(picture, cv2.merge([shadows] * 3), dtype=cv2.CV_8U)
-    if way < 0.2:
-        return cv2.addWeighted(picture, 1.8, cv2.GaussianBlur(picture, (0, 0), 1.5), -0.8, 0)
-    if way < 0.28:
-        return cv2.transform(picture, np.eye(3) + rng.normal(0, 0.15, (3, 3)))
-    if way < 0.34:
-        return picture & np.uint8(256 - 2 ** rng.integers(3, 6))
-    if way < 0.42:
-        light, red, blue = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb))
-        return cv2.cvtColor(cv2.merge([cv2.equalizeHist(light), red, blue]), cv2.COLOR_YCrCb2RGB)
-    return picture
+def random_filter(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Filter two images in five: cast shadows, sharpen, mix channels, posterize or equalize."""
+    choice = rng.random()
+    if choice < 0.12:
+        shadows = rng.uniform(0.3, 1.3, (rng.integers(2, 5),) * 2).astype(np.float32)
+        return multiply(image, cv2.resize(shadows, image.shape[1::-1], interpolation=cv2.INTER_CUBIC))
+    if choice < 0.2:
+        return cv2.addWeighted(image, 1.8, cv2.GaussianBlur(image, (0, 0), 1.5), -0.8, 0)
+    if choice < 0.28:
+        return cv2.transform(image, np.eye(3) + rng.normal(0, 0.15, (3, 3)))
+    if choice < 0.34:
+        return image & np.uint8(256 - 2 ** rng.integers(3, 6))
+    if choice < 0.42:
+        luma, red, blue = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
+        return cv2.cvtColor(cv2.merge([cv2.equalizeHist(luma), red, blue]), cv2.COLOR_YCrCb2RGB)
+    return image
 
 
-def camera(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Few pixels, a hand that moves, grain, JPEG."""
-    height, width = picture.shape[:2]
+def simulate_camera(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add artifacts of cameras, each to some images: low resolution, motion blur, noise, JPEG compression."""
+    height, width = image.shape[:2]
     if rng.random() < 0.3:
-        share = rng.uniform(0.25, 0.9)
-        few = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
-        picture = cv2.resize(few, (width, height))
+        scale = rng.uniform(0.25, 0.9)
+        image = cv2.resize(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), (width, height))
     if rng.random() < 0.12:
         length, angle = int(rng.integers(3, 9)), rng.uniform(0, 180)
-        line = np.zeros((length, length), np.float32)
-        line[length // 2] = 1
-        turned = cv2.warpAffine(line, cv2.getRotationMatrix2D(((length - 1) / 2,) * 2, angle, 1), (length, length))
-        picture = cv2.filter2D(picture, -1, turned / turned.sum())
+        kernel = np.zeros((length, length), np.float32)
+        kernel[length // 2] = 1
+        rotation = cv2.getRotationMatrix2D(((length - 1) / 2,) * 2, angle, 1)
+        kernel = cv2.warpAffine(kernel, rotation, (length, length))
+        image = cv2.filter2D(image, -1, kernel / kernel.sum())
     if rng.random() < 0.5:
-        start = rng.integers(len(grain()) - height * width)
-        speck = grain()[start : start + height * width].reshape(height, width) * np.float32(rng.uniform(0, 15))
-        picture = cv2.add(picture, cv2.merge([speck] * 3), dtype=cv2.CV_8U)
+        start = rng.integers(len(gaussian_noise()) - height * width)
+        noise = gaussian_noise()[start : start + height * width].reshape(height, width)
+        image = cv2.add(image, cv2.merge([noise * np.float32(rng.uniform(0, 15))] * 3), dtype=cv2.CV_8U)
     if rng.random() < 0.3:
-        _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
-        picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
-    return picture
+        _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
+        image = np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB))
+    return image
 
 
-def cut_off(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The frame ends beside the hand, or a little inside it: black beyond."""
-    picture = picture.copy()
+def black_border(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Black out up to 20% at one or two sides: the frame ends next to the hand, or cuts into it."""
+    image = image.copy()
     for side in rng.choice(4, rng.choice((1, 2)), replace=False):
-        view = (picture, picture[::-1], picture.swapaxes(0, 1), picture.swapaxes(0, 1)[::-1])[side]
+        view = (image, image[::-1], image.swapaxes(0, 1), image.swapaxes(0, 1)[::-1])[side]
         view[: int(len(view) * rng.uniform(0, 0.2))] = 0
-    return picture
+    return image
 
 
-def erase(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Something small in front of the hand (random erasing: Zhong et al., 2017, arXiv:1708.04896)."""
-    picture = picture.copy()
-    size = np.array(picture.shape[:2])
+def random_erasing(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Fill a random rectangle with one colour (random erasing: Zhong et al., 2017, arXiv:1708.04896)."""
+    image = image.copy()
+    size = np.array(image.shape[:2])
     centre, half = rng.random(2) * size, rng.uniform(0.05, 0.15, 2) * size
     (top, left), (bottom, right) = (centre - half).clip(0).astype(int), (centre + half).astype(int)
-    picture[top:bottom, left:right] = rng.integers(256, size=3)
-    return picture
+    image[top:bottom, left:right] = rng.integers(256, size=3)
+    return image
 
 
-RAMP = np.linspace(0, 1, 256)[:, None]  # every level of a channel, as light; (256, 1)
+def apply_lut(image: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Map every level of every channel of a uint8 image through `levels` (256, 3), 0 … 1."""
+    return cv2.LUT(image, (levels.clip(0, 1) * 255).astype(np.uint8)[None])
 
 
-def apply(levels: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Replace every level of every channel by what `levels` (256, 3), 0 … 1, has for it."""
-    return cv2.LUT(picture, (levels.clip(0, 1) * 255).astype(np.uint8)[None])
+def multiply(image: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Multiply all channels of an image (H, W, 3) uint8 by a gain (H, W) float32."""
+    return cv2.multiply(image, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
 
 
 @cache
-def grain() -> np.ndarray:
-    """A million numbers of normal noise, to be cut from: drawing them anew would take longest of all."""
+def gaussian_noise() -> np.ndarray:
+    """Return a million standard normal values to slice noise from: drawing them anew would take longest of all."""
     return np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
 
 
 @cache
-def spotted() -> list[np.ndarray]:
-    """Noise of mean 0 and deviation 1, fine to coarse, to be cut from: four of (640, 640) float32."""
+def texture_noise() -> list[np.ndarray]:
+    """Return noise of mean 0 and deviation 1, fine to coarse, to slice from: four of (640, 640) float32."""
     rng = np.random.default_rng(0)
     fields = [cv2.GaussianBlur(rng.normal(size=(640, 640)), (0, 0), sigma) for sigma in (0.8, 1.5, 3, 6)]
     return [(field / field.std()).astype(np.float32) for field in fields]
-
-
-def mirror(target: int) -> int:
-    """The class of the same hand seen in a mirror: as many fingers, the other side where it is known."""
-    return (target + 6) % 12 if target < len(CLASSES) else target
-
-
-def plain(images: Tensor, size: int) -> Tensor:
-    """What the classifier sees of crops, unvaried: (N, S, S, 4) uint8 RGBA to (N, 3, size, size) float, -1 … 1."""
-    side = images.shape[1]
-    rim = round(side * (1 - 1 / VIEW) / 2)
-    seen = images[:, rim : side - rim, rim : side - rim, :3].permute(0, 3, 1, 2)
-    if seen.shape[2] == size:
-        return normalize(seen)
-    return normalize(F.interpolate(seen.float(), (size, size), mode="bilinear", antialias=True))

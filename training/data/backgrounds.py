@@ -1,4 +1,4 @@
-"""Places without hands: what hands are put into, and what must not be taken for one."""
+"""Background images without hands: what hands are composited onto, and where none may be detected."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -7,43 +7,49 @@ import cv2
 import numpy as np
 
 from training.data import panoramas
-from training.data.frames import FrameDataset, read_rgb
-from training.data.sources.finger_counting import rooms
-from training.data.sources.hands_dataset import HandsDataset
-from training.data.sources.own_hand import OwnHand
+from training.data.frames import read_rgb
+from training.data.registry import SOURCES, open_source
 
-EVERY = 6  # frames of a session are much alike: one in so many is enough
+FRAME_STRIDE = 6  # frames of a session are near duplicates
+VALIDATION_STRIDE = 4  # every fourth background image is held out
 
 
-def places(
+def load_backgrounds(
     folder: Path, validation: bool = False, sources: Collection[str] = ("counting", "webcam")
 ) -> list[np.ndarray]:
-    """Rooms, views and webcam frames whose hands are covered, each (H, W, 3) uint8 RGB; from the sets that are there.
+    """Load all backgrounds of the sources that are in the data folder, each (H, W, 3) uint8 RGB.
+
+    These are images that come with a source, frames with the hands inpainted, and views into panoramas.
 
     Args:
         folder: the data folder.
-        validation: frames of the sessions kept for validation, and every fourth room, instead of the others and of
-            the views into panoramas.
-        sources: what may be taken from; a source that a training leaves out gives it no places either.
+        validation: load the part that is held out for validation; panoramas are for training only.
+        sources: what to take them from; a training must not take any from a source that it leaves out.
     """
-    found = []
-    counting, webcam = folder / "people/Human-Robot_Finger-Counting_Dataset", folder / "people/HandsDataset"
-    if "counting" in sources and counting.is_dir():
-        found += [read_rgb(file) for i, file in enumerate(rooms(counting)) if (i % 4 == 0) == validation]
-    people: list[FrameDataset] = [HandsDataset(webcam)] if "webcam" in sources and webcam.is_dir() else []
-    if "own" in sources:
-        people.append(OwnHand(folder / "own"))
-    for frames in people:
-        for i in np.flatnonzero(frames.validation == validation)[::EVERY]:
-            frame = frames.frame(i)
-            found.append(without_hands(frame.image, frame.boxes))
+    rows = [source for source in SOURCES.values() if source.name in sources and (folder / source.path).is_dir()]
+    images = []
+    for source in rows:
+        if source.backgrounds:
+            files = background_files(folder / source.path, source.backgrounds)
+            images += [read_rgb(file) for i, file in enumerate(files) if (i % VALIDATION_STRIDE == 0) == validation]
+    for source in rows:
+        if source.inpaint:
+            frames = open_source(source.name, folder)
+            for i in np.flatnonzero(frames.validation == validation)[::FRAME_STRIDE]:
+                frame = frames.frame(i)
+                images.append(inpaint_hands(frame.image, frame.boxes))
     if not validation:
-        found += panoramas.views(folder / "panoramas")
-    return found
+        images += panoramas.views(folder / "panoramas")
+    return images
 
 
-def without_hands(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """A frame whose hands are covered by what surrounds them: a place that has people in it, but no hand."""
+def background_files(root: Path, pattern: str) -> list[Path]:
+    """Return the files below `root` that match, numbered names in order of their numbers."""
+    return sorted(root.glob(pattern), key=lambda file: (len(file.stem), file.stem))
+
+
+def inpaint_hands(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Replace the hands in a frame, (H, W, 3) uint8 RGB with boxes (K, 4), by what surrounds them."""
     image = image.copy()
     for x0, y0, x1, y1 in boxes:
         w, h = x1 - x0, y1 - y0
@@ -54,6 +60,6 @@ def without_hands(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         small = cv2.resize(image, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
         small_mask = cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         filled = cv2.resize(cv2.inpaint(small, small_mask, 5, cv2.INPAINT_TELEA), image.shape[1::-1])
-        grain = np.random.default_rng(0).normal(0, 4, image.shape)
-        image[mask > 0] = (filled + grain).clip(0, 255).astype(np.uint8)[mask > 0]
+        noise = np.random.default_rng(0).normal(0, 4, image.shape)
+        image[mask > 0] = (filled + noise).clip(0, 255).astype(np.uint8)[mask > 0]
     return image

