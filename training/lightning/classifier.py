@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
 from handful.labels import CLASSES, COUNTS, NO_HAND, SIDE_UNKNOWN, count_of, marginal_over_sides
-from training.augment.pipeline import plain
+from training.augment.pipeline import center_crop
 from training.lightning.module import TrainingModule, WeightedMeans, weighted_mean
 from training.networks.backbone import normalize
 from training.networks.classifier import HandClassifier
@@ -54,7 +54,7 @@ class ClassifierModule(TrainingModule):
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         images, targets = batch
-        inputs = plain(images, self.size).contiguous(memory_format=torch.channels_last)
+        inputs = center_crop(images, self.size).contiguous(memory_format=torch.channels_last)
         logits, presence = (output.float() for output in self.network(inputs))
         self.loss.update(*classifier_losses(logits, presence, targets))
         self.log("val/loss", self.loss, prog_bar=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from handful.labels import CLASSES, SIDE_UNKNOWN
-from training.augment.pipeline import plain
+from training.augment.pipeline import center_crop
 
 matplotlib.use("Agg")  # no windows
 
@@ -77,7 +77,7 @@ class ImageLogger(Callback):
         for axis in axes.flat:
             axis.axis("off")
         for axis, (_, _, image, title) in zip(axes.flat, sorted(self.errors, key=lambda e: -e[0]), strict=False):
-            thumbnail = (plain(image[None], THUMBNAIL_SIZE)[0].permute(1, 2, 0) + 1) / 2
+            thumbnail = (center_crop(image[None], THUMBNAIL_SIZE)[0].permute(1, 2, 0) + 1) / 2
             axis.imshow(thumbnail.clamp(0, 1))
             axis.set_title(title, fontsize=8)
         return figure

