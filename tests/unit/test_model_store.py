@@ -21,8 +21,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 import app
-from benchmarks.app_server import run_app
 from benchmarks import ROOT
+from benchmarks.app_server import run_app
 from benchmarks.dockerfile import free_port, request_json
 from handful import MODEL, FingerCounter, model_store, shared_counter
 from handful.model_store import BadModel, resolve
