@@ -1,14 +1,12 @@
 """The pages, without a browser, and what happens to the frames of a webcam."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from streamlit.dataframe_util import convert_arrow_bytes_to_pandas_df
 from streamlit.testing.v1 import AppTest
 
 import handful
@@ -17,8 +15,6 @@ import web.widgets
 from handful import CLASSES, shared_counter
 from handful.images import decode
 from tests.builders import write_fingers
-from training.data.frames import Frame
-from training.evaluation.evaluate import measure
 
 PAGES = Path(__file__).parents[2] / "pages"
 
@@ -256,160 +252,6 @@ def test_without_the_data_set_samples_shows_bundled_ones(tmp_path, monkeypatch):
     page = open_page("samples")
     assert "python -m training data" in page.info[0].value
     assert page.button
-
-
-# Evaluation
-
-
-def test_nothing_measured_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(handful, "MODEL", tmp_path / "handful.onnx")
-    page = open_page("evaluation")
-    assert "python -m training evaluate" in page.info[0].value
-    assert not page.metric
-
-
-@pytest.fixture
-def measured(data, tmp_path, monkeypatch) -> dict:
-    """Measures of the small data set: every 3L is told 2L, all else is right."""
-    files = sorted((data / "fingers/test").iterdir())
-    predictions = []
-    for path in files:
-        there, told = path.stem[-2:], "2L" if path.stem[-2:] == "3L" else path.stem[-2:]
-        frame = Frame(np.zeros((9, 9, 3), np.uint8), np.float32([[0, 0, 9, 9]]), np.array([CLASSES.index(there)]))
-        probabilities = np.full(12, 0.01, np.float32)
-        probabilities[CLASSES.index(told)] = 0.89
-        hand = handful.hand_from_probabilities(
-            (0, 0, 9, 9), (0, 0, 9, 9), probabilities, np.zeros((12, 8, 8), np.float32)
-        )
-        predictions.append((path.relative_to(data).as_posix(), frame, (hand,)))
-    metrics = {
-        "set": "fingers-test",
-        "title": "Small",
-        "command": "python -m training evaluate",
-        "model": {"file": "handful.onnx", "sha256": "0" * 64},
-        **measure(predictions),
-    }
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics/fingers-test.json").write_text(json.dumps(metrics))
-    monkeypatch.setattr(handful, "MODEL", tmp_path / "handful.onnx")
-    return metrics
-
-
-def test_evaluation_shows_what_was_measured(measured):
-    page = open_page("evaluation")
-    assert {metric.label: metric.value for metric in page.metric} == {
-        "Total": "91.67%",
-        "Fingers and side": "91.67%",
-        "Fingers": "91.67%",
-        "Side": "100.00%",
-        "Found": "100.00%",
-        "Truly hands": "100.00%",
-        "Calibration error": f"{measured['ece']:.2%}",
-        "Pictures": "36",
-    }
-    assert list(page.dataframe[0].value["class"]) == list(CLASSES)
-    assert {button.label for button in page.button} == {"3L, told 2L 89%"}
-    for view in "Fingers", "Side", "12 classes":
-        page.segmented_control[0].set_value(view).run()
-        page.toggle[0].set_value(view == "Side").run()
-        assert not page.exception
-    page.button[0].click().run()
-    assert len(bars(page)) == 1
-
-
-def test_evaluation_opens_with_every_set_beside_mediapipe(measured, tmp_path):
-    groups = {
-        name: [
-            {"group": group, "pictures": 9, "found": 1, "count": share, "side": None}
-            for group, share in (("a", 0.5), ("b", 0.75))
-        ]
-        for name in ("skin tone", "raised")
-    }
-    conditions = [{"group": name, "pictures": 8, "total": share} for name, share in (("dim", 0.9), ("grey", 0.8))]
-    modes = {"static": {"accuracy": 0.5}, "tracking": {"accuracy": 0.6}}
-    others = {
-        "webcam": measured
-        | {"title": "Large", "total_accuracy": 0.4, "side_accuracy": None, "groups": groups, "conditions": conditions},
-        "empty": {"pictures": 50, "with_hands": 5},
-        "rendered": measured | {"title": "Middle", "total_accuracy": 0.60049, "side_accuracy": None},
-        "mediapipe": {
-            "sets": {"webcam": modes, "rendered": modes, "fingers-test": {"frames": 0}, "digits-all": modes}
-            | {"webcam-harder": {"conditions": {"dim": modes}}}
-        },
-        "leave-one-out": {
-            "sources": {
-                "digits": measured | {"title": "People left out", "budget": {"epochs": 3, "detector_epochs": 2}}
-            }
-        },
-    }
-    for name, metrics in others.items():
-        (tmp_path / f"metrics/{name}.json").write_text(json.dumps(metrics))
-    page = open_page("evaluation")
-    tables = [
-        [re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in element.body.split("<tr>")[2:]]
-        for element in page.html
-        if "scores" in element.body
-    ]
-    share, hands = "91.7%", ["91.7%", "100.0%", "100.0%", "100.0%"]
-    assert tables == [
-        [
-            ["Webcam frames", "36", "40.0%", "<b>60.0%</b>", share, "–", "100.0%", "100.0%"],
-            ["Rendered hands", "36", "<b>60.0%</b>", "<b>60.0%</b>", share, "–", "100.0%", "100.0%"],
-            ["Kaggle Fingers", "36", share, "–", *hands],
-        ],
-        [["People left out", "36", f"<b>{share}</b>", "60.0%", *hands]],
-    ]
-    chart = page.get("vega_lite_chart")[0].proto
-    totals = convert_arrow_bytes_to_pandas_df(chart.datasets[0].data.data if chart.datasets else chart.data.data)
-    assert totals.to_numpy().tolist() == [
-        ["dim", "Handful", 0.9],
-        ["grey", "Handful", 0.8],
-        ["dim", "MediaPipe", 0.6],
-    ]
-    assert "the same 9 hands" in " ".join(text.value for text in page.caption)
-    assert any("at most 3 epochs of the classifier, 2 of the detector" in text.value for text in page.markdown)
-    assert "5 of 50" in next(text.value for text in page.markdown if "False alarms" in text.value)
-    assert page.selectbox[0].options == ["Large", "Middle", "Small"]
-    assert [head.value for head in page.subheader] == ["Skin tone", "The 32 ways to raise fingers, the hardest first"]
-    for key in "found", "side":
-        page.segmented_control[0].set_value(key).run()
-        assert not page.exception
-
-
-def test_a_cell_of_the_confusion_matrix_is_chosen_in_a_box_too(measured):
-    page = open_page("evaluation")
-    box = page.selectbox[1]
-    assert len(box.options) == 12  # 0L 1L 2L, 3L told 2L, 4L 5L, 0R …: none of the other 132, which nothing is in
-    box.set_value(("3L", "2L")).run()
-    assert not page.exception
-    assert page.selectbox[1].options[3] == "3L, but told 2L: 3"
-    assert [button.label for button in page.button] == ["3L, told 2L 89%"] * 6  # here, and among the surest mistakes
-    page.selectbox[1].set_value(("5R", "5R")).run()
-    assert [button.label for button in page.button if "right" in button.key] == ["5 right"] * 3
-    # What another view has no cell for is forgotten.
-    page.segmented_control[0].set_value("Fingers").run()
-    assert page.selectbox[1].value is None
-
-
-def test_where_names_tell_no_class_a_mistake_opens_and_what_was_right_is_counted(measured, data, tmp_path):
-    (data / "webcam.png").write_bytes(hand("3L"))
-    wrong = [{**measured["wrong"][0], "file": "webcam.png"}]
-    webcam = measured | {"set": "webcam", "title": "Webcam", "wrong": wrong}
-    (tmp_path / "metrics/webcam.json").write_text(json.dumps(webcam))
-    page = open_page("evaluation")
-    page.selectbox[1].set_value(("5R", "5R")).run()
-    assert any("Kaggle Fingers alone" in caption.value for caption in page.caption)
-    page.button[0].click().run()
-    assert not page.exception
-    assert fingers(page)
-    assert len(bars(page)) == 1
-
-
-def test_mistakes_are_listed_where_their_pictures_are_not(measured, monkeypatch):
-    monkeypatch.setattr(web.widgets, "DATA", Path("nowhere"))
-    page = open_page("evaluation")
-    assert not page.button
-    assert list(page.dataframe[1].value["predicted"]) == ["2L"] * 3
 
 
 # Record

@@ -1,53 +1,70 @@
-"""The tables of README and model card, from what was measured."""
+"""The results tables of README and model card, from the metrics files."""
 
 from pathlib import Path
 
-from benchmarks.mediapipe import MODES
+from training.data.registry import HELD_OUT
 from training.errors import BadData
-from training.evaluation.evaluate import METRICS, TITLES, written
+from training.evaluation.evaluate import METRICS, read_json
 from training.markdown import markdown_table
 
-COLUMNS = ("Pictures", "Total right", "Count of a hand", "Side", "Hands found", "Truly hands", "ECE")
-MEDIAPIPE = f"MediaPipe, total right ({' / '.join(MODES)})"
+COLUMNS = {
+    "total_accuracy": "Total correct",
+    "count_accuracy": "Per-hand count accuracy",
+    "side_accuracy": "Side accuracy",
+    "recall": "Recall",
+    "precision": "Precision",
+}
+CONDITION_KEYS = ("total_accuracy", "count_accuracy", "recall")
 
 
 def report(folder: Path = METRICS) -> None:
-    """Print the measures as Markdown: held-out sets, harder conditions, places without hands, sources left out.
+    """Print the metrics as Markdown tables: held-out sets, corrupted frames, false alarms, sources left out.
 
     Args:
-        folder: the measures, as `python -m training evaluate`, `python -m training leave-out` and
-            `python -m benchmarks mediapipe` leave them.
+        folder: the metrics of `python -m training evaluate`, `python -m training leave-out` and
+            `python -m benchmarks mediapipe`.
 
     Raises:
-        BadData: there are none, or some are damaged.
+        BadData: there are none, or a file is damaged.
     """
-    measured = {file.stem: written(file) for file in folder.glob("*.json")}
-    if not measured:
-        raise BadData(f"{folder}: nothing was measured here. Measure: python -m training evaluate")
-    theirs = measured.get("mediapipe", {"sets": {}})["sets"]
+    metrics = {file.stem: read_json(file) for file in folder.glob("*.json")}
+    if not metrics:
+        raise BadData(f"{folder}: no metrics here. Create them: python -m training evaluate")
+    mediapipe = metrics.get("mediapipe", {"modes": [], "sets": {}})
+    modes, others = mediapipe["modes"], mediapipe["sets"]
+    other_column = [f"MediaPipe, total correct ({' / '.join(modes)})"] if modes else []
+    columns = ["Pictures", *COLUMNS.values(), "ECE", *other_column]
 
-    def shares(one: dict, name: str) -> list[str]:
-        keys = ("total_accuracy", "fingers_accuracy", "side_accuracy", "recall", "precision")
-        other = theirs.get(name, {})
-        modes = " / ".join(f"{other[mode]['accuracy']:.1%}" for mode in MODES if mode in other)
-        if modes and other["frames"] != one["pictures"]:
-            modes += f" of {other['frames']:,}"
-        told = ["–" if one[key] is None else f"{one[key]:.1%}" for key in keys]
-        return [f"{one['pictures']:,}", *told, f"{one['ece']:.3f}", modes or "–"]
+    def row(title: str, own: dict, name: str) -> list[str]:
+        cells = [title, f"{own['pictures']:,}", *(percent(own[key]) for key in COLUMNS), f"{own['ece']:.3f}"]
+        return cells + [mediapipe_cell(own, others.get(name, {}), modes)] * bool(modes)
 
-    rows = [[measured[name]["title"], *shares(measured[name], name)] for name in TITLES if name in measured]
-    print("\n" + markdown_table(["Held-out set", *COLUMNS, MEDIAPIPE], rows))
-    if conditions := measured.get("webcam", {}).get("conditions"):
-        harder = theirs.get("webcam-harder", {}).get("conditions", {})
+    rows = [row(metrics[name]["title"], metrics[name], name) for name in HELD_OUT if name in metrics]
+    print("\n" + markdown_table(["Held-out set", *columns], rows))
+    if conditions := metrics.get("webcam", {}).get("conditions"):
+        other_conditions = others.get("webcam-harder", {}).get("conditions", {})
         rows = []
-        for row in conditions:
-            ours = [f"{row[key]:.1%}" for key in ("total", "count", "found")]
-            other = harder.get(row["group"], {})
-            rows.append([row["group"], *ours, *(f"{other[m]['accuracy']:.1%}" if m in other else "–" for m in MODES)])
-        columns = ("Total right", "Count of a hand", "Hands found", *(f"MediaPipe, total right ({m})" for m in MODES))
-        print("\n" + markdown_table(["The webcam frames", *columns], rows))
-    if empty := measured.get("empty"):
-        print(f"\nIn {empty['pictures']} places without hands, a hand was seen in {empty['with_hands']}.")
-    if left_out := measured.get("leave-one-out"):
-        rows = [[one["title"], *shares(one, f"{name}-all")] for name, one in left_out["sources"].items()]
-        print("\n" + markdown_table(["Source left out", *COLUMNS, MEDIAPIPE], rows))
+        for own in conditions:
+            other = other_conditions.get(own["group"], {})
+            cells = [percent(other[mode]["accuracy"] if mode in other else None) for mode in modes]
+            rows.append([own["group"], *(percent(own[key]) for key in CONDITION_KEYS), *cells])
+        mode_columns = [f"MediaPipe, total correct ({mode})" for mode in modes]
+        header = ["The webcam frames", *(COLUMNS[key] for key in CONDITION_KEYS), *mode_columns]
+        print("\n" + markdown_table(header, rows))
+    if empty := metrics.get("empty"):
+        print(f"\nFalse alarms: {empty['false_alarms']} of {empty['pictures']} pictures without hands.")
+    if left_out := metrics.get("leave-one-out"):
+        rows = [row(own["title"], own, f"{name}-all") for name, own in left_out["sources"].items()]
+        print("\n" + markdown_table(["Source left out", *columns], rows))
+
+
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def mediapipe_cell(own: dict, other: dict, modes: list[str]) -> str:
+    """Return MediaPipe's accuracies on a set, and on how many of its pictures if not on all."""
+    accuracies = " / ".join(percent(other[mode]["accuracy"]) for mode in modes if mode in other)
+    if accuracies and other["frames"] != own["pictures"]:
+        accuracies += f" of {other['frames']:,}"
+    return accuracies or "–"
