@@ -1,16 +1,28 @@
 """Hands drawn with a few strokes, in the layout and look of Kaggle Fingers: data for tests that learn."""
 
+import io
 import json
+import struct
 import uuid
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import onnx
+from PIL import Image
 
 from handful import CLASSES
+from handful.images import decode
+from handful.labels import COUNTS
+from training.data.registry import SOURCES
 from training.render.store import encode_webp, write_shard
 
+SAMPLES = Path(__file__).parents[1] / "assets/samples"
 # Where a left palm's fingers point, in degrees from straight up: thumb … little finger.
 POINTING = (-65, -22, -4, 13, 32)
 RAISED = ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), (0, 1, 2, 3, 4))
@@ -40,6 +52,20 @@ def write_fingers(folder: Path, train: int, test: int) -> Path:
             for _ in range(each):
                 name = f"{uuid.UUID(bytes=rng.bytes(16))}_{label}.png"
                 cv2.imwrite(str(folder / split / name), draw_hand(label, rng))
+    return folder
+
+
+def write_webcam(folder: Path, frames: Mapping[str, tuple[np.ndarray, int, Sequence[float]]]) -> Path:
+    """Write a HandsDataset of frames with one hand each: image (H, W, 3) uint8 RGB, count and box, by file name."""
+    (folder / "images/train").mkdir(parents=True)
+    (folder / "data").mkdir()
+    lines = ["filename,width,height,class,xmin,ymin,xmax,ymax"]
+    for name, (image, count, box) in frames.items():
+        cv2.imwrite(str(folder / "images/train" / name), image[..., ::-1])
+        x0, y0, x1, y1 = map(round, box)
+        lines.append(f"{name},{image.shape[1]},{image.shape[0]},{count}-hand,{x0},{y0},{x1},{y1}")
+    (folder / "data/train_labels.csv").write_text("\n".join(lines))
+    (folder / "data/test_labels.csv").write_text(lines[0])
     return folder
 
 
@@ -90,3 +116,125 @@ def write_model(path: Path, image_type: int = onnx.TensorProto.UINT8, **shapes: 
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     onnx.helper.set_model_props(model, {"classes": json.dumps(CLASSES)})
     onnx.save(model, path)
+
+
+def png(size: tuple[int, int] = (60, 40)) -> bytes:
+    """Return a PNG of a grey gradient, width × height."""
+    data = io.BytesIO()
+    Image.linear_gradient("L").resize(size).save(data, "PNG")
+    return data.getvalue()
+
+
+def sample_png(label: str) -> bytes:
+    """Return the first bundled sample of a class as a PNG."""
+    return cv2.imencode(".png", cv2.imread(str(SAMPLES / f"{label}_0.jpg")))[1].tobytes()
+
+
+def make_video(
+    container: str = "mp4",
+    size: tuple[int, int] = (640, 480),
+    samples: Sequence[str] = ("3L_0", "5R_1"),
+    rotated: bool = False,
+) -> io.BytesIO:
+    """Return a video with one second, 10 frames, of each bundled sample.
+
+    Args:
+        container: "mp4", "mov" or "webm".
+        size: width, height.
+        samples: names without their ending.
+        rotated: store it on its side with a rotation matrix, as phones do.
+    """
+    file = io.BytesIO()
+    codec = {"mp4": "libx264", "mov": "libx264", "webm": "libvpx"}[container]
+    with av.open(file, "w", format=container) as out:
+        stream = out.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = *(size[::-1] if rotated else size), "yuv420p"
+        for k, name in enumerate(samples):
+            picture = decode(SAMPLES / f"{name}.jpg")
+            side = min(size)
+            left, top = (size[0] - side) // 2, (size[1] - side) // 2
+            image = np.full((size[1], size[0], 3), 150, np.uint8)
+            image[top : top + side, left : left + side] = cv2.resize(picture, (side, side))
+            if rotated:
+                image = np.ascontiguousarray(np.rot90(image))
+            for i in range(10):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = 10 * k + i, Fraction(1, 10)
+                out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    if rotated:  # the matrix of the track header: 90 degrees clockwise
+        matrix = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, size[0] << 16, 0, 1 << 30)
+        file.seek(file.getvalue().index(b"tkhd") + 4 + 40)
+        file.write(matrix)
+    file.seek(0)
+    return file
+
+
+def write_image(file: Path, rgb: np.ndarray) -> Path:
+    """Write an image (H, W, 3) uint8 RGB, and the folders it is in."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(file), rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    return file
+
+
+def write_webcam_tables(folder: Path, **rows: Sequence[str]) -> Path:
+    """Write HandsDataset with these rows of its tables, by split, and a grey 320×240 image for each file name."""
+    for split in ("train", "test"):
+        lines = ["filename,width,height,class,xmin,ymin,xmax,ymax", *rows.get(split, [])]
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        (folder / "data" / f"{split}_labels.csv").write_text("\n".join(lines))
+        for name in {row.partition(",")[0] for row in lines[1:]}:
+            write_image(folder / "images" / split / name, np.full((240, 320, 3), 90, np.uint8))
+    return folder
+
+
+def open_at(root: Path, name: str, **options: object) -> Any:
+    """Open a source that is in `root`, whatever its place in the data folder; `options` replace those of its reader."""
+    source = SOURCES[name]
+    return resolve_name(source.reader)(root, **{**source.options, **options})
+
+
+def draw_person(
+    label: str, wall: np.ndarray, tilt: float = 0.0, scale: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw a hand with a forearm in a sleeve before a wall (RGB); return it and (H, W) bool of all, and of the hand."""
+    height, width = wall.shape[:2]
+    hand = (draw_hand(label, np.random.default_rng(7)) > 90).astype(np.uint8)
+    x, y = np.flatnonzero(hand.any(0)), np.flatnonzero(hand.any(1))
+    palm = (float(x.mean()), float(y.max() - 15))
+    forearm, sleeve = np.zeros((2, 400, 128), np.uint8)
+    cv2.line(forearm, (round(palm[0]), round(palm[1])), (round(palm[0]), 399), 1, 15)
+    cv2.line(sleeve, (round(palm[0]), y.max() + 35), (round(palm[0]), 399), 1, 25)
+    matrix = cv2.getRotationMatrix2D(palm, tilt, scale)
+    matrix[:, 2] += np.array([width / 2, height * 0.6]) - palm
+    hand, forearm, sleeve = (cv2.warpAffine(part, matrix, (width, height)) > 0 for part in (hand, forearm, sleeve))
+    image = wall.copy()
+    image[hand | forearm] = (205, 160, 125)
+    image[sleeve] = (60, 70, 75)
+    return image, hand | forearm | sleeve, hand
+
+
+def write_digits(folder: Path) -> Path:
+    """Write Sign-Language-Digits-Dataset with the digits 0-5 of three people."""
+    light = np.linspace(1, 0.85, 100)[:, None, None]
+    wall = (np.full((100, 100, 3), (200, 200, 205)) * light).astype(np.uint8)
+    for count in COUNTS:
+        for person in range(3):
+            image, *_ = draw_person(f"{count}R", wall, scale=0.7)
+            write_image(folder / f"Dataset/{count}/IMG_{1000 + 10 * person + count}.JPG", image)
+    return folder
+
+
+def write_counting(folder: Path) -> Path:
+    """Write Human-Robot_Finger-Counting_Dataset with an image of each count, more and more tilted, and three rooms."""
+    rng = np.random.default_rng(0)
+    wall = np.full((300, 400, 3), (110, 118, 112), np.uint8)
+    write_image(folder / "Raw_Images/Human/Set1/0/imbk.jpg", wall)
+    for count in COUNTS[1:]:
+        # Exposure drifts from image to image, a little in each channel.
+        light = rng.uniform(0.5, 0.65) * rng.uniform(0.97, 1.03, 3)
+        image = draw_person(f"{count}L", wall, tilt=20 * count - 60)[0] * light
+        write_image(folder / f"Raw_Images/Human/Set1/{count}/n_{count}.jpg", image.clip(0, 255).astype(np.uint8))
+    for room in (1, 2, 10):
+        write_image(folder / f"Backgrounds/Office/{room}.jpg", wall)
+    return folder
