@@ -1,69 +1,92 @@
-"""python -m benchmarks [WHAT] [--json FILE] [--frames N] [--minutes N]: see benchmarks/__init__.py"""
+"""python -m benchmarks [NAME] [--json FILE] [--frames N] [--minutes N] [--python FILE]"""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import benchmarks
-from benchmarks import api, largest, live, load, mediapipe, soak, speed, start, steady
+from benchmarks import Unavailable
+from training.files import atomic_write
 
-QUICK = {"speed": speed, "live": live, "load": load, "api": api}  # what needs no more than to be asked
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A module of this package with `run(**options)`, which returns results, and `report(results)`, which formats them.
+
+    Attributes:
+        description: what it measures.
+        options: command-line options that `run` takes.
+        by_default: whether it runs when no benchmark is named.
+        saved: whether results on all frames are stored in the repository, by `save(results)`.
+    """
+
+    description: str
+    options: tuple[str, ...] = ()
+    by_default: bool = True
+    saved: bool = False
+
+
+BENCHMARKS = {
+    "speed": Benchmark("decoding, prediction, drawing, starting Python with a model"),
+    "live": Benchmark("Live in a browser, predictions by the server and by the browser"),
+    "load": Benchmark("how many WebRTC streams this machine serves at once"),
+    "api": Benchmark("the HTTP API with 1 to 64 clients"),
+    "steady": Benchmark("flicker and lag of a webcam's count", ("frames",)),
+    "start": Benchmark("from a server's start to its first page", ("python",)),
+    "mediapipe": Benchmark("accuracy and time compared with MediaPipe's, on the same frames", ("frames",), saved=True),
+    "largest": Benchmark("memory and time of the largest pictures and videos; ten minutes", by_default=False),
+    "soak": Benchmark("a server's memory while visitors come and go; half an hour", ("minutes",), by_default=False),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print tables. Returns the exit status: 1 where MediaPipe was asked for by name and cannot be had."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=benchmarks.__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument(
-        "what",
-        nargs="?",
-        choices=(*QUICK, "steady", "start", "largest", "soak", "mediapipe"),
-        help="one of them; by default all but largest and soak, which take ten minutes and half an hour",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers too")
-    parser.add_argument(
-        "--frames", type=int, default=0, metavar="N", help="at most N frames of each set, for a quick look"
-    )
-    parser.add_argument("--minutes", type=float, default=30, metavar="N", help="how long soak lets visitors come")
-    parser.add_argument("--python", default=sys.executable, metavar="FILE", help="interpreter whose app start starts")
-    args = parser.parse_args(argv)
-    numbers = {}
-    status = 0
-    for name, benchmark in QUICK.items():
-        if args.what in (None, name):
-            numbers[name] = benchmark.run()
-            print(benchmark.report(numbers[name]), end="\n\n", flush=True)
-    if args.what in (None, "steady"):
-        numbers["steady"] = steady.run(args.frames)
-        print(steady.report(numbers["steady"]), end="\n\n", flush=True)
-    if args.what in (None, "start"):
-        numbers["start"] = start.run(args.python)
-        print(start.report(numbers["start"]), end="\n\n", flush=True)
-    if args.what == "largest":
-        numbers["largest"] = largest.run()
-        print(largest.report(numbers["largest"]), end="\n\n", flush=True)
-    if args.what == "soak":
-        numbers["soak"] = soak.run(args.minutes)
-        print(soak.report(numbers["soak"]), end="\n\n", flush=True)
-    if args.what in (None, "mediapipe"):
+    """Run one benchmark, or all that run by default, and print their tables.
+
+    Returns:
+        The exit status: 1 if the benchmark named is not available here.
+    """
+    args = parser().parse_args(argv)
+    names = [args.name] if args.name else [name for name, benchmark in BENCHMARKS.items() if benchmark.by_default]
+    results = {}
+    for name in names:
+        benchmark, module = BENCHMARKS[name], import_module(f"benchmarks.{name}")
         try:
-            numbers["mediapipe"] = mediapipe.run(args.frames)
-            print(mediapipe.report(numbers["mediapipe"]))
-            # The numbers that are committed: only those asked for by name, of all sets, whole.
-            if args.what and not args.frames:
-                if all(measured["frames"] for measured in numbers["mediapipe"]["sets"].values()):
-                    mediapipe.RESULTS.write_text(json.dumps(numbers["mediapipe"], indent=1, ensure_ascii=False) + "\n")
-                else:
-                    print(f"{mediapipe.RESULTS} stays as it was: that is of all sets.", file=sys.stderr)
-        except mediapipe.NoMediaPipe as error:
-            print(f"No comparison with MediaPipe: {error}", file=sys.stderr)
-            status = int(args.what == "mediapipe")
+            results[name] = module.run(**{option: getattr(args, option) for option in benchmark.options})
+        except Unavailable as error:
+            print(f"{name} is not available: {error}", file=sys.stderr)
+            continue
+        print(module.report(results[name]), end="\n\n", flush=True)
+        if benchmark.saved and args.name and not args.frames:
+            module.save(results[name])
     if args.json:
-        args.json.write_text(json.dumps(numbers, indent=1) + "\n")
-    return status
+        with atomic_write(args.json) as part:
+            part.write_text(json.dumps(results, indent=1) + "\n")
+    return int(args.name is not None and not results)
+
+
+def parser() -> argparse.ArgumentParser:
+    lines = [f"  {name:10} {benchmark.description}" for name, benchmark in BENCHMARKS.items()]
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="\n".join([benchmarks.__doc__ or "", "benchmarks:", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "name",
+        nargs="?",
+        choices=BENCHMARKS,
+        metavar="NAME",
+        help="the benchmark to run; by default all but largest and soak",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file too")
+    parser.add_argument("--frames", type=int, default=0, metavar="N", help="at most N frames of each set (0: all)")
+    parser.add_argument("--minutes", type=float, default=30, metavar="N", help="duration of soak")
+    parser.add_argument("--python", default=sys.executable, metavar="FILE", help="interpreter that start measures")
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The HTTP API under load: pictures read a second, and how long one waits. Clients share the server's machine."""
+"""Throughput and latency of the HTTP API with 1 to 64 clients, which share the server's machine."""
 
 import tempfile
 import time
@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 
 from benchmarks import ROOT, machine
-from benchmarks.app_server import running
+from benchmarks.app_server import run_app
 from training.markdown import markdown_table
 
 CLIENTS = (1, 4, 16, 64)
@@ -17,53 +17,53 @@ SECONDS = 8.0
 PICTURES = sorted((ROOT / "assets/samples").glob("*_0.jpg"))
 
 
-def client(address: str, seconds: float, seed: int) -> list[tuple[int, float]]:
-    """Send one picture after the other. Returns status and seconds of each."""
+def send_pictures(address: str, seconds: float, offset: int) -> list[tuple[int, float]]:
+    """Send one picture after the other, from the `offset`th. Returns status and seconds of each request."""
     files = [path.read_bytes() for path in PICTURES]
     answers = []
     with httpx.Client(base_url=address, timeout=60) as http:
         end = time.monotonic() + seconds
         while (start := time.monotonic()) < end:
-            file = files[(seed + len(answers)) % len(files)]
+            file = files[(offset + len(answers)) % len(files)]
             status = http.post("/api/predict", files={"file": ("hand.jpg", file)}).status_code
             answers.append((status, time.monotonic() - start))
             if status == 503:
-                time.sleep(1)  # as the answer asks for
+                time.sleep(1)  # as Retry-After says
     return answers
 
 
 def measure(address: str, clients: int, seconds: float) -> dict:
-    """Requests a second and milliseconds of one, with so many clients at once."""
+    """Return requests a second and their latency with so many concurrent clients."""
     with ThreadPoolExecutor(clients) as pool:
-        each = pool.map(lambda seed: client(address, seconds, seed), range(clients))
-        answers = [answer for one in each for answer in one]
-    served = [taken for status, taken in answers if status == 200]
+        lists = pool.map(lambda offset: send_pictures(address, seconds, offset), range(clients))
+        answers = [answer for each in lists for answer in each]
+    latencies = [elapsed for status, elapsed in answers if status == 200]
     return {
         "clients": clients,
-        "requests_a_second": round(len(served) / seconds, 1),
-        "ms": dict(zip(("median", "p95"), (1000 * np.percentile(served, (50, 95))).round(1).tolist(), strict=True)),
-        "sent_away": sum(status == 503 for status, _ in answers),
+        "requests_a_second": round(len(latencies) / seconds, 1),
+        "ms": dict(zip(("median", "p95"), (1000 * np.percentile(latencies, (50, 95))).round(1).tolist(), strict=True)),
+        "rejected": sum(status == 503 for status, _ in answers),
     }
 
 
 def run() -> dict:
-    """Measure one number of clients after the other."""
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder, "log")) as address:
+    """Measure each number of clients in turn."""
+    with tempfile.TemporaryDirectory() as folder, run_app(Path(folder, "log")) as address:
         return {"machine": machine(), "rows": [measure(address, clients, SECONDS) for clients in CLIENTS]}
 
 
-def report(numbers: dict) -> str:
-    """The numbers as a table."""
+def report(results: dict) -> str:
+    """Return the results as a table."""
     rows = [
         [
             str(row["clients"]),
             f"{row['requests_a_second']:.0f}",
             f"{row['ms']['median']:.0f}",
             f"{row['ms']['p95']:.0f}",
-            str(row["sent_away"]),
+            str(row["rejected"]),
         ]
-        for row in numbers["rows"]
+        for row in results["rows"]
     ]
-    return f"{numbers['machine']}\n\n" + markdown_table(
-        ["Clients", "Pictures/s", "ms, median", "p95", "asked to wait (503)"], rows
+    return f"{results['machine']}\n\n" + markdown_table(
+        ["Clients", "Pictures/s", "ms, median", "p95", "rejected (503)"], rows
     )

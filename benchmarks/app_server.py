@@ -1,4 +1,4 @@
-"""The app as a server of its own, and a camera for the browser that looks at it."""
+"""Run the app in a process, and film a picture for the browser's camera."""
 
 import os
 import socket
@@ -13,15 +13,21 @@ from threading import Event, Thread
 import cv2
 import numpy as np
 
-from benchmarks.dockerfile import ask, free_port
+from benchmarks.dockerfile import free_port, request_json
 from handful.images import decode
 
 ROOT = Path(__file__).parent.parent
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 10
 
 
 @contextmanager
-def running(log: Path, python: str = sys.executable, **env: str) -> Iterator[str]:
-    """Run the app with these environment variables. Yields its address; stops it afterwards."""
+def run_app(log: Path, python: str = sys.executable, **env: str) -> Iterator[str]:
+    """Run the app with these environment variables, its output in `log`. Yields its address.
+
+    Raises:
+        RuntimeError: it did not start; the text is its output.
+    """
     port = free_port()
     command = [python, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
     command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
@@ -31,67 +37,86 @@ def running(log: Path, python: str = sys.executable, **env: str) -> Iterator[str
         start = time.monotonic()
         while True:
             try:
-                ask(port, "/api/health")
+                request_json(port, "/api/health")
                 break
             except OSError:
-                if process.poll() is not None or time.monotonic() - start > 60:
-                    raise RuntimeError(f"The app did not come up:\n{log.read_text()}") from None
+                if process.poll() is not None or time.monotonic() - start > START_TIMEOUT_S:
+                    raise RuntimeError(f"The app did not start:\n{log.read_text()}") from None
                 time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
 
 
-class Wire:
-    """The way from a browser to the server: `address` leads there, until it is cut, and again once it is mended."""
+def server_pid(address: str) -> int:
+    """Return the process that serves an address (on Linux).
 
-    def __init__(self, to: str):
-        self.to = int(to.rpartition(":")[2])
-        self.ends: list[socket.socket] = []
-        self.whole = Event()
-        self.whole.set()
-        self.door = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self.door.getsockname()[1]}"
-        Thread(target=self._open, daemon=True).start()
+    Raises:
+        RuntimeError: none does.
+    """
+    port = address.rpartition(":")[2]
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"--server.port" in arguments and port.encode() in arguments:
+            return int(folder.name)
+    raise RuntimeError(f"No process serves {address}.")
+
+
+class CuttableProxy:
+    """A TCP proxy to an address of this machine, whose connections can be cut and restored."""
+
+    def __init__(self, target: str):
+        self.target_port = int(target.rpartition(":")[2])
+        self.sockets: list[socket.socket] = []
+        self.connected = Event()
+        self.connected.set()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        self.whole.clear()
-        for end in self.ends:
+        """Close all connections, and refuse new ones."""
+        self.connected.clear()
+        for end in self.sockets:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-        self.ends.clear()
+        self.sockets.clear()
 
-    def mend(self) -> None:
-        self.whole.set()
+    def restore(self) -> None:
+        """Accept connections again."""
+        self.connected.set()
 
-    def _open(self) -> None:
+    def _accept(self) -> None:
         while True:
-            here = self.door.accept()[0]
-            if not self.whole.is_set():
-                here.close()
+            client = self.listener.accept()[0]
+            if not self.connected.is_set():
+                client.close()
                 continue
-            there = socket.create_connection(("127.0.0.1", self.to))
-            self.ends += here, there
-            for one, other in ((here, there), (there, here)):
-                Thread(target=_carry, args=(one, other), daemon=True).start()
+            server = socket.create_connection(("127.0.0.1", self.target_port))
+            self.sockets += client, server
+            for source, sink in ((client, server), (server, client)):
+                Thread(target=_forward, args=(source, sink), daemon=True).start()
 
 
-def _carry(one: socket.socket, other: socket.socket) -> None:
+def _forward(source: socket.socket, sink: socket.socket) -> None:
     with suppress(OSError):
-        while data := one.recv(1 << 16):
-            other.sendall(data)
-    for end in (one, other):
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+    for end in (source, sink):
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
 
 
 def camera_arguments(video: Path) -> list[str]:
-    """Chromium's arguments for a camera that films `video`, allowed without a question."""
+    """Return Chromium's arguments for a fake camera that shows `video`, allowed without a prompt."""
     return [
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
@@ -99,10 +124,10 @@ def camera_arguments(video: Path) -> list[str]:
     ]
 
 
-def film(picture: Path, video: Path, rate: int = 20) -> np.ndarray:
-    """Write a film (Y4M, 640×480, `rate` frames a second) in which a picture stands still. Returns the frame, RGB."""
+def write_still_video(picture: Path, video: Path, fps: int = 20) -> np.ndarray:
+    """Write a video (Y4M, 640×480) of a picture that stands still. Returns its frame, (480, 640, 3) uint8 RGB."""
     frame = cv2.resize(decode(picture), (480, 480), interpolation=cv2.INTER_CUBIC)
     frame = cv2.copyMakeBorder(frame, 0, 0, 80, 80, cv2.BORDER_REPLICATE)
     planes = cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420).tobytes()
-    video.write_bytes(f"YUV4MPEG2 W640 H480 F{rate}:1 Ip A1:1 C420mpeg2\n".encode() + (b"FRAME\n" + planes) * 4)
+    video.write_bytes(f"YUV4MPEG2 W640 H480 F{fps}:1 Ip A1:1 C420mpeg2\n".encode() + (b"FRAME\n" + planes) * 4)
     return frame

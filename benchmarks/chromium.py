@@ -1,4 +1,4 @@
-"""The Chromium that the browser tests drive. `python benchmarks/chromium.py` installs one where there is none."""
+"""The Chromium that browser tests and benchmarks drive. `python benchmarks/chromium.py` installs one if needed."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def find() -> str | None:
-    """Path of the Chromium that $CHROMIUM names, else of one on PATH, else of Playwright's own."""
+    """Return the path of $CHROMIUM, of a Chromium on PATH, or of Playwright's own; None if there is none."""
     for name in (os.environ.get("CHROMIUM"), *NAMES):
         if name and (path := shutil.which(name)):
             return path
@@ -22,25 +22,24 @@ def find() -> str | None:
 
 
 def install() -> str:
-    """Path of a Chromium, installed first if there is none.
+    """Return the path of a Chromium, installed first if there is none.
 
     Raises:
-        SystemExit: no way to install one worked; says what to do.
+        SystemExit: it cannot be installed; says what to do.
     """
-    ways = [[sys.executable, "-m", "playwright", "install", "chromium"]]
+    commands = [[sys.executable, "-m", "playwright", "install", "chromium"]]
     # Debian's package brings the system libraries that Playwright's download needs too.
     # Ubuntu's is a stub for snap: there Playwright comes first.
     if shutil.which("apt-get") and os.geteuid() == 0:
         debian = "ID=debian" in Path("/etc/os-release").read_text().splitlines()
         apt = ["sh", "-c", "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq chromium"]
-        ways = [apt, *ways] if debian else [[*ways[0], "--with-deps"], apt]
+        commands = [apt, *commands] if debian else [[*commands[0], "--with-deps"], apt]
     while not (path := find()):
-        if not ways:
+        if not commands:
             sys.exit("The browser tests need Chromium. Install it, or name one: CHROMIUM=/path/to/chromium make test")
-        way = ways.pop(0)
-        print("No Chromium yet:", *way, flush=True)
-        # The next way is tried if this one fails: a missing browser is what is asked, not how it failed.
-        subprocess.run(way, check=False)
+        command = commands.pop(0)
+        print("Chromium is missing:", *command, flush=True)
+        subprocess.run(command, check=False)  # whether it worked, find() shows
     return path
 
 

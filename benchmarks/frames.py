@@ -1,155 +1,186 @@
-"""Frames whose number of raised fingers is known: the bundled samples, and what Handful itself is measured on.
+"""Frames with known totals of raised fingers: the bundled samples, and the sets that Handful is evaluated on.
 
-Sets are named as by `python -m training evaluate`, and read as there. Those that end in -all hold what Handful
-learned from: MediaPipe's share of them stands beside that of a model that left them out
-(`python -m training leave-out`). Everyone can run the benchmarks with the sets that they have:
-`python -m training data` fetches them.
+Sets are named as by `python -m training evaluate`, and read alike. Those that end in -all hold what Handful was trained
+on: there, MediaPipe's accuracy is compared with that of a model trained without them (`python -m training leave-out`).
+Benchmarks run with the sets that are there; `python -m training data` fetches them.
 """
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from handful.images import decode
+from handful.labels import count_of
+from training.data.registry import HELD_OUT, SOURCES, open_held_out, open_source
+from training.errors import BadData
+
+if TYPE_CHECKING:
+    from training.data.frames import FrameDataset
+
+WEBCAM_SIZE = (640, 480)  # width and height
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A picture, the fingers raised in it, and the run of frames that it belongs to.
+class LabelledPicture:
+    """A picture and its total.
 
     Attributes:
-        path: its file, or the name of one that is made when it is read.
-        total: fingers raised.
-        session: the run of frames; the first of another does not follow it.
-        made: makes it, (H, W, 3) uint8 RGB; without, it is in its file.
+        path: its file, or a name if it is made when loaded.
+        total: raised fingers, of all hands.
+        session: the recording that it belongs to; a tracker restarts where the next picture has another one.
+        load: makes the picture, (H, W, 3) uint8 RGB; None: it is decoded from its file.
     """
 
     path: Path
     total: int
     session: str = ""
-    made: Callable[[], np.ndarray] | None = None
+    load: Callable[[], np.ndarray] | None = None
 
     @property
     def image(self) -> np.ndarray:
         """The picture, (H, W, 3) uint8 RGB."""
-        return self.made() if self.made else decode(self.path)
+        return self.load() if self.load else decode(self.path)
 
 
 @dataclass(frozen=True)
 class FrameSet:
-    """A set of frames.
+    """A set of pictures to benchmark with.
 
     Attributes:
-        title: what the table calls it.
-        source: whose pictures they are.
-        session: the run of frames that a file belongs to: the next one does not follow it.
-        limit: how many frames are taken, evenly spread. 0: all.
-        favour: the hand fills the picture, which MediaPipe is not made for: it gets these pictures larger,
-            with more contrast and with a border, "edges" or "black" (see `mediapipe.favour`).
-        size: width and height that those of one hand alone are given; None: as they are, with any number of hands.
+        title: its name in tables.
+        source: name in `SOURCES` of the whole source, or in `HELD_OUT` of its held-out part; "": the bundled samples.
+        whole: all of the source, of which Handful was trained on most, instead of the held-out part.
+        corrupted: each frame in each of the conditions of `CorruptedFrames`.
+        size: width and height that frames are resized to, of which only those of one hand are used; None: all, as they
+            are.
+        max_frames: how many are used, evenly spread; 0: all.
+        border: "edges" or "black" where hands fill the picture, which MediaPipe is not made for: it gets such pictures
+            with a border (see `benchmarks.mediapipe.pad`).
     """
 
     title: str
     source: str
-    session: Callable[[Path], str] = lambda file: ""
-    limit: int = 0
-    favour: str = ""
+    whole: bool = False
+    corrupted: bool = False
     size: tuple[int, int] | None = None
+    max_frames: int = 0
+    border: str = ""
+
+    @property
+    def credit(self) -> str:
+        """Whose pictures they are."""
+        if not self.source:
+            return "bundled with Handful"
+        return (SOURCES if self.whole else HELD_OUT)[self.source].credit
+
+    def session(self, path: Path) -> str:
+        """Return the recording session of a picture."""
+        if not self.source:
+            return ""
+        session = (SOURCES if self.whole else HELD_OUT)[self.source].session(path)
+        return f"{path.parent.name}/{session}" if self.corrupted else session
 
 
-def recording(file: Path) -> str:
-    return file.name.partition("pic")[0] or "pic"
+def held_out_set(source: str, title: str = "", **options) -> FrameSet:
+    return FrameSet(title or HELD_OUT[source].short_title, source, **options)
 
 
-def digit(file: Path) -> str:
-    return file.parent.name
+def whole_set(source: str, **options) -> FrameSet:
+    return FrameSet(f"{SOURCES[source].short_title}, all", source, whole=True, **options)
 
 
-CAMERA = (640, 480)  # width and height of a webcam's frame
-FINGERS = "kaggle.com/datasets/koryakinp/fingers, CC0"
-WEBCAM = "github.com/SubhiH/HandsDataset, Apache-2.0"
-DIGITS = "github.com/ardamavi/Sign-Language-Digits-Dataset, Apache-2.0"
-COUNTING = "github.com/EPSRC-NUMBERS/Human-Robot_Finger-Counting_Dataset, CC BY-SA 4.0"
-SETS = {
-    "samples": FrameSet("Rendered samples", "bundled with Handful", favour="edges"),
-    "fingers-test": FrameSet("Fingers test", FINGERS, limit=300, favour="black"),
-    "webcam": FrameSet("Webcam frames", WEBCAM, recording),
-    # Those that times are told of: as large as webcams make them.
-    "webcam-one": FrameSet("Webcam frames of one hand, 640×480", WEBCAM, recording, size=CAMERA),
-    # Each of them in every condition: those of one follow each other.
-    "webcam-harder": FrameSet("Webcam frames, harder", WEBCAM, lambda file: f"{file.parent.name}/{recording(file)}"),
-    "digits": FrameSet("Sign language 1-5", DIGITS, digit, favour="edges"),
-    "rendered": FrameSet("Rendered hands", "rendered by training/render", lambda file: file.stem),
-    "webcam-all": FrameSet("All webcam frames", WEBCAM, recording),
-    "digits-all": FrameSet("All sign language 1-5", DIGITS, digit, favour="edges"),
-    "counting-all": FrameSet("All finger counting", COUNTING, digit),
+FRAME_SETS = {
+    "samples": FrameSet("Rendered samples", "", border="edges"),
+    "fingers-test": held_out_set("fingers-test", max_frames=300, border="black"),
+    "webcam": held_out_set("webcam"),
+    # At a webcam's size: the one whose times are published.
+    "webcam-one": held_out_set("webcam", "Webcam frames of one hand, 640×480", size=WEBCAM_SIZE),
+    "webcam-harder": held_out_set("webcam", "Webcam frames, harder", corrupted=True),
+    "digits": held_out_set("digits", border="edges"),
+    "rendered": held_out_set("rendered"),
+    "webcam-all": whole_set("webcam"),
+    "digits-all": whole_set("digits", border="edges"),
+    "counting-all": whole_set("counting"),
 }
 
 
-def frames(name: str, root: Path, limit: int = 0) -> list[Frame]:
-    """The frames of a set, each session in order of time, from the project's folder.
+def load_frames(name: str, root: Path, max_frames: int = 0) -> list[LabelledPicture]:
+    """Return the frames of a set below the project's folder, the sessions one after the other, each in order of time.
 
-    At most `limit` of them, evenly spread (0: as many as the set says); [] where it is not there, which stderr tells.
+    Args:
+        name: in `FRAME_SETS`.
+        root: the project's folder.
+        max_frames: how many, evenly spread; 0: as many as the set says.
+
+    Returns:
+        The frames; [] if the set is not there, which is printed to stderr.
     """
-    wanted = SETS[name]
-    files: dict[Any, Path]
-    if name == "samples":
-        files = {file: file for file in (root / "assets/samples").glob("[0-5][LR]_*.jpg")}
+    frame_set = FRAME_SETS[name]
+    max_frames = max_frames or frame_set.max_frames
+    if not frame_set.source:
+        files = sorted((root / "assets/samples").glob("[0-5][LR]_*.jpg"))
+        return [LabelledPicture(file, int(file.name[0])) for file in spread(files, max_frames)]
+    try:
+        frames, paths = open_set(frame_set, root / "data")
+    except BadData as error:
+        print(f"{frame_set.title}: skipped. {error}", file=sys.stderr)
+        return []
+    # Numbers without leading zeros are in their order, too: one_2.jpg before one_10.jpg.
+    order = sorted(paths, key=lambda i: (frame_set.session(paths[i]), len(paths[i].name), paths[i].name))
+    return [to_picture(frame_set, frames, i, paths[i]) for i in spread(order, max_frames)]
+
+
+def open_set(frame_set: FrameSet, data: Path) -> tuple["FrameDataset", dict[int, Path]]:
+    """Return a set's frames, and the indices of those to use with a path for each.
+
+    Raises:
+        BadData: it is not in the data folder.
+    """
+    if frame_set.whole:
+        frames = open_source(frame_set.source, data)
+        indices = np.arange(len(frames))
     else:
-        # torch, for those alone who read more than the samples
-        from training.data import open_source
-        from training.data.backgrounds import places
+        frames, indices = open_held_out(frame_set.source, data)
+    if frame_set.size:
+        indices = np.array([i for i in indices if len(frames.frame(i).boxes) == 1], int)
+    if frame_set.corrupted:
+        from training.data.backgrounds import load_backgrounds
         from training.data.corruptions import CorruptedFrames
-        from training.errors import BadData
-        from training.evaluation.evaluate import held_out
 
-        data = root / "data"
-        try:
-            if name.endswith("-all"):
-                source = open_source(name.removesuffix("-all"), data)
-                index = range(len(source))
-            else:
-                source, index = held_out(name.removesuffix("-harder").removesuffix("-one"), data)
-        except BadData as error:
-            print(f"{wanted.title}: left out. {error}", file=sys.stderr)
-            return []
-        if wanted.size:
-            index = [i for i in index if len(source.frame(i).boxes) == 1]
-        if name == "webcam-harder":
-            source = CorruptedFrames(source, index, places(data, validation=True))
-            (_, conditions), *_ = source.traits().values()
-            files = {i: Path(condition) / source.files[i].name for i, condition in enumerate(conditions)}
-        elif name == "rendered":
-            files = {i: Path(f"{i:05}") for i in index}
-        else:
-            files = {i: source.files[i] for i in index}
-
-    def picture(i: int) -> np.ndarray:
-        image = source.frame(i).image
-        return cv2.resize(image, wanted.size) if wanted.size else image
-
-    # Numbers count, where they are not padded: one_2.jpg comes before one_10.jpg.
-    order = sorted(files, key=lambda i: (wanted.session(files[i]), len(files[i].name), files[i].name))
-    most = min(limit or len(order), wanted.limit or len(order), len(order))
-    found = []
-    for i in (order[k] for k in np.linspace(0, len(order) - 1, most).round().astype(int)):
-        total = int(i.name[0]) if name == "samples" else int((source.frame(i).targets % 6).sum())
-        made = None if files[i].is_file() and not wanted.size else partial(picture, i)
-        found.append(Frame(files[i], total, wanted.session(files[i]), made))
-    return found
+        corrupted = CorruptedFrames(frames, indices, load_backgrounds(data, validation=True))
+        conditions = corrupted.traits()["conditions"][1]
+        return corrupted, {i: Path(condition, corrupted.path(i).name) for i, condition in enumerate(conditions)}
+    return frames, {int(i): frames.path(i) for i in indices}
 
 
-def digest(frames: Iterable[Frame]) -> str:
-    """Names the very frames: 12 hex digits over their names, counts and bytes, of pixels where there is no file."""
+def to_picture(frame_set: FrameSet, frames: "FrameDataset", index: int, path: Path) -> LabelledPicture:
+    """Return one frame of a set."""
+
+    def load() -> np.ndarray:
+        image = frames.frame(index).image
+        return cv2.resize(image, frame_set.size) if frame_set.size else image
+
+    total = int(count_of(frames.frame(index).targets).sum())
+    is_file = path.is_file() and not frame_set.size
+    return LabelledPicture(path, total, frame_set.session(path), None if is_file else load)
+
+
+def spread(items: Sequence, count: int) -> list:
+    """Return so many of the items, evenly spread; 0: all."""
+    count = min(count or len(items), len(items))
+    return [items[k] for k in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def digest(pictures: Iterable[LabelledPicture]) -> str:
+    """Identify pictures by 12 hex digits: of their names, totals and bytes, those of the pixels if there is no file."""
     sha = hashlib.sha256()
-    for frame in frames:
-        inside = frame.image.tobytes() if frame.made else frame.path.read_bytes()
-        sha.update(f"{frame.path.name} {frame.total}\n".encode() + inside)
+    for picture in pictures:
+        content = picture.image.tobytes() if picture.load else picture.path.read_bytes()
+        sha.update(f"{picture.path.name} {picture.total}\n".encode() + content)
     return sha.hexdigest()[:12]

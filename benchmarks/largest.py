@@ -1,8 +1,8 @@
-"""The largest files that are taken: how long a server is at them, and what they take of its memory.
+"""The largest files that the app accepts: processing time, and memory of the server.
 
-Pictures of 50 megapixels, as phones take them, go to the API, a format after the other. Then three visitors bring a
-film of 190 MB each, at once, see it read, and leave. Memory is what is resident of the server's process, the most of it
-as Linux keeps it.
+Pictures of 50 megapixels, as phones take them, are sent to the API, one of each format. Then three visitors upload a
+video of 190 MB each at once, wait for the result, and leave. Memory is what is resident of the server's process, and
+its maximum as Linux records it.
 """
 
 import io
@@ -19,76 +19,85 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from benchmarks import ROOT, chromium, machine
-from benchmarks.app_server import running
-from benchmarks.soak import FORGOTTEN, look, server_at
+from benchmarks.app_server import run_app, server_pid
+from benchmarks.soak import expire_sessions
 from handful.images import decode
 from training.markdown import markdown_table
 
-SIZE = (8160, 6120)
-FILM = 190_000_000  # bytes
+PICTURE_SIZE = (8160, 6120)
+VIDEO_BYTES = 190_000_000
 VISITORS = 3
 SAMPLE = ROOT / "assets/samples/3L_0.jpg"
 
 
-def pictures() -> dict[str, bytes]:
-    """The same hand, 50 megapixels of it, in every kind of file that takes more than its share."""
-    rgb = cv2.resize(decode(SAMPLE), SIZE, interpolation=cv2.INTER_CUBIC)
+def encode_pictures() -> dict[str, bytes]:
+    """Return the same hand, 50 megapixels of it, in each format that is expensive to decode."""
+    rgb = cv2.resize(decode(SAMPLE), PICTURE_SIZE, interpolation=cv2.INTER_CUBIC)
     image = Image.fromarray(rgb)
-    turned = Image.Exif()
-    turned[0x0112] = 6  # stood upright by its reader, as most pictures of a phone are
-    clear = image.copy()
-    clear.putalpha(200)
-    files = {
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # to be rotated by its reader, as most pictures of a phone are
+    translucent = image.copy()
+    translucent.putalpha(200)
+    formats = {
         "JPEG": (image, "JPEG", {}),
-        "JPEG, turned": (image, "JPEG", {"exif": turned}),
+        "JPEG, rotated by Exif": (image, "JPEG", {"exif": rotated}),
         "PNG": (image, "PNG", {"compress_level": 1}),
-        "PNG, see-through": (clear, "PNG", {"compress_level": 1}),
+        "PNG with alpha": (translucent, "PNG", {"compress_level": 1}),
         "WebP": (image, "WEBP", {"method": 0}),
         "AVIF": (image, "AVIF", {"speed": 10}),
         "TIFF of floats": (Image.fromarray(np.float32(rgb[..., 0])), "TIFF", {"compression": "tiff_adobe_deflate"}),
     }
-    made = {}
-    for name, (picture, kind, options) in files.items():
+    files = {}
+    for name, (picture, kind, options) in formats.items():
         picture.save(file := io.BytesIO(), kind, **options)
-        made[name] = file.getvalue()
-    return made
+        files[name] = file.getvalue()
+    return files
 
 
-def write_film(path: Path) -> None:
-    """A film (MP4, H.264, 1280×720) of a hand in heavy grain, which leaves the encoder nothing to save."""
+def write_noisy_video(path: Path) -> None:
+    """Write a video (MP4, H.264, 1280×720) of a hand, with too much noise to be compressed well."""
     hand = cv2.resize(decode(SAMPLE), (720, 720), interpolation=cv2.INTER_CUBIC)
     frame = cv2.copyMakeBorder(hand, 0, 0, 280, 280, cv2.BORDER_REPLICATE)
-    grain = np.random.default_rng(0).integers(0, 40, (800, 1360, 3), np.uint8)
-    with av.open(str(path), "w") as film:
-        stream = film.add_stream("libx264", 30, options={"preset": "ultrafast", "qp": "4"})
+    noise = np.random.default_rng(0).integers(0, 40, (800, 1360, 3), np.uint8)
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("libx264", 30, options={"preset": "ultrafast", "qp": "4"})
         stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
         number = 0
-        while not path.exists() or path.stat().st_size < FILM:
+        while not path.exists() or path.stat().st_size < VIDEO_BYTES:
             y, x = (7 * number) % 80, (11 * number) % 80
-            noisy = cv2.add(frame, grain[y : y + 720, x : x + 1280])
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(noisy, np.uint8), "rgb24")))
+            noisy = cv2.add(frame, noise[y : y + 720, x : x + 1280])
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(noisy, np.uint8), "rgb24")))
             number += 1
-        film.mux(stream.encode())
+        video.mux(stream.encode())
 
 
-def resident(pid: int, most: bool = False) -> int:
-    """Megabytes that a process holds; or the most that it held since `forget_most`."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(rf"{'VmHWM' if most else 'VmRSS'}:\s+(\d+)", status)[1]) // 1024  # type: ignore[index]
+def resident_mb(pid: int) -> int:
+    """Return the resident memory of a process."""
+    return _status_mb(pid, "VmRSS")
 
 
-def forget_most(pid: int) -> None:
-    """See man 5 proc."""
+def max_resident_mb(pid: int) -> int:
+    """Return the maximum of a process's resident memory since `reset_max_resident`."""
+    return _status_mb(pid, "VmHWM")
+
+
+def reset_max_resident(pid: int) -> None:
+    """Reset `max_resident_mb` (see man 5 proc)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def read_pictures(address: str, pid: int, files: dict[str, bytes]) -> list[dict]:
-    """Send a picture after the other."""
+def _status_mb(pid: int, field: str) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"{field}:\s+(\d+)", status)[1]) // 1024  # type: ignore[index]
+
+
+def measure_pictures(address: str, pid: int, files: dict[str, bytes]) -> list[dict]:
+    """Send one picture after the other to the API."""
     rows = []
     with httpx.Client(base_url=address, timeout=120) as http:
         for name, file in files.items():
-            before = resident(pid)
-            forget_most(pid)
+            before = resident_mb(pid)
+            reset_max_resident(pid)
             start = time.monotonic()
             http.post("/api/predict", files={"file": ("hand", file)}).raise_for_status()
             seconds = time.monotonic() - start
@@ -97,64 +106,61 @@ def read_pictures(address: str, pid: int, files: dict[str, bytes]) -> list[dict]
                     "picture": name,
                     "file_mb": round(len(file) / 1e6, 1),
                     "seconds": round(seconds, 1),
-                    "more_mb": resident(pid, most=True) - before,
-                    "kept_mb": resident(pid) - before,
+                    "peak_mb": max_resident_mb(pid) - before,
+                    "retained_mb": resident_mb(pid) - before,
                 }
             )
     return rows
 
 
-def read_films(address: str, pid: int, film: Path) -> dict:
-    """Let visitors come with their films at once, and leave."""
+def measure_videos(address: str, pid: int, video: Path) -> dict:
+    """Upload the video in several visits at once, and leave when all have results."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium.find(), args=["--no-sandbox"])
-        forget_most(pid)
-        before, start = resident(pid), time.monotonic()
+        reset_max_resident(pid)
+        before, start = resident_mb(pid), time.monotonic()
         pages = [browser.new_page(base_url=address) for _ in range(VISITORS)]
         for page in pages:
             page.goto("/videos")
-            page.locator("input[type=file]").set_input_files(film)
+            page.locator("input[type=file]").set_input_files(video)
         for page in pages:
             page.get_by_role("button", name="CSV").wait_for(timeout=1_200_000)
-        seconds, all_read = time.monotonic() - start, resident(pid)
+        seconds, done = time.monotonic() - start, resident_mb(pid)
         for page in pages:
             page.close()
-        # As the soak does: what the last visits held goes with them.
-        time.sleep(FORGOTTEN)
-        look(browser, address)
-        time.sleep(FORGOTTEN)
+        expire_sessions(browser, address)
         browser.close()
     return {
         "visitors": VISITORS,
-        "file_mb": round(film.stat().st_size / 1e6),
+        "file_mb": round(video.stat().st_size / 1e6),
         "seconds": round(seconds),
-        "mb": {"before": before, "most": resident(pid, most=True), "all read": all_read, "left": resident(pid)},
+        "mb": {"before": before, "max": max_resident_mb(pid), "done": done, "left": resident_mb(pid)},
     }
 
 
 def run() -> dict:
-    """Measure. Takes about ten minutes."""
-    files = pictures()
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder, "log")) as address:
-        film = Path(folder, "film.mp4")
-        write_film(film)
-        pid = server_at(address)
-        httpx.post(f"{address}/api/predict", files={"file": ("hand.jpg", SAMPLE.read_bytes())})  # all is loaded then
-        rows = read_pictures(address, pid, files)
-        return {"machine": machine(), "pictures": rows, "films": read_films(address, pid, film)}
+    """Measure, in about ten minutes."""
+    files = encode_pictures()
+    with tempfile.TemporaryDirectory() as folder, run_app(Path(folder, "log")) as address:
+        video = Path(folder, "video.mp4")
+        write_noisy_video(video)
+        pid = server_pid(address)
+        httpx.post(f"{address}/api/predict", files={"file": ("hand.jpg", SAMPLE.read_bytes())})  # loads the model
+        rows = measure_pictures(address, pid, files)
+        return {"machine": machine(), "pictures": rows, "videos": measure_videos(address, pid, video)}
 
 
-def report(numbers: dict) -> str:
-    """The numbers as tables."""
-    keys = ("file_mb", "seconds", "more_mb", "kept_mb")
-    rows = [[row["picture"], *(str(row[key]) for key in keys)] for row in numbers["pictures"]]
-    films = numbers["films"]
-    memory = [[str(films["mb"][when]) for when in ("before", "most", "all read", "left")]]
+def report(results: dict) -> str:
+    """Return the results as tables."""
+    keys = ("file_mb", "seconds", "peak_mb", "retained_mb")
+    rows = [[row["picture"], *(str(row[key]) for key in keys)] for row in results["pictures"]]
+    videos = results["videos"]
+    memory = [[str(videos["mb"][when]) for when in ("before", "max", "done", "left")]]
     return "\n\n".join(
         (
-            numbers["machine"],
-            markdown_table(["50 megapixels", "MB of file", "seconds", "MB more, at most", "MB more, after it"], rows),
-            f"{films['visitors']} films of {films['file_mb']} MB at once, read in {films['seconds']} s:",
-            markdown_table(["MB before", "at most", "all are read", "all have left"], memory),
+            results["machine"],
+            markdown_table(["50 megapixels", "MB of file", "seconds", "MB more, maximum", "MB more, afterwards"], rows),
+            f"{videos['visitors']} videos of {videos['file_mb']} MB at once, processed in {videos['seconds']} s:",
+            markdown_table(["MB before", "maximum", "all processed", "all visitors have left"], memory),
         )
     )

@@ -1,7 +1,7 @@
-"""Live in a real browser, read by the server and by the browser itself: readings a second, and how long each takes.
+"""Live in a real browser, predictions by the server and by the browser: rate, latency, and the server's CPU.
 
-What the server has to do for it is told as a share of one core (on Linux).
-Chromium films a sample at 20 frames a second, 640×480. Browser, camera and server share this machine's cores.
+Chromium's camera shows a sample at 20 frames a second, 640×480. Browser, camera and server share this machine's cores.
+The server's CPU is a share of one core (on Linux).
 """
 
 import os
@@ -13,61 +13,61 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks import ROOT, chromium, machine
-from benchmarks.app_server import camera_arguments, film, running
-from benchmarks.soak import server_at
+from benchmarks.app_server import camera_arguments, run_app, server_pid, write_still_video
 from training.markdown import markdown_table
 
-WAYS = {"By the server": "/", "By the browser": "/?read=browser"}
-SETTLE, SAMPLES = 8, 10  # seconds before the first look, and looks, a second apart
+PATHS = {"Server": "/", "Browser": "/?read=browser"}
+WARM_UP_S = 8
+SAMPLES = 10  # of the rate that the page shows, a second apart
 
 
-def worked(pid: int) -> float:
-    """Seconds of a core that a process has had so far."""
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process so far."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def watch(page: Page, path: str, pid: int | None) -> dict:
-    """Start Live, and note what it tells of itself, and what the server's process had to do."""
+def measure(page: Page, path: str, pid: int | None) -> dict:
+    """Start Live, and sample the rate and latency that it shows, and the CPU time of the server."""
     page.goto(path)
     frame = page if "browser" in path else page.frame_locator("iframe")
     frame.get_by_role("button", name="Start").click()
-    caption = page.get_by_text(re.compile(r"\d+ frames a second, \d+ ms each"))
+    caption = page.get_by_text(re.compile(r"\d+ fps · \d+ ms per frame"))
     caption.wait_for(timeout=60_000)
-    page.wait_for_timeout(1000 * SETTLE)
-    told = []
-    before, start = worked(pid) if pid else 0.0, time.monotonic()
+    page.wait_for_timeout(1000 * WARM_UP_S)
+    samples = []
+    before, start = cpu_seconds(pid) if pid else 0.0, time.monotonic()
     for _ in range(SAMPLES):
-        told.append([int(number) for number in re.findall(r"\d+", caption.inner_text())])
+        samples.append([int(number) for number in re.findall(r"\d+", caption.inner_text())])
         page.wait_for_timeout(1000)
-    core = (worked(pid) - before) / (time.monotonic() - start) if pid else None
+    core = (cpu_seconds(pid) - before) / (time.monotonic() - start) if pid else None
     frame.get_by_role("button", name="Stop").click()
-    rates, times = (sorted(column) for column in zip(*told, strict=True))
+    rates, times = (sorted(column) for column in zip(*samples, strict=True))
     return {"rate": {"lowest": rates[0], "median": rates[SAMPLES // 2]}, "ms": times[SAMPLES // 2], "core": core}
 
 
 def run() -> dict:
-    """Measure both ways."""
+    """Measure predictions by the server, then by the browser."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         video = Path(folder, "camera.y4m")
-        film(ROOT / "assets/samples/3L_0.jpg", video)
-        with running(Path(folder, "log")) as address:
+        write_still_video(ROOT / "assets/samples/3L_0.jpg", video)
+        with run_app(Path(folder, "log")) as address:
             arguments = ["--no-sandbox", "--disable-gpu", *camera_arguments(video)]
             browser = playwright.chromium.launch(executable_path=chromium.find(), args=arguments)
             page = browser.new_page(base_url=address, viewport={"width": 1280, "height": 900})
-            pid = server_at(address) if Path("/proc").exists() else None
-            rows = {way: watch(page, path, pid) for way, path in WAYS.items()}
+            pid = server_pid(address) if Path("/proc").exists() else None
+            rows = {name: measure(page, path, pid) for name, path in PATHS.items()}
             browser.close()
     return {"machine": machine(), "rows": rows}
 
 
-def report(numbers: dict) -> str:
-    """The numbers as a table."""
+def report(results: dict) -> str:
+    """Return the results as a table."""
     rows = [
-        [way, str(row["rate"]["median"]), str(row["rate"]["lowest"]), str(row["ms"])]
+        [name, str(row["rate"]["median"]), str(row["rate"]["lowest"]), str(row["ms"])]
         + ["–" if row["core"] is None else f"{row['core']:.0%}"]
-        for way, row in numbers["rows"].items()
+        for name, row in results["rows"].items()
     ]
-    return f"{numbers['machine']}\n\n" + markdown_table(
-        ["Live", "Readings/s, median", "lowest", "ms each", "Server, of a core"], rows
+    return f"{results['machine']}\n\n" + markdown_table(
+        ["Live, predictions by", "a second, median", "lowest", "ms each", "CPU of the server"], rows
     )

@@ -1,9 +1,9 @@
-"""How many cameras this machine reads at once.
+"""How many WebRTC streams this machine serves at once.
 
-Clients in a process of their own send films of 640×480 at 20 frames a second over WebRTC (aiortc, loopback), just as
-browsers do; the server reads and draws them with the very code of Live, and sends them back. Every frame carries
-its number in black and white squares, so that the age of a reading is known: from the moment a client had the frame
-to the moment the server had read it. Clients encode and decode on the same cores: a server of its own holds more.
+Clients in a separate process send videos of 640×480 at 20 frames a second over WebRTC (aiortc, loopback), as browsers
+do. The server predicts and draws with the code of Live, and sends the frames back. Each frame carries its number in
+black and white squares, so that the age of a prediction is known: from the moment a client had the frame to the moment
+of its prediction. Clients encode and decode on the same cores, so a server with its cores to itself serves more.
 """
 
 import asyncio
@@ -23,131 +23,143 @@ from streamlit_webrtc.process import AsyncVideoProcessTrack
 from benchmarks import ROOT, machine
 from handful.images import decode
 from training.markdown import markdown_table
-from web.webcam import Camera
+from web.webcam import WebcamProcessor
 
 STREAMS = (1, 2, 4, 6, 8)
-SECONDS = 12.0  # of each; the first third, in which the network is felt out, is not counted
-RATE = 20
-SQUARE, BITS = 32, 16
+SECONDS = 12.0  # for each; the first third, in which WebRTC probes the bandwidth, is not counted
+FPS = 20
+CONNECT_TIMEOUT_S = 30
+SQUARE_PX, BITS = 32, 16
 
 
-def numbered(frame: np.ndarray, number: int) -> np.ndarray:
-    """A frame with a number written along its upper edge in squares, which survive a video codec."""
+def write_number(frame: np.ndarray, number: int) -> np.ndarray:
+    """Return a copy of a frame with a number in squares along its upper edge, which survive a video codec."""
     frame = frame.copy()
     for bit in range(BITS):
-        frame[:SQUARE, SQUARE * bit : SQUARE * (bit + 1)] = 255 * (number >> bit & 1)
+        frame[:SQUARE_PX, SQUARE_PX * bit : SQUARE_PX * (bit + 1)] = 255 * (number >> bit & 1)
     return frame
 
 
-def number_of(frame: np.ndarray) -> int:
-    """The number that `numbered` wrote."""
-    middle = frame[SQUARE // 2, SQUARE // 2 : SQUARE * BITS : SQUARE, 1]
-    return sum(int(level > 127) << bit for bit, level in enumerate(middle))
+def read_number(frame: np.ndarray) -> int:
+    """Return the number that `write_number` wrote."""
+    centres = frame[SQUARE_PX // 2, SQUARE_PX // 2 : SQUARE_PX * BITS : SQUARE_PX, 1]
+    return sum(int(level > 127) << bit for bit, level in enumerate(centres))
 
 
-class Film(MediaStreamTrack):
-    """A hand that moves, in real time."""
+class NumberedVideo(MediaStreamTrack):
+    """A hand that moves, in real time, with numbered frames."""
 
     kind = "video"
 
     def __init__(self) -> None:
         super().__init__()
         picture = cv2.resize(decode(ROOT / "assets/samples/3L_0.jpg"), (400, 400))
-        self.frame = np.full((480, 640, 3), 150, np.uint8)
-        self.frame[60:460, 120:520] = picture
+        self.image = np.full((480, 640, 3), 150, np.uint8)
+        self.image[60:460, 120:520] = picture
         self.number, self.start = 0, time.monotonic()
 
     async def recv(self) -> av.VideoFrame:
-        await asyncio.sleep(max(0.0, self.start + self.number / RATE - time.monotonic()))
-        self.number = round((time.monotonic() - self.start) * RATE) + 1
-        shown = numbered(np.roll(self.frame, self.number % 40, 1), self.number)
-        frame = av.VideoFrame.from_ndarray(shown, format="rgb24")
-        frame.pts, frame.time_base = self.number * 90_000 // RATE, Fraction(1, 90_000)
+        await asyncio.sleep(max(0.0, self.start + self.number / FPS - time.monotonic()))
+        self.number = round((time.monotonic() - self.start) * FPS) + 1
+        image = write_number(np.roll(self.image, self.number % 40, 1), self.number)
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame.pts, frame.time_base = self.number * 90_000 // FPS, Fraction(1, 90_000)
         return frame
 
 
-async def connect(connection: Connection, own: RTCPeerConnection) -> None:
-    """Send an offer, take the answer."""
-    await own.setLocalDescription(await own.createOffer())
-    connection.send(own.localDescription.sdp)
+async def connect(connection: Connection, peer: RTCPeerConnection) -> None:
+    """Send an offer and apply the answer."""
+    await peer.setLocalDescription(await peer.createOffer())
+    connection.send(peer.localDescription.sdp)
     answer = await asyncio.to_thread(connection.recv)
-    await own.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+    await peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 
 
-def clients(connection: Connection, streams: int, seconds: float) -> None:
-    """Send so many films, one connection each. Tells when each began."""
+def send_videos(connection: Connection, streams: int) -> None:
+    """Send so many videos, one connection each, and their start times through the pipe; until its other end answers."""
 
     async def run() -> None:
-        peers, films, sinks = [], [], []
+        peers, videos = [], []
         for _ in range(streams):
-            peer, film, sink = RTCPeerConnection(), Film(), MediaBlackhole()
-            peer.addTrack(film)
+            peer, video, sink = RTCPeerConnection(), NumberedVideo(), MediaBlackhole()
+            peer.addTrack(video)
             peer.on("track", sink.addTrack)
             await connect(connection, peer)
             await sink.start()
             peers.append(peer)
-            films.append(film)
-            sinks.append(sink)
-        connection.send([film.start for film in films])
-        await asyncio.sleep(seconds)
+            videos.append(video)
+        connection.send([video.start for video in videos])
+        await asyncio.to_thread(connection.recv)
         for peer in peers:
             await peer.close()
 
     asyncio.run(run())
 
 
-class Watched(Camera):
-    """Live's own camera, which also notes when it had read which frame."""
+class TimedProcessor(WebcamProcessor):
+    """Live's processor, which also records the time and the number of each frame."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.read: list[tuple[float, int]] = []
+        self.frames: list[tuple[float, int]] = []
 
     def recv(self, frame: av.VideoFrame) -> av.VideoFrame:
         drawn = super().recv(frame)
-        self.read.append((time.monotonic(), number_of(frame.to_ndarray(format="rgb24"))))
+        self.frames.append((time.monotonic(), read_number(frame.to_ndarray(format="rgb24"))))
         return drawn
 
 
-async def serve(connection: Connection, streams: int, seconds: float) -> tuple[list[Watched], list[float]]:
-    """Read what clients send. Returns the cameras and when each client's film began."""
-    peers, cameras = [], []
+async def serve(connection: Connection, streams: int, seconds: float) -> tuple[list[TimedProcessor], list[float]]:
+    """Process the clients' videos, for so many seconds from when all have arrived.
+
+    Returns:
+        A processor for each video, and when it started.
+
+    Raises:
+        TimeoutError: a video does not arrive.
+    """
+    peers, processors = [], []
     for _ in range(streams):
-        peer, camera = RTCPeerConnection(), Watched()
+        peer, processor = RTCPeerConnection(), TimedProcessor()
 
-        def answer(track: MediaStreamTrack, peer: RTCPeerConnection = peer, camera: Watched = camera) -> None:
-            peer.addTrack(AsyncVideoProcessTrack(track, camera))
+        def on_track(
+            track: MediaStreamTrack, peer: RTCPeerConnection = peer, processor: TimedProcessor = processor
+        ) -> None:
+            peer.addTrack(AsyncVideoProcessTrack(track, processor))
 
-        peer.on("track", answer)
+        peer.on("track", on_track)
         offer = await asyncio.to_thread(connection.recv)
         await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
         await peer.setLocalDescription(await peer.createAnswer())
         connection.send(peer.localDescription.sdp)
         peers.append(peer)
-        cameras.append(camera)
+        processors.append(processor)
     starts = await asyncio.to_thread(connection.recv)
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        while not all(processor.frames for processor in processors):
+            await asyncio.sleep(0.05)
     await asyncio.sleep(seconds)
+    connection.send("stop")
     for peer in peers:
         await peer.close()
-    return cameras, starts
+    return processors, starts
 
 
 def measure(streams: int, seconds: float) -> dict:
-    """Readings a second of the slowest and of the median stream, and the age of readings in ms."""
+    """Return the frame rates of the slowest and of the median stream, and the age of predictions in ms."""
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=clients, args=(there, streams, seconds), daemon=True)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=send_videos, args=(theirs, streams), daemon=True)
     process.start()
     cpu = time.process_time()
-    cameras, starts = asyncio.run(serve(here, streams, seconds))
+    processors, starts = asyncio.run(serve(ours, streams, seconds))
     cpu = time.process_time() - cpu
     process.join(20)
     rates, ages = [], []
-    for camera, start in zip(cameras, starts, strict=True):
-        settled = [(when, number) for when, number in camera.read if when > camera.read[0][0] + seconds / 3]
-        span = settled[-1][0] - settled[0][0]
-        rates.append((len(settled) - 1) / span)
-        ages += [1000 * (when - start - (number - 1) / RATE) for when, number in settled]
+    for processor, start in zip(processors, starts, strict=True):
+        warm = [(when, number) for when, number in processor.frames if when > processor.frames[0][0] + seconds / 3]
+        rates.append((len(warm) - 1) / (warm[-1][0] - warm[0][0]))
+        ages += [1000 * (when - start - (number - 1) / FPS) for when, number in warm]
     return {
         "streams": streams,
         "slowest": round(min(rates), 1),
@@ -158,12 +170,12 @@ def measure(streams: int, seconds: float) -> dict:
 
 
 def run() -> dict:
-    """Measure one number of streams after the other."""
+    """Measure each number of streams in turn."""
     return {"machine": machine(), "rows": [measure(streams, SECONDS) for streams in STREAMS]}
 
 
-def report(numbers: dict) -> str:
-    """The numbers as a table."""
+def report(results: dict) -> str:
+    """Return the results as a table."""
     rows = [
         [
             str(row["streams"]),
@@ -173,7 +185,7 @@ def report(numbers: dict) -> str:
             f"{row['age_ms']['p95']:.0f}",
             f"{row['cpu_share']:.0%}",
         ]
-        for row in numbers["rows"]
+        for row in results["rows"]
     ]
-    head = ["Cameras", "Readings/s, slowest", "median", "Age ms, median", "p95", "CPU of the server"]
-    return f"{numbers['machine']}\n\n" + markdown_table(head, rows)
+    header = ["Streams", "Frames/s, slowest", "median", "Age ms, median", "p95", "CPU of the server"]
+    return f"{results['machine']}\n\n" + markdown_table(header, rows)

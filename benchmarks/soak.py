@@ -1,13 +1,14 @@
-"""A server that stays up: visitors come and go, for half an hour, and what the server holds is noted.
+"""Memory, threads and sockets of a server while visitors come and go, for half an hour.
 
-Chromium films a sample at 10 frames a second. Each visitor starts the camera, stays a while and leaves without a
-word, as visitors do; every third one has a picture read instead. They come at a steady pace, as long as the machine can
-keep it, so that as many are there late as early. Memory, threads and sockets are those of the
-server's process, after each visitor. They go up and down with those who came within two minutes, so that what grows
-shows in medians: of the second fifth of the time, when it is warm, and of the last. Those before the first one and at
-the end are taken after a look at the page alone: Streamlit forgets the visits that are two minutes old when the next
-one comes. A few more threads are there then, of no visitor: they wait for the next file to send or name to look up,
-and are no more after many visits than after some.
+Chromium's camera shows a sample at 10 frames a second. Each visitor starts the camera, stays a while and leaves without
+pressing Stop; every third one uploads a picture instead. They come at a steady pace, if the machine can keep it, so
+that as many are there late as early. What the server's process holds is sampled after each visit.
+
+It goes up and down with the visitors of the last two minutes, so growth shows in medians: of the second fifth of the
+time, when the server is warm, and of the last. The samples before the first visitor and at the end are taken after a
+visit to the page alone: Streamlit forgets sessions that ended two minutes ago when the next one begins. Some more
+threads are there at the end, of no visitor: they wait for files to send or names to resolve, and their number is
+bounded.
 """
 
 import os
@@ -20,17 +21,17 @@ from statistics import median
 from playwright.sync_api import Browser, TimeoutError, sync_playwright
 
 from benchmarks import ROOT, chromium, machine
-from benchmarks.app_server import camera_arguments, film, running
+from benchmarks.app_server import camera_arguments, run_app, server_pid, write_still_video
 from training.markdown import markdown_table
 
-STAY = 12  # seconds of a visit
-PACE = 16  # seconds from one visitor to the next
-FORGOTTEN = 150  # seconds after which Streamlit has forgotten a visit: it keeps them for 120
+VISIT_S = 12
+ARRIVAL_INTERVAL_S = 16
+SESSION_EXPIRY_S = 150  # Streamlit keeps a session for 120 seconds after its visitor has left
 FIFTHS = {"warm": 1, "late": 4}  # of the time, from 0
 
 
-def held(pid: int) -> dict[str, int]:
-    """What a process holds: resident megabytes, threads, sockets."""
+def process_usage(pid: int) -> dict[str, int]:
+    """Return resident megabytes, threads and sockets of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     links = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -45,27 +46,14 @@ def held(pid: int) -> dict[str, int]:
     }
 
 
-def middle(notes: list[dict[str, int]], fifth: int, seconds: float) -> dict[str, int]:
-    """Medians of what was held in a fifth, 0 … 4, of so many seconds."""
-    of_it = [note for note in notes if fifth <= 5 * note["seconds"] / seconds < fifth + 1] or notes[-1:]
-    return {key: round(median(note[key] for note in of_it)) for key in of_it[0] if key != "seconds"}
-
-
-def server_at(address: str) -> int:
-    """The process that serves an address."""
-    port = address.rpartition(":")[2]
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"--server.port" in words and port.encode() in words:
-            return int(folder.name)
-    raise RuntimeError(f"No process serves {address}.")
+def median_of_fifth(samples: list[dict[str, int]], fifth: int, seconds: float) -> dict[str, int]:
+    """Return the medians of the samples in one fifth, 0 … 4, of so many seconds."""
+    selected = [one for one in samples if fifth <= 5 * one["seconds"] / seconds < fifth + 1] or samples[-1:]
+    return {key: round(median(one[key] for one in selected)) for key in selected[0] if key != "seconds"}
 
 
 def visit(browser: Browser, address: str, number: int) -> None:
-    """One visitor, who leaves without pressing Stop."""
+    """Visit Live or Pictures, and leave without pressing Stop."""
     page = browser.new_page(base_url=address, viewport={"width": 1280, "height": 900})
     page.set_default_timeout(60_000)
     if number % 3 == 2:
@@ -75,72 +63,78 @@ def visit(browser: Browser, address: str, number: int) -> None:
     else:
         page.goto("/")
         page.frame_locator("iframe").get_by_role("button", name="Start").click()
-        page.get_by_text(re.compile(r"\d+ frames a second, \d+ ms each")).wait_for()
-        page.wait_for_timeout(1000 * STAY)
+        page.get_by_text(re.compile(r"\d+ fps · \d+ ms per frame")).wait_for()
+        page.wait_for_timeout(1000 * VISIT_S)
     page.close()
 
 
-def look(browser: Browser, address: str) -> None:
-    """One who opens the page, sees it and goes."""
+def open_and_leave(browser: Browser, address: str) -> None:
+    """Open the first page, and leave."""
     page = browser.new_page()
     page.goto(address)
     page.get_by_test_id("stMetric").wait_for()
     page.close()
 
 
+def expire_sessions(browser: Browser, address: str) -> None:
+    """Wait until the server has freed the sessions of all visitors who have left."""
+    time.sleep(SESSION_EXPIRY_S)
+    open_and_leave(browser, address)  # expired sessions are freed when another one begins
+    time.sleep(SESSION_EXPIRY_S)
+
+
 def run(minutes: float = 30) -> dict:
-    """Measure. Takes `minutes` and a few more."""
+    """Measure for so many minutes, and some more."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         video = Path(folder, "camera.y4m")
-        film(ROOT / "assets/samples/3L_0.jpg", video, rate=10)
+        write_still_video(ROOT / "assets/samples/3L_0.jpg", video, fps=10)
         arguments = ["--no-sandbox", "--disable-gpu", *camera_arguments(video)]
         browser = playwright.chromium.launch(executable_path=chromium.find(), args=arguments)
-        with running(Path(folder, "log")) as address:
-            look(browser, address)
-            pid = server_at(address)
-            time.sleep(FORGOTTEN)
-            idle = held(pid)
-            notes, lost = [], 0
+        with run_app(Path(folder, "log")) as address:
+            open_and_leave(browser, address)
+            pid = server_pid(address)
+            time.sleep(SESSION_EXPIRY_S)
+            idle = process_usage(pid)
+            samples, failed = [], 0
             start = time.monotonic()
             while (now := time.monotonic() - start) < 60 * minutes:
                 try:
-                    visit(browser, address, len(notes))
+                    visit(browser, address, len(samples))
                 except TimeoutError:  # the others still come
-                    lost += 1
+                    failed += 1
                     for context in browser.contexts:
                         context.close()
-                notes.append({"seconds": round(now), **held(pid)})
-                time.sleep(max(0.0, start + PACE * len(notes) - time.monotonic()))
-            time.sleep(FORGOTTEN)
-            look(browser, address)
-            time.sleep(FORGOTTEN)
-            end = held(pid)
+                samples.append({"seconds": round(now), **process_usage(pid)})
+                time.sleep(max(0.0, start + ARRIVAL_INTERVAL_S * len(samples) - time.monotonic()))
+            expire_sessions(browser, address)
+            end = process_usage(pid)
             browser.close()
     return {
         "machine": machine(),
         "minutes": minutes,
-        "visitors": len(notes),
-        "lost": lost,
+        "visitors": len(samples),
+        "failed": failed,
         "idle": idle,
-        **{when: middle(notes, fifth, 60 * minutes) for when, fifth in FIFTHS.items()},
-        "most": {key: max(note[key] for note in notes) for key in idle},
+        **{name: median_of_fifth(samples, fifth, 60 * minutes) for name, fifth in FIFTHS.items()},
+        "max": {key: max(one[key] for one in samples) for key in idle},
         "end": end,
-        "notes": notes,
+        "samples": samples,
     }
 
 
-def report(numbers: dict) -> str:
-    """The numbers as a table."""
-    when = {
+def report(results: dict) -> str:
+    """Return the results as a table."""
+    titles = {
         "idle": "before the first visitor",
         "warm": "second fifth of the time, median",
         "late": "last fifth, median",
-        "most": "at most",
-        "end": "all have left",
+        "max": "maximum",
+        "end": "all visitors have left",
     }
-    rows = [[title, *(str(numbers[key][what]) for what in ("mb", "threads", "sockets"))] for key, title in when.items()]
+    keys = ("mb", "threads", "sockets")
+    rows = [[title, *(str(results[name][key]) for key in keys)] for name, title in titles.items()]
     return (
-        f"{numbers['machine']}\n\n{numbers['visitors']} visitors in {numbers['minutes']:g} minutes, "
-        f"{numbers['lost']} of them saw nothing within a minute\n\n"
+        f"{results['machine']}\n\n{results['visitors']} visitors in {results['minutes']:g} minutes, "
+        f"for {results['failed']} of whom no result appeared within a minute\n\n"
         + markdown_table(["Server", "MB resident", "threads", "sockets"], rows)
     )

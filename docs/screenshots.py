@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import chromium  # noqa: E402
-from benchmarks.app_server import camera_arguments, film, running  # noqa: E402
+from benchmarks.app_server import camera_arguments, run_app, write_still_video  # noqa: E402
 
 OUTPUT = ROOT / "docs/screenshots"
 SAMPLES = ROOT / "assets/samples"
@@ -27,10 +27,10 @@ def main() -> None:
     OUTPUT.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        running(Path(folder, "log")) as address,
+        run_app(Path(folder, "log")) as address,
         sync_playwright() as playwright,
     ):
-        film(SAMPLES / "3L_0.jpg", Path(folder, "camera.y4m"))
+        write_still_video(SAMPLES / "3L_0.jpg", Path(folder, "camera.y4m"))
         browser = playwright.chromium.launch(
             executable_path=chromium.find(),
             args=["--no-sandbox", "--disable-gpu", *camera_arguments(Path(folder, "camera.y4m"))],
@@ -46,7 +46,7 @@ def main() -> None:
 
         page.goto("/")
         page.frame_locator("iframe").get_by_role("button", name="Start").click()
-        expect(page.get_by_text("frames a second")).to_be_visible(timeout=WAIT)
+        expect(page.get_by_text(" ms per frame")).to_be_visible(timeout=WAIT)
         # The film starts coarse, and gets finer as the browser finds that the network can take it.
         page.wait_for_timeout(12_000)
         take("live")
@@ -54,13 +54,13 @@ def main() -> None:
         page.goto("/pictures")
         files = [SAMPLES / name for name in ("5L_2.jpg", "2R_0.jpg", "3L_0.jpg")]
         page.locator("input[type=file]").first.set_input_files(files)
-        expect(page.get_by_text("Show where the model looked")).to_be_visible(timeout=WAIT)
+        expect(page.get_by_text("Explain class")).to_be_visible(timeout=WAIT)
         page.get_by_test_id("stMain").evaluate("element => element.scrollTo(0, 260)")
         take("pictures")
 
         page.goto("/samples")
         page.locator("[class*=st-key-thumbnail] .stButton button").nth(8).click()
-        expect(page.get_by_role("dialog").get_by_text(re.compile("Right|Wrong"))).to_be_visible(timeout=WAIT)
+        expect(page.get_by_role("dialog").get_by_text(re.compile("Correct|Incorrect"))).to_be_visible(timeout=WAIT)
         take("samples")
 
         page.goto("/evaluation")

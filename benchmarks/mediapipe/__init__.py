@@ -1,14 +1,13 @@
-"""Handful beside MediaPipe 0.10.21, the usual way to count fingers: the same frames, in one run.
+"""Accuracy and time compared with MediaPipe 0.10.21, the usual way to count fingers, on the same frames in one run.
 
-MediaPipe finds landmarks of hands; counting fingers on them is left to rules, of which the worker
-has three. It runs in an environment of its own, as it needs an older numpy. That is made on first
-use (`.venv-mediapipe`, about 1 GB; delete the folder to undo it).
+MediaPipe finds landmarks of hands; counting fingers from them is left to rules, of which the worker has three. It runs
+in a separate environment, as it needs an older numpy. That is created on first use (`.venv-mediapipe`, about 1 GB;
+delete the folder to undo it).
 
-Where there was a choice, MediaPipe got the better part: its best rule is picked for each set and
-mode, knowing the answers; the rules' thresholds were tried out on these very frames; close crops
-are made fit for it (`favour`); its time is that of `process` alone, without rules; and it uses as
-many threads as it likes, where Handful uses one. Handful gets every picture as it is. A frame
-without a hand counts as 0 fingers, for both: right where fists are shown.
+Wherever there was a choice, it favours MediaPipe: its best rule is chosen for each set and mode, knowing the labels;
+the rules' thresholds were tuned on these very frames; close crops are adapted to it (`pad`); its time is that of
+`process` alone, without rules; and it uses as many threads as it likes, where Handful uses one. Handful gets every
+picture unchanged. A frame without a detected hand counts as 0 fingers, for both, which is correct for fists.
 """
 
 import json
@@ -25,31 +24,27 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks import ROOT, machine, summary
-from benchmarks.frames import SETS, Frame, digest, frames
+from benchmarks import ROOT, Unavailable, machine, summary
+from benchmarks.frames import FRAME_SETS, LabelledPicture, digest, load_frames
 from handful import MODEL, FingerCounter
+from training.files import atomic_write
 from training.markdown import markdown_table
 
 REQUIREMENT = "mediapipe==0.10.21"
 ENVIRONMENT = ROOT / ".venv-mediapipe"
-# Where the Evaluation page finds them.
-RESULTS = MODEL.parent / "metrics/mediapipe.json"
-RULES = ("upright", "distance", "angles")
-MODES = ("static", "tracking")
-
-
-class NoMediaPipe(RuntimeError):
-    """MediaPipe cannot be installed or run here. The text says why."""
+RESULTS = MODEL.parent / "metrics/mediapipe.json"  # for the Evaluation page and `python -m training report`
+CLOCKS = {"ms": "elapsed", "cpu_ms": "CPU"}
+PADDED_PX, PADDING_PX = 400, 200
 
 
 def environment() -> Path:
-    """The Python that has MediaPipe: makes its environment first where there is none.
+    """Return the Python that has MediaPipe, whose environment is created first if needed.
 
     Raises:
-        NoMediaPipe: it cannot be made.
+        Unavailable: it cannot be created.
     """
     python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    stamp = ENVIRONMENT / REQUIREMENT  # a broken or older one is made anew
+    stamp = ENVIRONMENT / REQUIREMENT  # missing in a broken or an older one, which is recreated
     if stamp.exists():
         return python
     print(f"Installing {REQUIREMENT} into {ENVIRONMENT.name}, once ...", file=sys.stderr, flush=True)
@@ -60,10 +55,10 @@ def environment() -> Path:
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            told = (getattr(error, "stderr", None) or getattr(error, "stdout", None) or str(error)).strip()
-            raise NoMediaPipe(
+            output = (getattr(error, "stderr", None) or getattr(error, "stdout", None) or str(error)).strip()
+            raise Unavailable(
                 f"{REQUIREMENT} cannot be installed (it needs Python 3.9-3.12 and a network; "
-                f"this is Python {sys.version_info.major}.{sys.version_info.minor}): {told.splitlines()[-1]}"
+                f"this is Python {sys.version_info.major}.{sys.version_info.minor}): {output.splitlines()[-1]}"
             ) from None
     (ENVIRONMENT / ".gitignore").write_text("*\n")
     stamp.touch()
@@ -71,142 +66,158 @@ def environment() -> Path:
 
 
 class Worker:
-    """MediaPipe in a process of its own. See worker.py for what goes to and fro."""
+    """MediaPipe in another process. See worker.py for the protocol.
+
+    Attributes:
+        versions: of MediaPipe and what it runs on.
+        modes: in which it runs on each picture, such as "static".
+    """
 
     def __init__(self, python: Path):
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        self.process: Any = subprocess.Popen(  # its pipes are there
-            # Isolated: what is imported is what its environment holds, whatever the folder and PYTHONPATH.
+        self.process: Any = subprocess.Popen(  # Any: its pipes are not None
+            # Isolated: it imports from its own environment only, whatever the folder and PYTHONPATH.
             [str(python), "-I", str(Path(__file__).with_name("worker.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
         )
-        self.versions: dict[str, str] = self._answer()
+        greeting = self._receive()
+        self.versions: dict[str, str] = greeting["versions"]
+        self.modes: list[str] = greeting["modes"]
 
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, *_) -> None:
-        with suppress(OSError):  # it may be gone already
+        with suppress(OSError):  # it may have ended already
             self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
         self.errors.close()
 
     def __call__(self, image: np.ndarray, reset: bool) -> dict[str, dict]:
-        """Read a picture (H, W, 3) uint8 RGB. `reset`: it does not follow the one before."""
-        with suppress(BrokenPipeError):  # the answer tells
+        """Run each mode on a picture (H, W, 3) uint8 RGB. `reset`: the picture does not follow the one before."""
+        with suppress(BrokenPipeError):  # _receive raises
             self.process.stdin.write(json.dumps({"shape": image.shape, "reset": reset}).encode() + b"\n")
             self.process.stdin.write(image.tobytes())
             self.process.stdin.flush()
-        return self._answer()
+        return self._receive()
 
-    def _answer(self) -> dict:
+    def _receive(self) -> dict:
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
             self.errors.seek(0)
-            told = self.errors.read().decode(errors="replace").strip() or f"exit status {self.process.returncode}"
-            raise NoMediaPipe(f"MediaPipe stopped: {told.splitlines()[-1]}")
+            output = self.errors.read().decode(errors="replace").strip() or f"exit status {self.process.returncode}"
+            raise Unavailable(f"MediaPipe stopped: {output.splitlines()[-1]}")
         return json.loads(line)
 
 
-def favour(image: np.ndarray, border: str) -> np.ndarray:
-    """Make a close crop fit for MediaPipe, which looks for hands in scenes and misses most that fill the picture.
+def pad(image: np.ndarray, border: str) -> np.ndarray:
+    """Adapt a close crop to MediaPipe, which detects hands in scenes, and misses most that fill the picture.
 
-    Stretched contrast, 400 pixels wide, and a border of half as much all round, "edges" (drawn out)
-    or "black", as each set was read best.
+    It gets more contrast, a width of 400 pixels, and a border of half as much on each side: its "edges" repeated, or
+    "black", whichever gave MediaPipe the higher accuracy on the set.
     """
     low, high = np.percentile(image, (2, 98))
     image = np.clip((image - low) * (255 / max(high - low, 1)), 0, 255).astype(np.uint8)
-    scale = 400 / max(image.shape)
+    scale = PADDED_PX / max(image.shape)
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    drawn = cv2.BORDER_REPLICATE if border == "edges" else cv2.BORDER_CONSTANT
-    return cv2.copyMakeBorder(image, 200, 200, 200, 200, drawn)
+    kind = cv2.BORDER_REPLICATE if border == "edges" else cv2.BORDER_CONSTANT
+    return cv2.copyMakeBorder(image, PADDING_PX, PADDING_PX, PADDING_PX, PADDING_PX, kind)
 
 
-def read(frames: list[Frame], counter, worker, border: str = "") -> list[dict]:
-    """Read every frame with both, one after the other, so that whatever slows the machine slows both."""
+def predict_all(
+    pictures: list[LabelledPicture], counter: FingerCounter, worker: Worker, border: str = ""
+) -> list[dict]:
+    """Run both on each picture in turn, so that whatever slows the machine slows both.
+
+    Returns:
+        A row each: {"total": the label, "condition", "handful": {"ms", "cpu_ms", "hands", "total"},
+        and for each mode of MediaPipe {"ms", "cpu_ms", "hands", "totals": {rule: total}}}
+    """
     rows = []
     session = None
-    for i, frame in enumerate(frames):
-        image = frame.image
-        given = favour(image, border) if border else image
-        if not i:
-            counter(image)  # first calls are slow: not counted
-            worker(given, False)
+    for i, picture in enumerate(pictures):
+        image = picture.image
+        adapted = pad(image, border) if border else image
+        if not i:  # warm-up
+            counter(image)
+            worker(adapted, False)
         start, cpu = time.perf_counter(), time.process_time()
         prediction = counter(image)
         ms, cpu_ms = 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - cpu)
-        ours = {"count": prediction.total, "hands": len(prediction.hands), "ms": ms, "cpu_ms": cpu_ms}
-        about = {"total": frame.total, "condition": frame.path.parent.name}
-        rows.append(about | {"handful": ours} | worker(given, frame.session != session))
-        session = frame.session
+        rows.append(
+            {
+                "total": picture.total,
+                "condition": picture.path.parent.name,
+                "handful": {"total": prediction.total, "hands": len(prediction.hands), "ms": ms, "cpu_ms": cpu_ms},
+                **worker(adapted, picture.session != session),
+            }
+        )
+        session = picture.session
     return rows
 
 
-def measure(rows: list[dict]) -> dict:
-    """Shares of frames whose total is told exactly, and times, of what `read` gave."""
-    truth = np.array([row["total"] for row in rows])
+def compute_metrics(rows: list[dict], modes: list[str]) -> dict:
+    """Return accuracy of the total, share of frames without a hand, and times, for the rows of `predict_all`."""
+    labels = np.array([row["total"] for row in rows])
 
-    def share(who: str, what: str) -> float:
-        return round(float(np.mean(truth == [row[who][what] for row in rows])), 4)
+    def accuracy(totals: list[int]) -> float:
+        return round(float(np.mean(labels == totals)), 4)
 
-    def common(who: str) -> dict:
-        no_hand = float(np.mean([not row[who]["hands"] for row in rows]))
-        return {"no_hand": round(no_hand, 4)} | {
-            clock: summary([row[who][clock] for row in rows]) for clock in ("ms", "cpu_ms")
-        }
+    def common(name: str) -> dict:
+        no_hand = float(np.mean([not row[name]["hands"] for row in rows]))
+        return {"no_hand": round(no_hand, 4)} | {clock: summary([row[name][clock] for row in rows]) for clock in CLOCKS}
 
-    def ratio(who: str, clock: str) -> float:
-        # A clock of coarse steps may tell 0 (Windows).
-        return round(float(np.median([row[who][clock] / max(row["handful"][clock], 0.01) for row in rows])), 2)
+    def ratio(mode: str, clock: str) -> float:
+        # Coarse clocks may measure 0 (Windows).
+        ratios = [row[mode][clock] / max(row["handful"][clock], 0.01) for row in rows]
+        return round(float(np.median(ratios)), 2)
 
-    measured: dict = {"handful": {"accuracy": share("handful", "count"), **common("handful")}}
-    for mode in MODES:
-        rules = {rule: share(mode, rule) for rule in RULES}
+    metrics: dict = {"handful": {"accuracy": accuracy([row["handful"]["total"] for row in rows]), **common("handful")}}
+    for mode in modes:
+        rules = {rule: accuracy([row[mode]["totals"][rule] for row in rows]) for rule in rows[0][mode]["totals"]}
         best = max(rules, key=rules.__getitem__)
-        measured[mode] = {
+        metrics[mode] = {
             "accuracy": rules[best],
             "rule": best,
             "rules": rules,
             **common(mode),
-            "times_handful": {clock: ratio(mode, clock) for clock in ("ms", "cpu_ms")},
+            "times_handful": {clock: ratio(mode, clock) for clock in CLOCKS},
         }
-    return measured
+    return metrics
 
 
-def by_condition(rows: list[dict]) -> dict[str, dict]:
-    """Shares of frames whose total is told exactly in each condition, by each reader; by the best rule for it."""
-    told = {}
+def metrics_by_condition(rows: list[dict], modes: list[str]) -> dict[str, dict]:
+    """Return the accuracies in each condition, MediaPipe's by the best rule for the condition."""
+    metrics = {}
     for condition in dict.fromkeys(row["condition"] for row in rows):
-        measured = measure([row for row in rows if row["condition"] == condition])
-        told[condition] = {who: {"accuracy": measured[who]["accuracy"]} for who in ("handful", *MODES)}
-    return told
+        measured = compute_metrics([row for row in rows if row["condition"] == condition], modes)
+        metrics[condition] = {name: {"accuracy": measured[name]["accuracy"]} for name in ("handful", *modes)}
+    return metrics
 
 
-def run(limit: int = 0) -> dict:
-    """Measure every set that is there, at most `limit` frames of each (0: as many as the set says).
+def run(frames: int = 0) -> dict:
+    """Measure every set that is there, at most so many frames of each (0: as many as the set says).
 
     Raises:
-        NoMediaPipe: MediaPipe cannot be installed or run here.
+        Unavailable: MediaPipe cannot be installed or run here.
     """
     python = environment()
-    results: dict = {}
+    sets: dict = {}
     with Worker(python) as worker:
-        # The counter as it is meant to be used: one thread a reading.
         counter = FingerCounter()
-        for name, frame_set in SETS.items():
-            found = frames(name, ROOT, limit)
-            results[name] = {"title": frame_set.title, "source": frame_set.source, "frames": len(found)}
-            if found:
-                print(f"{frame_set.title}: {len(found)} frames ...", file=sys.stderr, flush=True)
-                results[name] |= {"digest": digest(found)}
-                rows = read(found, counter, worker, frame_set.favour)
-                results[name] |= measure(rows)
-                if name == "webcam-harder":
-                    results[name]["conditions"] = by_condition(rows)
+        for name, frame_set in FRAME_SETS.items():
+            pictures = load_frames(name, ROOT, frames)
+            sets[name] = {"title": frame_set.title, "source": frame_set.credit, "frames": len(pictures)}
+            if pictures:
+                print(f"{frame_set.title}: {len(pictures)} frames ...", file=sys.stderr, flush=True)
+                rows = predict_all(pictures, counter, worker, frame_set.border)
+                sets[name] |= {"digest": digest(pictures), **compute_metrics(rows, worker.modes)}
+                if frame_set.corrupted:
+                    sets[name]["conditions"] = metrics_by_condition(rows, worker.modes)
         return {
             "date": date.today().isoformat(),
             "machine": machine(),
@@ -215,48 +226,55 @@ def run(limit: int = 0) -> dict:
                 "sha256": counter.sha256[:12],
                 "exported": counter.metadata.get("exported", ""),
             },
-            "modes": MODES,
-            "sets": results,
+            "modes": worker.modes,
+            "sets": sets,
         }
 
 
+def save(results: dict) -> None:
+    """Write the results to the repository, if they are of all sets."""
+    if not all(measured["frames"] for measured in results["sets"].values()):
+        print(f"{RESULTS} is left unchanged: it has the results of all sets.", file=sys.stderr)
+        return
+    with atomic_write(RESULTS) as part:
+        part.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def report(results: dict) -> str:
-    """The results as tables: counts and times side by side, and each of MediaPipe's rules."""
-    counts, times, rules, missing = [], [], [], []
-    harder = results["sets"].get("webcam-harder", {}).get("conditions", {})
-    conditions = [[name, *(f"{reader['accuracy']:.1%}" for reader in told.values())] for name, told in harder.items()]
-    for measured in results["sets"].values():
-        if not measured["frames"]:
-            missing.append(measured["title"])
-            continue
-        title, ours = measured["title"], [measured[who] for who in ("handful", *MODES)]
-        shares = [f"{reader[what]:.1%}" for what in ("accuracy", "no_hand") for reader in ours]
-        counts.append([title, str(measured["frames"]), *shares])
-        for clock, name in ("ms", "passed"), ("cpu_ms", "of CPU"):
-            medians = [f"{reader[clock]['median']:.1f}" for reader in ours]
-            times.append(
-                [f"{title}: {name}", *medians, *(f"{measured[m]['times_handful'][clock]:.1f}×" for m in MODES)]
-            )
-        rules.append([title, *(f"{measured[mode]['rules'][rule]:.1%}" for mode in MODES for rule in RULES)])
-    readers = ("Handful", "MediaPipe", "MP tracking")
-    none = ("no hand: Handful", "MediaPipe", "MP tracking")
+    """Return the results as tables: accuracy, times, each of MediaPipe's rules, and corrupted frames."""
+    modes = results["modes"]
+    names = ("Handful", *(f"MediaPipe {mode}" for mode in modes))
+    sets = [measured for measured in results["sets"].values() if measured["frames"]]
+    accuracy, times, rules = [], [], []
+    for measured in sets:
+        title, columns = measured["title"], [measured[name] for name in ("handful", *modes)]
+        shares = [f"{column[key]:.1%}" for key in ("accuracy", "no_hand") for column in columns]
+        accuracy.append([title, str(measured["frames"]), *shares])
+        for clock, clock_name in CLOCKS.items():
+            medians = [f"{column[clock]['median']:.1f}" for column in columns]
+            ratios = [f"{measured[mode]['times_handful'][clock]:.1f}×" for mode in modes]
+            times.append([f"{title}: {clock_name}", *medians, *ratios])
+        rules.append([title, *(f"{share:.1%}" for mode in modes for share in measured[mode]["rules"].values())])
+    rule_names = [f"{mode} {rule}" for mode in modes for rule in sets[0][mode]["rules"]] if sets else []
     versions = results["mediapipe"]
     texts = [
         results["machine"],
-        f"MediaPipe {versions['mediapipe']} (numpy {versions['numpy']}) reads each frame alone, or tracks from frame "
-        "to frame.\nFrames whose total is exact (MediaPipe: by its best rule for the set), and frames without a hand:",
-        markdown_table(["Set", "frames", *readers, *none], counts),
+        f"MediaPipe {versions['mediapipe']} (numpy {versions['numpy']}) processes each frame alone (static), or tracks "
+        "from frame to frame.\nFrames with the correct total (MediaPipe: by its best rule for the set), and frames "
+        "without a detected hand:",
+        markdown_table(["Set", "frames", *names, *(f"no hand: {name}" for name in names)], accuracy),
         "Median ms a frame, in turns, and the median of MediaPipe's time over Handful's for the same frame.\n"
-        "On a busy machine more time passes, most of all for MediaPipe's many threads: there, compare ms of CPU.",
-        markdown_table(["Set", *readers, "MP / H", "MP tracking / H"], times),
+        "On a busy machine, elapsed times are longer, most of all with MediaPipe's many threads: compare CPU times.",
+        markdown_table(["Set", *names, *(f"{mode} / Handful" for mode in modes)], times),
         "MediaPipe's rules:",
-        markdown_table(["Set", *(f"{mode} {rule}" for mode in MODES for rule in RULES)], rules),
+        markdown_table(["Set", *rule_names], rules),
     ]
-    if conditions:
-        texts.append(
-            "The same webcam frames in harder conditions; exact totals (MediaPipe: by its best rule for each):"
-        )
-        texts.append(markdown_table(["Condition", *readers], conditions))
-    if missing:
-        texts.append(f"Not here, left out: {', '.join(missing)}.")
+    if conditions := results["sets"].get("webcam-harder", {}).get("conditions"):
+        texts.append("The webcam frames in each condition, correct totals (MediaPipe: by its best rule for each):")
+        rows = [
+            [title, *(f"{one['accuracy']:.1%}" for one in by_name.values())] for title, by_name in conditions.items()
+        ]
+        texts.append(markdown_table(["Condition", *names], rows))
+    if missing := [measured["title"] for measured in results["sets"].values() if not measured["frames"]]:
+        texts.append(f"Not available, skipped: {', '.join(missing)}.")
     return "\n\n".join(texts)

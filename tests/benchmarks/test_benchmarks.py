@@ -1,0 +1,234 @@
+"""The benchmarks run and count correctly; how long anything takes is not asserted."""
+
+import io
+import json
+import os
+import re
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import benchmarks
+from benchmarks import Unavailable, api, largest, live, load, soak, speed, start, steady, summary
+from benchmarks.__main__ import BENCHMARKS, main
+from benchmarks.app_server import run_app
+from handful import CLASSES, Hand, Prediction
+from handful.images import decode
+from web.video import annotate
+
+
+def test_summary_is_the_median_and_the_tails():
+    assert summary(range(101)) == {"p5": 5, "median": 50, "p95": 95}
+
+
+def test_the_command_runs_all_default_benchmarks_although_one_is_unavailable(monkeypatch, capsys):
+    calls = []
+
+    class FakeBenchmark:
+        report = staticmethod(lambda results: f"table of {results}")
+
+        def __init__(self, module: str):
+            self.name = module.removeprefix("benchmarks.")
+
+        def run(self, **options):
+            if self.name == "mediapipe":
+                raise Unavailable("no network")
+            calls.append((self.name, options))
+            return self.name
+
+    monkeypatch.setattr("benchmarks.__main__.import_module", FakeBenchmark)
+    assert main(["--frames", "3", "--python", "python3"]) == 0
+    assert dict(calls) == {
+        "speed": {},
+        "live": {},
+        "load": {},
+        "api": {},
+        "steady": {"frames": 3},
+        "start": {"python": "python3"},
+    }
+    captured = capsys.readouterr()
+    assert "table of steady" in captured.out
+    assert captured.err == "mediapipe is not available: no network\n"
+    assert main(["mediapipe"]) == 1
+
+
+def test_every_benchmark_of_the_command_is_a_module():
+    modules = {path.stem for path in Path(benchmarks.__file__).parent.glob("*.py")} | {"mediapipe"}
+    assert set(BENCHMARKS) <= modules
+
+
+# speed
+
+
+def test_cases_are_called_in_turns():
+    calls = []
+    results = speed.in_turns({name: lambda name=name: calls.append(name) or len(calls) for name in "ab"}, 3)
+    assert len(results["a"]) == len(results["b"]) == 3
+    assert all(set(calls[i : i + 2]) == {"a", "b"} for i in range(0, 8, 2))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_pictures_side_by_side_fill_a_webcam_frame(count):
+    frame = speed.place_side_by_side([np.full((5, 5, 3), 10 + 10 * i, np.uint8) for i in range(count)])
+    assert frame.shape == (480, 640, 3)
+    assert set(np.unique(frame)) == {10 + 10 * i for i in range(count)}
+
+
+@pytest.mark.slow
+def test_speed_runs(capsys, tmp_path, monkeypatch):
+    run = speed.run
+    monkeypatch.setattr(speed, "run", lambda: run(rounds=1, starts=1, predictions=4))
+    assert main(["speed", "--json", str(tmp_path / "speed.json")]) == 0
+    results = json.loads((tmp_path / "speed.json").read_text())["speed"]
+    text = capsys.readouterr().out
+    assert all(f"| {name} " in text for name in results["milliseconds"])
+    assert list(results["predictions_a_second"]) == ["1", "2", "4"]
+
+
+# steady
+
+
+def predicted(fingers: int) -> Prediction:
+    box, probabilities = (0, 0, 8, 8), np.eye(len(CLASSES), dtype=np.float32)[fingers]
+    hand = Hand(box, box, fingers, "left", 1.0, probabilities, np.zeros((len(CLASSES), 2, 2)))
+    return Prediction((hand,), 8, 8, 1.0)
+
+
+def test_a_shaky_video_is_a_second_of_different_frames():
+    frames = list(steady.shaky_video(np.full((64, 64, 3), 100, np.uint8), np.random.default_rng(0)))
+    assert len(frames) == steady.FPS
+    assert {(frame.shape, frame.dtype.name) for frame in frames} == {((480, 640, 3), "uint8")}
+    assert np.mean(frames) == pytest.approx(100, abs=10)
+    assert np.std([frame.mean() for frame in frames]) > 3
+
+
+def test_the_tracker_removes_flicker_and_adds_lag():
+    """Two, then five fingers, which are predicted from the fifth frame on, except three in the last but one."""
+    five = [predicted(2)] * 4 + [predicted(5)] * 24 + [predicted(3), predicted(5)]
+    videos = [(2, [predicted(2)] * 30), (5, five)]
+    untracked = steady.measure(videos, 30, tracked=False)
+    flicker = 2 / (17 / 30) / 2  # two changes in one of two videos
+    assert untracked == {"accuracy": 0.9722, "flicker": round(flicker, 2), "median": 167, "worst": 167, "poses": 1}
+    tracked = steady.measure(videos, 30, tracked=True)
+    assert (tracked["flicker"], tracked["accuracy"]) == (0, 1)
+    assert 167 < tracked["worst"] < 300
+    # The frame with three fingers is not among every third.
+    assert steady.measure(videos, 10, tracked=False)["flicker"] == 0
+
+
+def test_wrong_predictions_are_no_lag():
+    videos = [(count, [predicted(min(count, 3))] * 30) for count in (2, 3, 4)]
+    measured = steady.measure(videos, 30, tracked=False)
+    assert (measured["poses"], measured["worst"], measured["accuracy"]) == (1, 33, 0.6667)
+
+
+@pytest.mark.slow
+def test_steady_runs(capsys, tmp_path):
+    assert main(["steady", "--frames", "2", "--json", str(tmp_path / "steady.json")]) == 0
+    results = json.loads((tmp_path / "steady.json").read_text())["steady"]["sets"]["samples"]
+    assert results["pictures"] == 2
+    text = capsys.readouterr().out
+    assert all(f"| Rendered samples (2), {mode} " in text for mode in results["modes"])
+
+
+# load
+
+
+def test_the_number_written_into_a_frame_is_read_back():
+    frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    for number in (0, 1, 77, 2**16 - 1):
+        assert load.read_number(load.write_number(frame, number)) == number
+
+
+@pytest.mark.usefixtures("quiet")  # streams stall on a busy machine
+def test_load_measures_rate_and_age_of_two_webrtc_streams():
+    row = load.measure(streams=2, seconds=4)
+    assert row["streams"] == 2
+    assert 0 < row["slowest"] <= row["median"] <= load.FPS + 1
+    assert 0 < row["age_ms"]["median"] <= row["age_ms"]["p95"] < 20_000  # a misread number is off by minutes
+    assert load.report({"machine": "m", "rows": [row]})
+
+
+# The app as a server
+
+
+def test_live_reports_rate_latency_and_cpu():
+    rows = {"Server": {"rate": {"lowest": 18, "median": 20}, "ms": 7, "core": 0.061}}
+    assert re.search(r"\| Server +\| +20 \| +18 \| +7 \| +6% \|", live.report({"machine": "m", "rows": rows}))
+
+
+def measure_start(folder: Path) -> dict:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "RUNS", 1)
+        return start.run(sys.executable)
+
+
+@pytest.mark.ahead(work=measure_start)
+def test_a_start_is_measured_until_the_page_is_there(ahead, monkeypatch, capsys):
+    monkeypatch.setattr(start, "run", lambda python: ahead)
+    assert main(["start"]) == 0
+    text = capsys.readouterr().out
+    answers, page = (float(re.search(rf"\| {row} .*?([\d.]+) \|", text)[1]) for row in ("answers", "shows Live"))
+    assert 0.1 < answers < page < 60
+
+
+def test_the_api_is_measured_with_concurrent_clients(tmp_path):
+    with run_app(tmp_path / "log") as address:
+        row = api.measure(address, clients=2, seconds=1)
+    assert row["clients"] == 2
+    assert row["requests_a_second"] > 0
+    assert 0 < row["ms"]["median"] <= row["ms"]["p95"]
+    assert row["rejected"] == 0
+    assert api.report({"machine": "m", "rows": [row]})
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
+def test_soak_samples_memory_threads_and_sockets_of_a_process():
+    before = soak.process_usage(os.getpid())
+    with socket.socket():
+        assert soak.process_usage(os.getpid())["sockets"] == before["sockets"] + 1
+    assert 10 < before["mb"] < 10_000
+    assert before["threads"] >= 1
+    results = dict.fromkeys(("idle", "warm", "late", "max", "end"), before)
+    results |= {"machine": "m", "visitors": 2, "failed": 1, "minutes": 1}
+    assert "2 visitors in 1 minutes, for 1 of whom no result appeared within a minute" in soak.report(results)
+
+
+def test_soak_reports_medians_of_fifths_of_the_time():
+    samples = [{"seconds": 10 * k, "mb": 300 + k + (50 if k % 5 == 0 else 0), "threads": 20} for k in range(50)]
+    assert soak.median_of_fifth(samples, 1, 500) == {"mb": 316, "threads": 20}
+    assert soak.median_of_fifth(samples, 4, 500) == {"mb": 346, "threads": 20}
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_the_maximum_of_resident_memory_can_be_reset():
+    block = np.ones(100_000_000, np.uint8)
+    assert largest.max_resident_mb(os.getpid()) >= largest.resident_mb(os.getpid())
+    del block
+    largest.reset_max_resident(os.getpid())
+    before = largest.max_resident_mb(os.getpid())
+    block = np.ones(50_000_000, np.uint8)
+    assert largest.max_resident_mb(os.getpid()) >= before + 40
+    del block
+    assert largest.max_resident_mb(os.getpid()) >= before + 40 > largest.resident_mb(os.getpid())
+
+
+def test_the_largest_files_can_be_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(largest, "PICTURE_SIZE", (80, 60))
+    assert {decode(file).shape for file in largest.encode_pictures().values()} == {(60, 80, 3), (80, 60, 3)}
+    monkeypatch.setattr(largest, "VIDEO_BYTES", 2_000_000)
+    largest.write_noisy_video(tmp_path / "video.mp4")
+    assert 2_000_000 <= (tmp_path / "video.mp4").stat().st_size < 4_000_000
+    frame = next(annotate((tmp_path / "video.mp4").open("rb"), io.BytesIO()))
+    assert [(hand.side, hand.fingers) for hand in frame.prediction.hands] == [("left", 3)]
+
+
+def test_largest_reports_pictures_and_videos():
+    row = {"picture": "JPEG", "file_mb": 1.2, "seconds": 1.5, "peak_mb": 500, "retained_mb": 3}
+    videos = {"visitors": 3, "file_mb": 190, "seconds": 60}
+    videos["mb"] = {"before": 300, "max": 900, "done": 800, "left": 310}
+    text = largest.report({"machine": "m", "pictures": [row], "videos": videos})
+    assert "3 videos of 190 MB at once, processed in 60 s" in text
