@@ -21,9 +21,10 @@ from handful.model_store import BadModel, checksum, resolve
 MODEL = Path(__file__).with_name("handful.onnx")
 if not MODEL.exists() and (folder := Path(__file__).parents[1] / "model").is_dir():
     MODEL = folder / "handful.onnx"
-# Above this size, a run frees its memory: onnxruntime's arena would hold 590 MB after 50 megapixels.
-# Not for smaller pictures: it would make camera frames a fifth slower.
+# Runs on larger pictures free their memory: onnxruntime's arena would hold 590 MB after 50 megapixels. Smaller ones do
+# not, as that would make camera frames a fifth slower.
 SHRINK_ARENA_PIXELS = 4_000_000
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1, in pixels
 # Inputs and outputs of a model: type and shape; None is a dimension that varies or that training chooses.
 IO_SPEC: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "image": ("tensor(uint8)", (None, None, 3)),
@@ -33,8 +34,6 @@ IO_SPEC: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "probabilities": ("tensor(float)", (None, len(CLASSES))),
     "gradcam": ("tensor(float)", (None, len(CLASSES), None, None)),
 }
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from PIL import Image, ImageOps
 
 MAX_BYTES = 20_000_000
 MAX_PIXELS = 50_000_000
-# Pillow's only decoders for untrusted bytes. AVIF comes before HEIF, as it leaves HEIC to the next decoder.
+# The only Pillow decoders allowed on untrusted bytes. AVIF comes before HEIF, as it leaves HEIC to the next decoder.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-# Of such files, in lower case: used to search folders and to filter uploads.
+# File name suffixes of these formats, in lower case: to search folders and filter uploads.
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".mpo", ".webp", ".gif", ".bmp"),
     *(".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"),

@@ -15,16 +15,15 @@ import numpy as np
 from handful.counter import Box, Hand, Prediction, hand_from_probabilities
 from handful.labels import CLASSES
 
-# Times are in seconds, not in frames, so that the frame rate does not matter. `python -m benchmarks steady` shows
-# their effect.
+# Times are in seconds, so that results do not depend on the frame rate. Measured by `python -m benchmarks steady`.
 PROBABILITY_TIME_CONSTANT_S = 0.08
 BOX_TIME_CONSTANT_S = 0.05  # shorter: a box must not lag behind a moving hand
-MIN_AGE_S = 0.08  # before a new hand is shown, except at the start of a stream
-MAX_MISSED_S = 0.25  # a hand is shown for as long without a detection
-MAX_GAP_S = 1.0  # without frames; after a longer gap, tracking starts afresh
-FIRST_FRAME_WEIGHT = 0.2  # all past frames of a long track weigh 1; low, as an appearing hand is blurred by motion
-HYSTERESIS = 2.5  # a class replaces the shown one when it is so many times as probable
-JUMP_IOU = 0.2  # a box that overlaps less with that of the last frame has jumped: it is not smoothed
+MIN_AGE_S = 0.08  # of a hand before it is shown, except at the start of a stream
+MAX_MISSED_S = 0.25  # how long a hand is shown after its last detection
+MAX_GAP_S = 1.0  # between frames; after a longer gap, tracking starts afresh
+FIRST_FRAME_WEIGHT = 0.2  # compared to 1 for all frames of a long track: an appearing hand is blurred by motion
+HYSTERESIS = 2.5  # how many times more probable a class must be than the shown one to replace it
+JUMP_IOU = 0.2  # between a hand's boxes in successive frames; below, the hand has jumped and is not smoothed
 
 
 class Track:
