@@ -6,6 +6,7 @@ import struct
 import uuid
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -16,11 +17,12 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from handful import CLASSES
+from handful import CLASSES, FingerCounter
 from handful.images import decode
 from handful.labels import COUNTS
 from training.data.registry import SOURCES
 from training.render.store import encode_webp, write_shard
+from web.recording import Prompt, Recording, Shot, box_of_label
 
 SAMPLES = Path(__file__).parents[1] / "assets/samples"
 # Where a left palm's fingers point, in degrees from straight up: thumb … little finger.
@@ -237,4 +239,26 @@ def write_counting(folder: Path) -> Path:
         write_image(folder / f"Raw_Images/Human/Set1/{count}/n_{count}.jpg", image.clip(0, 255).astype(np.uint8))
     for room in (1, 2, 10):
         write_image(folder / f"Backgrounds/Office/{room}.jpg", wall)
+    return folder
+
+
+@cache
+def shipped_model() -> FingerCounter:
+    """Load the model of the repository, even while a test has replaced that of the app."""
+    return FingerCounter()
+
+
+def sample_shot(label: str, number: int = 0) -> Shot:
+    """Record a bundled sample as the Teach page does."""
+    image = decode(SAMPLES / f"{label}_{number}.jpg")
+    jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    return Shot(jpeg, box_of_label(shipped_model()(image), label))
+
+
+def write_recording(folder: Path, bursts: Mapping[Prompt, Sequence[Shot]], name: str = "own-hand.zip") -> Path:
+    """Write a recording where the source of the user's own hand is, and return the data folder."""
+    recording = Recording()
+    recording.bursts |= bursts
+    (folder / "own").mkdir(exist_ok=True)
+    (folder / "own" / name).write_bytes(recording.to_zip())
     return folder
