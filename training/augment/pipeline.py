@@ -197,8 +197,8 @@ def draw_forearm(cutout: np.ndarray, hand: np.ndarray, rng: np.random.Generator)
     across = np.array([-along[1], along[0]])
     # Width of the wrist from its second moments: a uniform strip is √12 standard deviations wide.
     covariance = np.array([[moments["mu20"], moments["mu11"]], [moments["mu11"], moments["mu02"]]]) / area
-    half_width = np.sqrt(12 * max(1.0, across @ covariance @ across)) / 2
-    at_wrist, at_elbow = float(half_width * rng.uniform(0.85, 1.3)), float(half_width * rng.uniform(1, 2))
+    half_width = math.sqrt(12 * max(1.0, across @ covariance @ across)) / 2
+    at_wrist, at_elbow = half_width * rng.uniform(0.85, 1.3), half_width * rng.uniform(1, 2)
     mask, start, angle = cutout[..., 3], wrist_centre, np.arctan2(along[1], along[0])
     if rng.random() < 0.35:
         angle += rng.normal(0, 0.3)

@@ -37,13 +37,13 @@ class FrameDataset(VisionDataset):
     Attributes:
         files: the images.
         extra_files: other files that frames are made of, such as a table of labels.
-        labels: the label of each class name, where the set has class names.
+        labels: label of each class name, for sets with class names.
         groups: the person or recording session of each image. Images of one group are near duplicates: a group must
             not be split between training and validation.
         validation: (N,) bool: the image is held out for validation.
     """
 
-    labels: Mapping[str, Label | None] = {}
+    labels: Mapping[str, Label] = {}
 
     def __init__(self, root: str | Path, files: Sequence[Path], extra_files: Sequence[Path] = ()):
         super().__init__(root)

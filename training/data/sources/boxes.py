@@ -2,7 +2,7 @@
 
 import csv
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -53,14 +53,14 @@ class BoxLabelledFrames(FrameDataset):
             label_files, hands = read_yolo(root)
         else:
             label_files, hands = read_csv(root, tables)
-        self.labels, self.hands = labels, hands
+        self.labels, self.hands = {name: label for name, label in labels.items() if label}, hands
         if unknown := {name for named in hands.values() for name, _ in named} - set(labels):
             raise BadData(f"{root}: unexpected class {min(unknown)!r}: labels are of {', '.join(labels)}.")
         labelled = [file for file in sorted(hands) if not fnmatch(file.name, exclude)]
         files = [file for file in labelled if file.exists()]
         if missing := len(labelled) - len(files):
             warnings.warn(f"{root}: {missing} of {len(labelled)} labelled images are missing.", stacklevel=2)
-        files = [file for file in files if all(labels[name] for name, _ in hands[file])]
+        files = [file for file in files if all(name in self.labels for name, _ in hands[file])]
         super().__init__(root, files, label_files)
         self.groups = [group(file) for file in files]
         self.validation = np.array([validation(group) for group in self.groups], bool)
@@ -127,7 +127,7 @@ def clip_box(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def label_errors(file: Path) -> Iterator[None]:
+def label_errors(file: Path) -> Generator[None]:
     """Name the file in errors of its labels."""
     try:
         yield
