@@ -202,7 +202,7 @@ class CropDataModule(LightningDataModule):
         self.sources, self.augment, self.folder, self.empty = sources, augment, Path(folder), empty
         self.batch_size, self.workers = batch_size, workers
         self.credits: list[str] = []
-        self.pictures: dict[str, Any] = {}
+        self.source_metadata: dict[str, Any] = {}
 
     def prepare_data(self) -> None:
         # Lightning calls this in one process only, which fills the cache for the others.
@@ -214,7 +214,7 @@ class CropDataModule(LightningDataModule):
         for name, share in self.sources.items():
             frames = open_source(name, self.folder)
             self.credits.append(get_source(name).credit)
-            self.pictures[name] = frames.metadata()
+            self.source_metadata[name] = frames.metadata()
             crops = load_crops(name, frames, self.folder)
             rows = np.flatnonzero(~crops.validation)
             train.append((crops, rows))

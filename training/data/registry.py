@@ -2,6 +2,10 @@
 
 `python -m training data`, trainings, evaluation, leave-one-out, benchmarks and the credits in the model all read this
 table. Readers are named by dotted path and imported when a source is opened: the table itself needs no PyTorch.
+
+A data set on GitHub with boxes, or with a folder per class before a plain wall, is a row here and nothing else;
+`test_a_new_source_is_one_row` in tests/training/test_sources.py has one to copy. Others need a reader besides: a
+`FrameDataset`, or a `OneHandFolder` that segments in its own way, such as `FingerCounting`.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,33 +65,33 @@ class Source:
     """A set of frames with labelled hands: where it comes from, how to read it, what may be done with it.
 
     Attributes:
-        name: what configurations call it.
-        title: what it shows, with the name of the set.
-        short_title: the same for tables and plots.
-        work: name and authors.
+        name: its name in configurations.
+        title: what it shows, and the name of the data set.
+        short_title: for tables and plots.
+        work: name of the data set and its authors.
         url: where it is published, without scheme.
         licence: SPDX identifier or short name.
-        path: where it lies below the data folder; an absolute path is taken as it is.
+        path: its folder, relative to the data folder.
         reader: dotted path of a callable that takes the folder and `options`, and returns a `FrameDataset`.
         options: keyword arguments of the reader.
-        commit: of the GitHub repository at `url`, where `python -m training data` fetches it from.
+        commit: of the GitHub repository at `url`, which `python -m training data` downloads.
         members: glob patterns of the files of the repository that are unpacked.
-        fetch: dotted path of a function that fetches it from elsewhere, given the folder and a local copy or None.
+        fetch: dotted path of a function that fetches it from elsewhere; it takes the folder, and a local copy or None.
         session: return the recording session of an image from its file. Images of one session, in order of their
             names, may be tracked like a video.
         has_masks: whether frames have a mask: hands can be cut out and pasted elsewhere.
-        whole_frames: whether images are what a camera records; False for cut-outs, whose reader then takes
-            `backgrounds` to paste them into.
+        whole_frames: whether images are frames of a camera; False for cut-outs, whose reader takes `backgrounds` to
+            composite them onto.
         frame_stride: the detector trains on every n-th frame, where neighbours are near duplicates.
-        held_out: which part is never trained on and evaluated; "" if none.
-        held_out_name: name of that part among the metrics, if not `name`.
-        held_out_path: where that part lies, if not among the frames of the source kept for validation.
-        held_out_options: options of the reader for that part, in place of `options`.
+        held_out: what is never trained on, and evaluated; "" if nothing.
+        held_out_name: its name among the metrics, if not `name`.
+        held_out_path: its folder; "" for the frames of the source that are held out for validation.
+        held_out_options: options of its reader, in place of `options`.
         calibration: which part calibrates the cascade: "validation" for the frames kept for validation, a path for
             another folder; "" if none. It is neither trained on nor evaluated: no part of `held_out`.
         leave_out: whether models trained without it are evaluated on it.
-        backgrounds: glob pattern of the images without people that come with it.
-        inpaint: whether its frames, hands inpainted, are backgrounds too.
+        backgrounds: glob pattern of images without people that come with it.
+        inpaint: whether its frames, hands inpainted, are backgrounds.
     """
 
     name: str
@@ -416,7 +420,7 @@ def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
             fetch_archive(repository, source.commit, folder / source.path, source.members)
             frames = open_source(name, folder)
             print(f"{name}: {len(frames):,} images, {frames.validation.sum():,} of them held out for validation")
-    # Last, as npm may not be installed, and Kaggle may refuse.
+    # Last: npm may be missing, and Kaggle may refuse.
     panoramas.fetch(folder / "panoramas")
     print(f"panoramas: {len(panoramas.MEMBERS)} places without people")
     for source in SOURCES.values():

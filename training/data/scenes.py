@@ -129,7 +129,7 @@ class SceneDataModule(LightningDataModule):
         self.sources, self.folder, self.scenes = sources, Path(folder), scenes
         self.batch_size, self.workers = batch_size, workers
         self.credits: list[str] = []
-        self.pictures: dict[str, Any] = {}
+        self.source_metadata: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
         train: list[list[tuple[np.ndarray, np.ndarray]]] = []
@@ -137,7 +137,7 @@ class SceneDataModule(LightningDataModule):
         for name in self.sources:
             source, dataset = get_source(name), open_source(name, self.folder)
             self.credits.append(source.credit)
-            self.pictures[name] = dataset.metadata()
+            self.source_metadata[name] = dataset.metadata()
             if source.whole_frames:
                 index = range(0, len(dataset), source.frame_stride)
                 frames = [(i, downscale(frame.image, frame.boxes)) for i in index for frame in [dataset.frame(i)]]

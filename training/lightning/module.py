@@ -68,7 +68,7 @@ class TrainingModule(LightningModule):
             # The initial weights were trained on their own data.
             "data": list(dict.fromkeys([*self.parent.get("data", []), *data.credits])),
             "versions": f"python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in PACKAGES),
-            "config": training_config(self.trainer, data.pictures, self.parent),
+            "config": training_config(self.trainer, data.source_metadata, self.parent),
         }
         checkpoint["parent"] = self.parent
 

@@ -19,6 +19,7 @@ RENDER_OPTIONS = {
     "train": "--count 6000",
     "people": "--count 3000 --people",
     "val": "--count 2000 --seed 2",
+    "calibration": "--count 1000 --seed 3",
     "tones": "--count 2500 --seed 2 --tones",
 }
 FINGERS = np.array(["thumb", "index", "middle", "ring", "little"])
