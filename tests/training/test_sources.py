@@ -26,7 +26,7 @@ from training.data import panoramas, registry
 from training.data.backgrounds import background_files
 from training.data.crops import CropDataModule
 from training.data.masks import hand_box
-from training.data.registry import HELD_OUT, SOURCES, Label, Source, name_before_pic, open_source, prepare
+from training.data.registry import SOURCES, Label, Source, name_before_pic, open_source, prepare
 from training.data.sources import fingers
 from training.data.sources.boxes import BoxLabelledFrames
 from training.data.sources.finger_counting import SET1
@@ -293,9 +293,8 @@ def test_dvc_tracks_the_folders_that_sources_are_fetched_and_rendered_to():
             assert fetched & {Path("data") / source.path, *(Path("data") / source.path).parents}
         if source.path.startswith("render/"):
             assert Path("data") / source.path in rendered
-    assert all(
-        Path("data") / source.held_out_path in {*rendered, *fetched, Path("data")} for source in HELD_OUT.values()
-    )
+    others = {path for source in SOURCES.values() for path in (source.held_out_path, source.calibration)}
+    assert {Path("data") / path for path in others - {"", "validation"}} <= rendered | fetched
 
 
 def test_hints_name_the_options_that_dvc_renders_with():
