@@ -245,7 +245,7 @@ def train(folder: Path) -> Path:
 def test_a_model_trained_on_a_recording_is_logged_credited_and_still_correct(ahead):
     (logged,) = ahead.glob("wandb/offline-run-*/*.wandb")
     assert b"own.onnx" in logged.read_bytes()
-    events = EventAccumulator(str(ahead / "run/logs/version_0"))
+    events = EventAccumulator(str(ahead / "run/tensorboard/version_0"))
     events.Reload()
     assert {"lr-AdamW", "val/loss"} <= set(events.Tags()["scalars"])
     assert events.Images("val/worst")
