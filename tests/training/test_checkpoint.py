@@ -1,4 +1,4 @@
-"""Files that a user names wrongly: what is wrong with each is told in a line."""
+"""Wrong files and arguments: every command explains in one line what is wrong."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import lightning
 import pytest
 import torch
 
-from tests.unit.test_model_store import write_model
+from tests.builders import write_model
 from training.cli import COMMANDS, main
 from training.networks.classifier import HandClassifier
 from training.networks.detector import HandDetector
@@ -15,7 +15,7 @@ from training.networks.detector import HandDetector
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Checkpoints as trainings leave them, and files that are none."""
+    """Checkpoints as trainings write them, and other files."""
     folder = tmp_path_factory.mktemp("files")
     for name, network, path in (
         ("detector", HandDetector(), "training.networks.detector.HandDetector"),
@@ -32,17 +32,17 @@ def folder(tmp_path_factory):
             "provenance": {"size": 128},
         }
         torch.save(checkpoint, folder / f"{name}.ckpt")
-    whole = (folder / "detector.ckpt").read_bytes()
-    (folder / "half.ckpt").write_bytes(whole[: len(whole) // 2])
+    data = (folder / "detector.ckpt").read_bytes()
+    (folder / "half.ckpt").write_bytes(data[: len(data) // 2])
     torch.save({"weights": 1}, folder / "other.ckpt")
     write_model(folder / "other.onnx")
     return folder
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        ("evaluate --model nope.onnx", "nope.onnx: onnxruntime cannot run it"),
+        ("evaluate --model nope.onnx", "nope.onnx: there is no such file"),
         ("export --detector nope.ckpt", "nope.ckpt: no such file. Train one: python -m training detector fit"),
         ("export --detector half.ckpt", "half.ckpt: damaged, or not a checkpoint"),
         ("export --detector other.ckpt", "other.ckpt: not a checkpoint of Handful"),
@@ -51,39 +51,39 @@ def folder(tmp_path_factory):
             "export --detector detector.ckpt --classifier detector.ckpt",
             "detector.ckpt: not a classifier checkpoint",
         ),
-        ("export --detector nope.onnx", "nope.onnx: onnxruntime cannot run it"),
+        ("export --detector nope.onnx", "nope.onnx: there is no such file"),
         ("export --detector other.onnx", "other.onnx: python -m training export did not write it"),
         ("prune --detector nope.ckpt", "nope.ckpt: no such file. Train one: python -m training detector fit"),
         ("prune --detector classifier.ckpt", "classifier.ckpt: not a detector checkpoint"),
         ("average [half.ckpt,detector.ckpt]", "half.ckpt: damaged, or not a checkpoint"),
         ("average [other.ckpt,detector.ckpt]", "other.ckpt: not a checkpoint of Handful"),
         ("sweep --space nope.yaml", "[Errno 2] No such file or directory: 'nope.yaml'"),
-        ("report --folder nope", "nope: nothing was measured here. Measure: python -m training evaluate"),
-        ("evaluat", "'evaluat' is no command: python -m training --help tells all"),
+        ("report --folder nope", "nope: no metrics here. Create them: python -m training evaluate"),
+        ("evaluat", "'evaluat' is not a command. See python -m training --help"),
     ],
 )
-def test_what_is_wrong_with_a_command_is_told_in_words(arguments, told, folder, monkeypatch):
+def test_the_error_explains_what_is_wrong(arguments, message, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as error:
         main(arguments.split())
-    assert str(ended.value).startswith(told)
+    assert str(error.value).startswith(message)
 
 
-def test_a_model_to_train_on_that_is_not_there_is_told(folder, monkeypatch):
+def test_a_training_that_starts_from_a_missing_model_is_an_error(folder, monkeypatch):
     monkeypatch.chdir(folder)
     (folder / "own.yaml").write_text(
         "model: {network: {class_path: training.export.onnx_weights.classifier, init_args: {model: nope.onnx}}}\n"
-        "data: {sources: {bundled: 8}}\ncheckpoint: {dirpath: runs}\nearly_stopping: {monitor: val/loss}\n"
+        "data: {sources: {bundled: 8}}\n"
     )
-    with pytest.raises(SystemExit, match=r"nope\.onnx: onnxruntime cannot run it"):
+    with pytest.raises(SystemExit, match=r"nope\.onnx: there is no such file"):
         main(["fit", "--config", "own.yaml"])
 
 
-def test_what_is_stopped_by_hand_ends_without_a_word(monkeypatch):
-    def stopped() -> None:
+def test_ctrl_c_exits_without_a_traceback(monkeypatch):
+    def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.evaluation.report.report", stopped)
+    monkeypatch.setattr("training.evaluation.report.report", interrupted)
     with pytest.raises(SystemExit, match=r"^130$"):
         main(["report"])
 
@@ -91,16 +91,16 @@ def test_what_is_stopped_by_hand_ends_without_a_word(monkeypatch):
 def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
-    told = capsys.readouterr().out
-    assert all(f"python -m training {name}" in told for name in ("fit", "detector", *COMMANDS))
+    text = capsys.readouterr().out
+    assert all(f"python -m training {name}" in text for name in ("fit", "detector", *COMMANDS))
     with pytest.raises(SystemExit, match="2"):
         main([])
-    assert capsys.readouterr().out == told
+    assert capsys.readouterr().out == text
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["evaluat"]])
-def test_help_comes_at_once(arguments):
-    """Without the seconds that PyTorch takes to import."""
-    ask = "import sys, training.cli as cli\ntry: cli.main(sys.argv[1:])\nfinally: print('torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", ask, *arguments], capture_output=True, text=True)
-    assert told.stdout.endswith("False\n")
+def test_help_does_not_import_pytorch(arguments):
+    """That takes seconds."""
+    code = "import sys, training.cli as cli\ntry: cli.main(sys.argv[1:])\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.stdout.endswith("False\n")

@@ -13,7 +13,7 @@ import pytest
 from handful import CLASSES, FingerCounter, hand_from_probabilities
 from handful.images import decode
 from handful.labels import SIDE_UNKNOWN, encode
-from tests.builders import write_fingers, write_rendered
+from tests.builders import write_fingers, write_rendered, write_webcam
 from training.cli import main
 from training.data.corruptions import CONDITIONS, CORRUPTIONS, DISTANCES, CorruptedFrames
 from training.data.frames import Frame
@@ -217,22 +217,18 @@ def test_the_same_hand_in_many_tones_has_one_place_and_background(tmp_path):
     assert labels == groups * 3
 
 
-def write_webcam(folder: Path) -> Path:
+def webcam_data(folder: Path) -> Path:
     """Write two held-out frames, each with a hand that the shipped model classifies correctly."""
-    webcam, lines = folder / "people/HandsDataset", ["filename,width,height,class,xmin,ymin,xmax,ymax"]
-    (webcam / "images/train").mkdir(parents=True)
+    frames = {}
     for name, sample in ("5_pic1.jpg", "3L_0"), ("5_pic2.jpg", "5R_0"):
-        shutil.copy(ROOT / f"assets/samples/{sample}.jpg", webcam / "images/train" / name)
-        x0, y0, x1, y1 = FingerCounter()(decode(webcam / "images/train" / name)).hands[0].box
-        lines.append(f"{name},256,256,{sample[0]}-hand,{x0:.0f},{y0:.0f},{x1:.0f},{y1:.0f}")
-    (webcam / "data").mkdir()
-    (webcam / "data/train_labels.csv").write_text("\n".join(lines))
-    (webcam / "data/test_labels.csv").write_text(lines[0])
+        image = decode(ROOT / f"assets/samples/{sample}.jpg")
+        frames[name] = (image, int(sample[0]), FingerCounter()(image).hands[0].box)
+    write_webcam(folder / "people/HandsDataset", frames)
     return folder
 
 
 def test_corruptions_change_pixels_and_keep_labels(tmp_path):
-    source, index = open_held_out("webcam", write_webcam(tmp_path))
+    source, index = open_held_out("webcam", webcam_data(tmp_path))
     room = np.full((300, 400, 3), 200, np.uint8)
     harder = CorruptedFrames(source, index, [room])
     assert len(harder) == 2 * len(CONDITIONS)
@@ -260,7 +256,7 @@ def test_corruptions_change_pixels_and_keep_labels(tmp_path):
 
 
 def test_distant_hands_are_smaller_before_another_background(tmp_path):
-    source, index = open_held_out("webcam", write_webcam(tmp_path))
+    source, index = open_held_out("webcam", webcam_data(tmp_path))
     harder = CorruptedFrames(source, index, [np.full((300, 400, 3), 200, np.uint8)])
     for name, share in DISTANCES.items():
         recorded, frame = source.frame(index[0]), harder.frame(CONDITIONS.index(name))
@@ -278,7 +274,7 @@ def test_distant_hands_are_smaller_before_another_background(tmp_path):
 
 
 def test_the_webcam_frames_are_evaluated_in_every_condition(tmp_path):
-    evaluate(write_webcam(tmp_path), output=tmp_path / "metrics")
+    evaluate(webcam_data(tmp_path), output=tmp_path / "metrics")
     metrics = json.loads((tmp_path / "metrics/webcam.json").read_text())
     assert [row["group"] for row in metrics["conditions"]] == list(CONDITIONS)
     assert [row["pictures"] for row in metrics["conditions"]] == [2] * len(CONDITIONS)

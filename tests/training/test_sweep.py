@@ -1,4 +1,4 @@
-"""A sweep of several processes, on one storage, some of which die: what is kept, and what is tried again."""
+"""Sweeps of several processes that share a storage, some of which die."""
 
 import sqlite3
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 import training.sweep
 from training.cli import main
 from training.errors import BadData
-from training.sweep import opened, suggest, sweep
+from training.sweep import open_study, suggest, sweep
 
 SPACE = Path(__file__).parents[2] / "training/configs/sweep.yaml"
 RATE = {"distribution": "log_uniform_values", "min": 0.0002, "max": 0.008}
@@ -20,62 +20,64 @@ RATE = {"distribution": "log_uniform_values", "min": 0.0002, "max": 0.008}
 
 @pytest.fixture
 def train(monkeypatch):
-    """Trainings of a moment: each ends with the next of the losses that the test names."""
+    """Return a function that replaces trainings by stubs, which end with the given losses, one after the other."""
 
-    def use(*losses: float, work=lambda: None) -> None:
-        left = iter(losses)
+    def stub(*losses: float, work=lambda: None) -> None:
+        remaining = iter(losses)
 
         def fit(*_):
             work()
-            return SimpleNamespace(trainer=SimpleNamespace(callback_metrics={"val/loss": torch.tensor(next(left))}))
+            return SimpleNamespace(
+                trainer=SimpleNamespace(callback_metrics={"val/loss": torch.tensor(next(remaining))})
+            )
 
-        monkeypatch.setattr(training.sweep, "CLI", fit)
+        monkeypatch.setattr(training.sweep, "TrainingCLI", fit)
 
-    monkeypatch.setattr(training.sweep, "PATIENCE", 0.1)
-    return use
+    monkeypatch.setattr(training.sweep, "RETRY_INTERVAL_S", 0.1)
+    return stub
 
 
 def trials(runs: Path) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="sweep", storage=f"sqlite:///{runs / 'sweep.db'}").trials
 
 
-def test_a_finished_sweep_is_told_again_and_does_not_go_on(train, tmp_path, capsys):
+def test_a_finished_sweep_only_prints_its_table_again(train, tmp_path, capsys):
     train(0.5, 0.4)
     sweep(2, SPACE, tmp_path)
-    told = capsys.readouterr().out
-    assert "| 1     | 0.4000 |" in told
+    table = capsys.readouterr().out
+    assert "| 1     | 0.4000 |" in table
     sweep(2, SPACE, tmp_path)
-    assert capsys.readouterr().out == told
+    assert capsys.readouterr().out == table
     assert len(trials(tmp_path)) == 2
 
 
-def test_processes_do_not_pass_the_number_together(train, tmp_path):
-    begun, may_end = Event(), Event()
-    train(0.5, 0.4, work=lambda: (begun.set(), may_end.wait(30)))
+def test_processes_together_do_not_exceed_the_number_of_trials(train, tmp_path):
+    started, may_end = Event(), Event()
+    train(0.5, 0.4, work=lambda: (started.set(), may_end.wait(30)))
     first = Thread(target=sweep, args=(1, SPACE, tmp_path))
     first.start()
-    assert begun.wait(30)
+    assert started.wait(30)
     second = Thread(target=sweep, args=(1, SPACE, tmp_path))
     second.start()
     second.join(0.5)
-    assert second.is_alive(), "it waits: the first one may die"
+    assert second.is_alive(), "it waits, as the first one may die"
     may_end.set()
-    for one in first, second:
-        one.join(30)
+    for thread in first, second:
+        thread.join(30)
     assert len(trials(tmp_path)) == 1
 
 
-def test_a_loss_that_is_no_number_is_given_up(train, tmp_path, capsys):
+def test_a_trial_with_a_loss_of_nan_is_pruned(train, tmp_path, capsys):
     train(float("nan"), 0.5)
     sweep(2, SPACE, tmp_path)
     assert [line.split("|")[2].strip() for line in capsys.readouterr().out.splitlines()[2:]] == [
         "0.5000",
-        "inf (given up)",
+        "inf (pruned)",
     ]
 
 
-def test_what_a_dead_process_tried_is_tried_again(train, tmp_path):
-    study = opened("sweep", f"sqlite:///{tmp_path / 'sweep.db'}", "minimize")
+def test_the_trial_of_a_dead_process_is_retried(train, tmp_path):
+    study = open_study("sweep", f"sqlite:///{tmp_path / 'sweep.db'}", "minimize")
     dead = study.ask()
     rate = suggest(dead, "model.learning_rate", RATE)
     study._storage.record_heartbeat(dead._trial_id)
@@ -89,14 +91,14 @@ def test_what_a_dead_process_tried_is_tried_again(train, tmp_path):
     assert second.params["model.learning_rate"] == rate
 
 
-def test_several_processes_can_begin_one_sweep_at_once(train, tmp_path):
+def test_several_processes_can_start_one_sweep_at_once(train, tmp_path):
     together, studies = Barrier(3), []
 
-    def begin() -> None:
+    def start() -> None:
         together.wait()
-        studies.append(opened("sweep", f"sqlite:///{tmp_path / 'sweep.db'}", "minimize"))
+        studies.append(open_study("sweep", f"sqlite:///{tmp_path / 'sweep.db'}", "minimize"))
 
-    threads = [Thread(target=begin) for _ in range(3)]
+    threads = [Thread(target=start) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -104,21 +106,21 @@ def test_several_processes_can_begin_one_sweep_at_once(train, tmp_path):
     assert len(studies) == 3
 
 
-def test_a_storage_that_cannot_be_had_is_told(train, tmp_path):
-    with pytest.raises(SystemExit, match="cannot be kept in its storage"):
+def test_a_storage_that_cannot_be_opened_is_an_error(train, tmp_path):
+    with pytest.raises(SystemExit, match="storage of the sweep cannot be opened"):
         main(["sweep", "--runs", str(tmp_path), "--storage", f"sqlite:///{tmp_path}/no folder/sweep.db"])
 
 
 @pytest.mark.parametrize(
     "text", ["", "parameters: [", "command: [python]", "command: []\nparameters: {}\nmetric: loss"]
 )
-def test_a_space_that_is_no_sweep_is_told(text, tmp_path):
+def test_a_file_that_is_not_a_sweep_config_is_an_error(text, tmp_path):
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(SystemExit, match=r"mine\.yaml: this is no sweep"):
+    with pytest.raises(SystemExit, match=r"mine\.yaml: not a sweep config"):
         main(["sweep", "--space", str(tmp_path / "mine.yaml"), "--runs", str(tmp_path / "runs")])
 
 
-def test_without_data_the_way_to_them_is_all_that_is_told(train, tmp_path, caplog):
+def test_without_data_only_the_error_is_printed(train, tmp_path, caplog):
     def missing():
         raise BadData("Fetch them.")
 

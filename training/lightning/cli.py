@@ -2,17 +2,25 @@
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
-from lightning import Callback, LightningDataModule, LightningModule
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+BASE_CONFIG = Path(__file__).parents[1] / "configs/base.yaml"
+RUN_FOLDER = "trainer.default_root_dir"
 
 
-class CLI(LightningCLI):
-    """Lightning's own command line, with the callbacks named, so that each value has its own flag.
+class TrainingCLI(LightningCLI):
+    """Lightning's command line, with named callbacks and loggers, so that each of their values has a flag.
 
-    `checkpoint` keeps the weights that measure best, `last` those of the last epoch, to go on from.
+    Every training starts from configs/base.yaml and writes to one folder, `--trainer.default_root_dir`: best.ckpt
+    (`checkpoint`), last.ckpt to resume from (`last`), and metrics in logs/ (CSV) and tensorboard/. Loggers of
+    `--trainer.logger` are added to these two.
     """
 
     def __init__(
@@ -23,38 +31,46 @@ class CLI(LightningCLI):
         callbacks: Sequence[Callback] = (),
         prog: str = "python -m training",
     ):
-        warnings.filterwarnings("ignore", "LightningCLI's args")  # they are those of the command line, or a part
+        warnings.filterwarnings("ignore", "LightningCLI's args")  # `args` may be a part of the command line
+        base = {"default_config_files": [str(BASE_CONFIG)]}
         super().__init__(
             module,
             data,
             args=args,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={"callbacks": list(callbacks)},
-            parser_kwargs={"prog": prog},
+            parser_kwargs={"prog": prog, "fit": base, "validate": base},
         )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        # What is exported is what is tested.
+        # Not `test` and `predict`: `python -m training evaluate` does that, with the exported model.
         return {name: LightningCLI.subcommands()[name] for name in ("fit", "validate")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        # Not `save_last` of the former: that one is written only when the best is.
+        # Not `save_last` of `checkpoint`: it writes only when the best changes.
         parser.add_lightning_class_args(ModelCheckpoint, "last")
-        parser.link_arguments("checkpoint.dirpath", "last.dirpath")
-        parser.set_defaults({"last.filename": "last", "last.enable_version_counter": False})
-        # The rate falls until the end, so no training ends before, but one whose loss is no number any more.
+        # Stops where the loss is not finite, and never before: the learning rate falls until the last epoch.
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.set_defaults({"early_stopping.monitor": "val/loss", "early_stopping.patience": 10**6})
         parser.add_lightning_class_args(EMAWeightAveraging, "ema")
-        parser.set_defaults({"trainer.precision": precision(), "trainer.default_root_dir": "runs"})
+        parser.add_class_arguments(CSVLogger, "csv_logger")
+        parser.add_class_arguments(TensorBoardLogger, "tensorboard_logger")
+        for target in ("checkpoint.dirpath", "last.dirpath", "csv_logger.save_dir", "tensorboard_logger.save_dir"):
+            parser.link_arguments(RUN_FOLDER, target)
+        parser.set_defaults({"trainer.precision": precision()})
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        added = self._get(self.config_init, "trainer")["logger"] or []
+        added = added if isinstance(added, list) else [added]
+        ours = [self._get(self.config_init, name) for name in ("csv_logger", "tensorboard_logger")]
+        return super().instantiate_trainer(logger=[*added, *ours], **kwargs)
 
 
 def precision() -> str:
-    """bf16-mixed on a GPU that computes in it, else 32-true.
+    """Return bf16-mixed on a GPU that supports it, else 32-true.
 
-    Some CPUs compute in bf16 too, but take two to three times as long for filters of a single channel.
+    Some CPUs support bfloat16 too, but take two to three times as long for depthwise convolutions.
     """
-    quick = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16-mixed" if quick else "32-true"
+    supported = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if supported else "32-true"
