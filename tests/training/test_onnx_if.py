@@ -1,4 +1,4 @@
-"""Parts of an ONNX graph that are computed only if need be tell what PyTorch tells."""
+"""Branches of an ONNX graph compute what PyTorch computes, and only when their condition holds."""
 
 import numpy as np
 import onnx
@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from training.export.onnx_if import lower_to_if, onnx_cond
-from training.export.quantize import graphs
+from training.export.quantize import with_subgraphs
 
 
 class Steps(torch.nn.Module):
-    """Numbers and what both ways need; numbers above 0 in all are doubled, and of those above 100 some are sines."""
+    """Nested conditions: sums above 0 are doubled, and of those above 100 some elements become sines."""
 
     def forward(self, numbers):
         shared = numbers.cos()
@@ -38,23 +38,23 @@ def exported():
 
 
 @pytest.mark.parametrize("numbers", [[-1, -2, 0.5, 1], [1, 2, 3, 4], [-1, 50, 3, 20]])
-def test_every_way_tells_what_pytorch_tells(exported, numbers):
+def test_every_branch_computes_what_pytorch_computes(exported, numbers):
     numbers = np.float32(numbers)
-    told = onnxruntime.InferenceSession(exported.SerializeToString()).run(None, {"numbers": numbers})
-    for one, meant in zip(told, Steps()(torch.from_numpy(numbers)), strict=True):
-        np.testing.assert_allclose(one, meant.numpy(), rtol=1e-5)
+    outputs = onnxruntime.InferenceSession(exported.SerializeToString()).run(None, {"numbers": numbers})
+    for one, expected in zip(outputs, Steps()(torch.from_numpy(numbers)), strict=True):
+        np.testing.assert_allclose(one, expected.numpy(), rtol=1e-5)
 
 
-def test_in_a_branch_lies_what_nothing_else_needs(exported):
-    operators = {graph.name: [node.op_type for node in graph.node] for graph in graphs(exported.graph)}
+def test_a_branch_holds_the_nodes_that_nothing_else_needs(exported):
+    operators = {graph.name: [node.op_type for node in graph.node] for graph in with_subgraphs(exported.graph)}
     main = operators[exported.graph.name]
-    assert {"Cos", "Exp", "If"} <= set(main), "both ways need the cosine, and each tells the powers"
+    assert {"Cos", "Exp", "If"} <= set(main), "both branches need the cosine, and each outputs the powers"
     inner, outer = operators["then0"], operators["then1"]
     assert "Sin" in inner
     assert "If" in outer
     assert {"Sin", "NonZero"}.isdisjoint(main + outer)
 
 
-def test_nothing_is_left_of_the_marks(exported):
-    assert {node.domain for graph in graphs(exported.graph) for node in graph.node} == {""}
+def test_no_markers_are_left(exported):
+    assert {node.domain for graph in with_subgraphs(exported.graph) for node in graph.node} == {""}
     assert {opset.domain for opset in exported.opset_import} == {""}

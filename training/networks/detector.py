@@ -1,14 +1,14 @@
-"""The hand detector: where in a frame are hands? A small network without anchors, and how it is trained.
+"""The hand detector: a small network without anchors.
 
-The frame is fitted into a square of 160 pixels; to be read, into a smaller or a larger one, or what of it the frame
-fills, to the next 16 (see `training.export.cascade.fitted`). Every cell of a grid, 20 × 20 in the square, predicts how
-likely it is that the middle of a hand lies in it, and how far from its own middle the hand reaches to each side (FCOS, Tian et al.,
-2019, arXiv:1904.01355; the score is trained as in CenterNet, Zhou et al., 2019, arXiv:1904.07850). A cell that is surer
-than its eight neighbours is a hand: nothing else suppresses doubles.
+It is trained on frames letterboxed into a square of 160 pixels; the cascade runs it on smaller and larger ones, of any
+shape with multiples of 16 (see training/export/cascade.py). Every cell of a grid, 20 × 20 in the square, predicts
+whether the centre of a hand lies in it, and how far from the cell's own centre the hand reaches to each side (FCOS,
+Tian et al., 2019, arXiv:1904.01355; the score is trained as in CenterNet, Zhou et al., 2019, arXiv:1904.07850). A cell
+with a higher score than its eight neighbours is a hand: there is no other non-maximum suppression.
 
     frame      N ×   3 × 160 × 160  float, -1 … 1
-    stride  8  N ×  40 ×  20 ×  20  fine enough to tell two hands apart
-    stride 16  N × 112 ×  10 ×  10  sees most of the frame; added to the finer one
+    stride  8  N ×  40 ×  20 ×  20  fine enough to separate two hands
+    stride 16  N × 112 ×  10 ×  10  its receptive field is most of the frame; added to the finer one
     output     N ×   5 ×  20 ×  20  score logit; log of left, top, right, bottom in cells
 """
 
@@ -18,13 +18,10 @@ from torch import Tensor, nn
 
 from training.networks.backbone import backbone, conv
 
-SIZE = 160
+INPUT_SIZE = 160
 STRIDE = 8
-COARSE = 16  # the stride of what sees most of the frame: both sides are multiples of it
-MOST = 4  # hands told of a frame
-CANDIDATE = (
-    0.31  # how sure the detector must be for the classifier to look: what is less sure is never told, see export
-)
+COARSE_STRIDE = 16  # both sides of a frame are multiples of it
+MAX_HANDS = 4  # of a frame
 
 
 class HandDetector(nn.Module):
@@ -40,7 +37,7 @@ class HandDetector(nn.Module):
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
         nn.init.zeros_(last.bias)
-        last.bias.data[0] = -4.0  # hands are rare: start by seeing none
+        last.bias.data[0] = -4.0  # hands are rare: start with low scores
 
     def forward(self, frames: Tensor) -> Tensor:
         fine = self.stride8(frames)
@@ -49,29 +46,29 @@ class HandDetector(nn.Module):
 
 
 def decode_peaks(output: Tensor) -> tuple[Tensor, Tensor]:
-    """How sure each cell of frames, (N, 5, h, w), is of a hand, (N, h · w), and its box in their pixels, (N, h · w, 4).
+    """Decode the output (N, 5, h, w): scores (N, h · w) and boxes (N, h · w, 4) in pixels of the frames.
 
-    A cell with a surer neighbour, which sees the same hand, is not sure at all.
+    The score of a cell that is no local maximum is 0.
     """
     score = output[:, 0].sigmoid()
     score = score * (F.max_pool2d(score[:, None], 3, 1, 1)[:, 0] == score)
-    reach = output[:, 1:].flatten(2).transpose(1, 2).exp() * STRIDE
-    return score.flatten(1), reaching(middles(*output.shape[2:]).to(output.device), reach)
+    distances = output[:, 1:].flatten(2).transpose(1, 2).exp() * STRIDE
+    return score.flatten(1), boxes_from_distances(cell_centres(*output.shape[2:]).to(output.device), distances)
 
 
-def hands(scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest hands, of all cells' scores (C,) and boxes (C, 4): four of them, scores falling."""
-    scores, likeliest = scores.topk(MOST)
-    return scores, boxes[likeliest]
+def topk_hands(scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the `MAX_HANDS` highest scores of all cells (C,), in falling order, and their boxes, of (C, 4)."""
+    scores, index = scores.topk(MAX_HANDS)
+    return scores, boxes[index]
 
 
-def middles(rows: int, columns: int) -> Tensor:
-    """Where so many cells have their middles: (rows · columns, 2), x and y, in pixels."""
+def cell_centres(rows: int, columns: int) -> Tensor:
+    """Return the centres of the cells of a grid: (rows · columns, 2), x and y, in pixels."""
     cells = torch.arange(rows * columns)
     row = cells // columns
     return (torch.stack([cells - row * columns, row], 1) + 0.5) * STRIDE
 
 
-def reaching(middle: Tensor, reach: Tensor) -> Tensor:
-    """Boxes (…, 4) that reach that far, (…, 4), to the left, top, right and bottom of middles (…, 2)."""
-    return torch.cat([middle - reach[..., :2], middle + reach[..., 2:]], -1)
+def boxes_from_distances(centres: Tensor, distances: Tensor) -> Tensor:
+    """Return boxes (…, 4) from centres (…, 2) and the distances (…, 4) to their left, top, right and bottom."""
+    return torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], -1)

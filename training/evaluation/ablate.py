@@ -1,0 +1,41 @@
+"""Ablate the cascade: what each of its stages brings, and what it costs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from handful import MODEL
+from training.evaluation.calibrate import load_runner
+from training.export.export import stored_config
+from training.markdown import markdown_table
+
+# Fields of the config that are changed for each row, from the cascade as it is.
+VARIANTS: dict[str, dict[str, float | None]] = {
+    "as exported": {},
+    "without the fine scale": {"fine_scale": None},
+    "without refinement": {"refine_size": None},
+    "without the low-resolution pass": {"low_res_scale": None},
+    "without the high-resolution pass": {"low_res_confidence": 0.0},
+    "without flip TTA": {"flip_confidence": None},
+    "one pass of each network": {"fine_scale": None, "refine_size": None, "low_res_confidence": 0.0},
+}
+
+
+def ablate(model: Path = MODEL, folder: Path = Path("data"), frames: int = 300) -> None:
+    """Print how the exported model does on the calibration split without each stage of its cascade.
+
+    Args:
+        model: the ONNX file.
+        folder: the data sets, as `python -m training data` fetches them.
+        frames: frames of each source at most, evenly spread.
+
+    Raises:
+        BadData, BadModel: the file is damaged, or no source of the calibration split is there.
+    """
+    runner, config = load_runner(model, model, folder, frames), stored_config(model)
+    rows = []
+    for name, changes in VARIANTS.items():
+        if name == "as exported" or replace(config, **changes) != config:
+            result = runner.run(replace(config, **changes))
+            cells = [result.accuracy, *result.by_source.values()]
+            rows.append([name, *(f"{share:.1%}" for share in cells), f"{result.cost:.2f}"])
+    print(markdown_table(["Frames correct", "mean", *runner.sources, "passes"], rows))

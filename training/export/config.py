@@ -1,0 +1,104 @@
+"""Every threshold and scale of the exported cascade, in one place.
+
+`python -m training calibrate` finds them for a pair of networks; the ONNX file carries them in its metadata.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from training.errors import BadData
+
+
+@dataclass(frozen=True)
+class CascadeConfig:
+    """Thresholds, scales and temperature of a `Cascade`. Scores and confidences are 0 … 1, scales are relative.
+
+    Args:
+        coarse_scale: longer side of the frame that is searched first, relative to the detector's training size. At
+            this one, a camera's 4:3 frame fills nearly all of the next multiples of the coarsest stride.
+        fine_scale: the same of the second search, of a frame without a clear detection; None: no second search.
+        clear_score: a coarse detection with this score or more is a hand.
+        noise_score: a coarse detection with this score or less is none. With a score between the two, or no clear
+            detection at all, the frame is searched at the fine scale.
+        refine_low: detections with a score above this one, …
+        refine_high: … below this one, …
+        refine_size: … and smaller than this share of the frame's longer side are detected again in a region around
+            them. None: none are.
+        refine_margin: side of that region, in longer sides of the box.
+        refine_scale: side of its picture, relative to the detector's training size.
+        crop_margin: side of the crop that is classified, in longer sides of the box. Less than in training (1.3):
+            what is varied in size there looks larger than it is (Touvron et al., 2019, arXiv:1906.06423).
+        low_res_scale: side of the first crop, relative to the classifier's training size; None: the first crop has
+            that size already.
+        low_res_confidence: a first crop with this confidence (hand and class) or more needs no second one.
+        flip_confidence: a crop with less confidence is classified in a mirror, too; None: none is.
+        threshold: score from which on the most likely hand of a frame is reported, …
+        other_threshold: … and any other one: a person who looks at a finger counter shows it one hand.
+        temperature: divides logits, so that confidence matches accuracy (Guo et al., 2017, arXiv:1706.04599).
+    """
+
+    coarse_scale: float = 0.775
+    fine_scale: float | None = 1.2
+    clear_score: float = 0.55
+    noise_score: float = 0.15
+    refine_low: float = 0.2
+    refine_high: float = 0.65
+    refine_size: float | None = 0.4
+    refine_margin: float = 1.5
+    refine_scale: float = 0.8
+    crop_margin: float = 1.1
+    low_res_scale: float | None = 0.75
+    low_res_confidence: float = 0.965
+    flip_confidence: float | None = 0.89
+    threshold: float = 0.56
+    other_threshold: float = 0.68
+    temperature: float = 0.85
+
+    @property
+    def candidate_score(self) -> float:
+        """Score above which detections are classified: with a lower one, no hand could pass a threshold.
+
+        The score of a hand is the square root of a product whose first factor is this one.
+        """
+        return min(self.threshold, self.other_threshold) ** 2
+
+    def to_json(self) -> str:
+        """Return the config as it is stored in the metadata of the ONNX file."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "CascadeConfig":
+        """Return the config that a dictionary describes; what it does not name keeps its default.
+
+        Raises:
+            BadData: it names something else, or a value is no number.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or not names >= set(values):
+            raise BadData(f"A cascade config has the fields {', '.join(sorted(names))}.")
+        for name, value in values.items():
+            if not (value is None or isinstance(value, (int, float))):
+                raise BadData(f"{name} of a cascade config is a number, not {value!r}.")
+        return replace(cls(), **values)
+
+    @classmethod
+    def load(cls, file: Path) -> "CascadeConfig":
+        """Read a config that `python -m training calibrate` wrote.
+
+        Raises:
+            BadData: the file is missing or is no cascade config.
+        """
+        try:
+            return cls.from_dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise BadData(f"{file}: no such file. Make it: python -m training calibrate") from None
+        except (OSError, yaml.YAMLError, UnicodeError, BadData) as error:
+            raise BadData(f"{file}: not a cascade config. {error}") from None
+
+    def save(self, file: Path) -> None:
+        """Write the config as YAML, for `load`."""
+        file.write_text(yaml.safe_dump(asdict(self), sort_keys=False), encoding="utf-8")
