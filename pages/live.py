@@ -1,4 +1,4 @@
-"""The webcam: how many fingers are up, while they are."""
+"""The webcam: count fingers live, on the server or in the visitor's browser."""
 
 import time
 from collections.abc import Callable
@@ -13,136 +13,142 @@ from streamlit_webrtc import webrtc_streamer
 from handful import Prediction
 from handful.images import BadImage, decode
 from web import browser_camera as browser
-from web import inference as metrics
-from web import turn_servers as relay
+from web import inference, metrics, turn_servers
 from web.cpu import available_cores
 from web.game import Game
-from web.uploads import contents
-from web.webcam import HISTORY, Camera, Stream, give_up
-from web.widgets import show_counts, show_probabilities, show_reading
+from web.uploads import file_contents
+from web.webcam import HISTORY_S, Stream, WebcamProcessor, stop_if_not_connected
+from web.widgets import fingers_in_words, show_count_chart, show_prediction, show_probabilities
 
-WAYS = ("server", "browser")
-MOST_STREAMS = 2 * available_cores()  # cameras that the server reads at once, see `python -m benchmarks load`
-PATIENCE = 8  # seconds to wait for a connection before offering the other way
-NO_CONNECTION = "No picture comes through: a firewall may be in the way. This browser can read by itself."
-LOST = "The camera or the connection was lost. Press Start."
+RUN_ON = {"server": "Server", "browser": "This device"}  # value of the address parameter `read`: label
+MAX_STREAMS = 2 * available_cores()  # on the server at once, see `python -m benchmarks load`
+CONNECT_HINT_S = 8  # a connection that takes longer gets a hint
+NO_CONNECTION = "No video is coming through; a firewall may be blocking it. Run the model on this device instead."
+DISCONNECTED = "The camera or the connection was lost. Press Start."
 
 
 @st.cache_resource
 def live_region() -> Callable[..., Any]:
-    """What screen readers say by themselves, and nobody sees. Of a text that Streamlit builds anew they say nothing."""
+    """Register an invisible ARIA live region. Screen readers do not announce texts that Streamlit replaces."""
     return st.components.v2.component(
         "handful_live_region",
         html='<p role="status"></p>',
         css="p { position: absolute; clip-path: inset(50%); }",
         js="""export default ({ parentElement, data }) => {
-            const place = parentElement.querySelector("p");
-            if (place.textContent !== data) place.textContent = data;
+            const status = parentElement.querySelector("p");
+            if (status.textContent !== data) status.textContent = data;
         }
-        // Streamlit notes each run in the browser's timeline, which forgets nothing: 200 MB in a day.
+        // Streamlit adds marks to the browser's performance timeline at each run, and never clears it: 200 MB a day.
         setInterval(() => (performance.clearMarks(), performance.clearMeasures()), 60_000);""",
     )
 
 
 def show_count(stream: Stream, running: bool, connecting: bool = False) -> None:
-    """Show what was read last, big, and why."""
-    latest = stream.latest if running and stream.latest and not stream.latest.old else None
+    """Show the latest prediction in large type, and its probabilities."""
+    latest = stream.latest if running and stream.latest and not stream.latest.stalled else None
     hands = latest.prediction.hands if latest else ()
     total = latest.prediction.total if latest else 0
     with st.container(key="count", gap=None):
         st.metric("Fingers", total if hands else "–")
-        live_region()(key="said", data=f"{total} {'finger' if total == 1 else 'fingers'}" if hands else "")
+        live_region()(key="said", data=fingers_in_words(total) if hands else "")
     if hands:
-        st.write(" and ".join(f"**{hand.side} · {hand.fingers}**, {hand.confidence:.0%} sure" for hand in hands))
+        st.write(" and ".join(f"**{hand.side} · {hand.fingers}** ({hand.confidence:.0%})" for hand in hands))
     elif connecting:
         st.write("Connecting …")
     elif not running:
-        st.write("Press Start, let the browser use the camera, and hold up a hand, or two. Nothing is stored.")
+        st.write("Press Start, allow the camera, and hold up one or two hands. Nothing is stored.")
     elif latest:
-        st.write("No hand in sight.")
+        st.write("No hand in view.")
     elif stream.latest:
         st.warning(
-            "Nothing comes any more. Wait a few seconds; if it does not go on by itself, press Stop, then Start.",
+            "Video has stopped. If it does not resume within a few seconds, press Stop, then Start.",
             icon=":material/wifi_off:",
         )
     else:
         st.write("Waiting for the camera …")
-    if latest and stream.advice:
-        st.warning(stream.advice, icon=":material/lightbulb:")
+    if latest and stream.hint:
+        st.warning(stream.hint, icon=":material/lightbulb:")
     for hand in hands or (None,):
         show_probabilities(hand)
     if latest:
-        st.caption(f"{latest.rate:.0f} frames a second, {latest.prediction.milliseconds:.0f} ms each")
+        st.caption(f"{latest.fps:.0f} fps · {latest.prediction.milliseconds:.0f} ms per frame")
     else:
-        st.caption("It reads best in even light, with the whole hand in the picture.")
+        st.caption("Works best in even light, with the whole hand in view.")
 
 
 def show_history(stream: Stream) -> None:
-    """The count over the last half minute."""
-    history = list(stream.history)  # at once: the camera's thread goes on meanwhile
+    """Draw the count over the last `HISTORY_S`."""
+    history = list(stream.history)  # in one step: the stream's thread appends meanwhile
     now, _ = history[-1]
-    show_counts([(seconds - now, total) for seconds, total in history], 120, (-HISTORY, 0))
+    show_count_chart([(seconds - now, total) for seconds, total in history], 120, (-HISTORY_S, 0))
 
 
 def play(game: Game, stream: Stream, running: bool) -> None:
-    """The game: a number is asked for, and shown."""
+    """Show the game, and update it with the latest prediction."""
     now = time.monotonic()
-    if not running or not stream.latest or stream.latest.old:
+    if not running or not stream.latest or stream.latest.stalled:
         game.stop()
-        st.caption("It takes a camera that runs: a number is asked for, you show it.")
+        st.caption("Start the camera to play: you are asked for a number, and show it.")
     else:
         prediction = stream.latest.prediction
-        game.see(prediction.total if prediction.hands else None, now)
-        if game.asked is None:
-            st.button("Ask me", icon=":material/sports_esports:", on_click=game.ask, args=(now,))
+        game.update(prediction.total if prediction.hands else None, now)
+        if game.target is None:
+            st.button("Play", icon=":material/sports_esports:", on_click=game.ask, args=(now,))
         else:
             with st.container(key="asked"):
-                st.metric("Show me", game.asked)
-            st.button("Enough", on_click=game.stop)
+                st.metric("Show me", game.target)
+            st.button("End game", on_click=game.stop)
     if game.answers:
-        table = pd.DataFrame(
-            [
-                {"asked": answer.asked, "told": answer.told, "right": answer.right, "seconds": answer.seconds}
-                for answer in game.answers
-            ]
-        )
-        right = table[table.right]
-        st.write(
-            f"**{len(right)} of {len(table)}** right"
-            + (f", in {right.seconds.median():.1f} seconds each (median)." if len(right) else ".")
-        )
-        st.download_button("CSV", table.to_csv(index=False), "show-me.csv", icon=":material/download:")
+        show_score(game)
 
 
-def look_for_end() -> None:
-    """Remember why a stream ended, until the next Start: streamlit-webrtc tells no more than that it did.
+def show_score(game: Game) -> None:
+    table = pd.DataFrame(
+        [
+            {
+                "target": answer.target,
+                "predicted": answer.predicted,
+                "correct": answer.is_correct,
+                "seconds": answer.seconds,
+            }
+            for answer in game.answers
+        ]
+    )
+    correct = table[table.correct]
+    median = f", median time {correct.seconds.median():.1f} s" if len(correct) else ""
+    st.write(f"**{len(correct)} of {len(table)}** correct{median}.")
+    st.download_button("CSV", table.to_csv(index=False), "show-me.csv", icon=":material/download:")
 
-    Before a connection is given up, frames stay away for seconds; a visitor's Stop comes while they do not.
+
+def note_end_of_stream() -> None:
+    """Keep the likely reason why a stream ended until the next Start; streamlit-webrtc has none.
+
+    Before it gives up a connection, frames stay away for seconds; before a visitor's Stop, they do not.
     """
     state = st.session_state["live"].state
     st.session_state.ended = ""
     if state.signalling:
-        st.session_state.stream = Stream()  # what comes next starts with nothing
+        st.session_state.stream = Stream()
     elif not state.playing:
-        latest = stream_here().latest
+        latest = current_stream().latest
         if not latest:
             st.session_state.ended = NO_CONNECTION
-        elif latest.old:
-            st.session_state.ended = LOST
+        elif latest.stalled:
+            st.session_state.ended = DISCONNECTED
 
 
-def read_on_server() -> None:
-    """Frames go to the server by WebRTC and come back drawn upon."""
-    own = st.session_state.get("live")  # what streamlit-webrtc keeps of this visit's stream
-    if not (own and own.video_processor) and metrics.streams() >= MOST_STREAMS:
-        wait_for_a_place()
+def run_on_server() -> None:
+    """Send frames to the server over WebRTC, and show those that it sends back annotated."""
+    existing = st.session_state.get("live")  # the streamlit-webrtc context of this session
+    if not (existing and existing.video_processor) and metrics.active_streams() >= MAX_STREAMS:
+        wait_for_capacity()
         return
-    picture, count = st.columns([3, 2], gap="medium")
-    with picture:
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
         context = webrtc_streamer(
             "live",
-            video_processor_factory=Camera,
-            rtc_configuration={"iceServers": relay.ice_servers()},
+            video_processor_factory=WebcamProcessor,
+            rtc_configuration={"iceServers": turn_servers.ice_servers()},
             media_stream_constraints={
                 "video": {"width": {"ideal": 640}, "height": {"ideal": 480}, "frameRate": {"ideal": 24, "max": 30}},
                 "audio": False,
@@ -151,151 +157,163 @@ def read_on_server() -> None:
             video_html_attrs={"autoPlay": True, "muted": True, "playsInline": True, "style": {"width": "100%"}},
             media_toggle_controls=False,
             translations={"start": "Start", "stop": "Stop", "select_device": "Choose a camera"},
-            on_change=look_for_end,
+            on_change=note_end_of_stream,
         )
         running, connecting = context.state.playing, context.state.signalling
         ended = st.session_state.get("ended", "")
-        # What is amiss stands in streamlit-webrtc's own frame, in a browser's words. It is not told here.
+        # streamlit-webrtc shows the browser's error message in its iframe, and does not report it to the page.
         if not (running or connecting or ended):
-            with st.expander("Does the camera not start?"):
+            with st.expander("Camera does not start?"):
                 st.write("\n".join(f"- {browser.PROBLEMS[why]}" for why in ("refused", "busy", "missing", "insecure")))
-                st.write("Or your browser reads by itself: it needs no connection, and says here what is amiss.")
-                switch("Read by this browser", "browser")
-    if (camera := context.video_processor) and camera.stream is not stream_here():
-        st.session_state.stream = camera.stream
-        give_up(context._get_worker())
-    now = time.monotonic()
+                st.write("Or run the model on this device: that needs no connection, and shows what is wrong here.")
+                show_switch("browser")
+    if (processor := context.video_processor) and processor.stream is not current_stream():
+        st.session_state.stream = processor.stream
+        stop_if_not_connected(context)
+    rendered = time.monotonic()
 
-    @st.fragment(run_every=0.2 if running else 1 if connecting else relay.KEPT)
+    @st.fragment(run_every=0.2 if running else 1 if connecting else turn_servers.REFRESH_S)
     def show() -> None:
-        if not (running or connecting) and time.monotonic() - now >= relay.KEPT:
-            st.rerun()  # Start connects by what the page was told last
-        stream = stream_here()
-        if camera := context.video_processor:
-            camera.mirror, camera.gradcam, stream.sure = settings()
-        late = connecting and not stream.latest and time.monotonic() - stream.began > PATIENCE
-        if amiss := NO_CONNECTION if late else ended:
-            st.warning(amiss, icon=":material/wifi_off:")
-        if amiss == NO_CONNECTION:
-            switch("Read by this browser", "browser")
+        if not (running or connecting) and time.monotonic() - rendered >= turn_servers.REFRESH_S:
+            st.rerun()  # Start connects with the ICE servers of the page's last run
+        stream = current_stream()
+        if processor := context.video_processor:
+            processor.mirror, processor.gradcam, stream.min_confidence = settings()
+        late = connecting and not stream.latest and time.monotonic() - stream.created > CONNECT_HINT_S
+        if problem := NO_CONNECTION if late else ended:
+            st.warning(problem, icon=":material/wifi_off:")
+        if problem == NO_CONNECTION:
+            show_switch("browser")
         show_count(stream, running, connecting)
         show_more(stream, running)
 
-    with count:
+    with right:
         show()
 
 
 @st.fragment(run_every=5)
-def wait_for_a_place() -> None:
-    """Tell that the server is full, for as long as it is."""
-    if metrics.streams() < MOST_STREAMS:
+def wait_for_capacity() -> None:
+    """Show that the server is full, for as long as it is."""
+    if metrics.active_streams() < MAX_STREAMS:
         st.rerun()
-    st.info("The server reads as many cameras as it can. Wait here for a place, or let your browser read by itself.")
-    switch("Read by this browser", "browser")
+    st.info("The server is at capacity. Wait here for a free slot, or run the model on this device.")
+    show_switch("browser")
 
 
-def read_here() -> None:
-    """Frames are read in the browser; what was read comes here."""
-    running = st.session_state.setdefault("reads here", False)
+def run_in_browser() -> None:
+    """Run the model in the browser, which sends predictions only."""
+    running = st.session_state.setdefault("browser running", False)
 
-    @st.fragment(run_every=1 if running else None)  # a reader that stops tells nothing of it
+    @st.fragment(run_every=1 if running else None)  # to notice a browser that stopped sending
     def show() -> None:
-        mirror, gradcam, sure = settings()
-        camera, count = st.columns([3, 2], gap="medium")
-        with camera:
-            latest = stream_here().latest
-            told = latest.prediction.hands if latest and not latest.old else ()
-            state = browser.camera("camera", mirror=mirror, gradcam=gradcam, sure=sure, told=told, on_readings=follow)
+        mirror, gradcam, min_confidence = settings()
+        left, right = st.columns([3, 2], gap="medium")
+        with left:
+            latest = current_stream().latest
+            state = browser.camera(
+                "camera",
+                mirror=mirror,
+                gradcam=gradcam,
+                min_confidence=min_confidence,
+                tracked=latest.prediction.hands if latest and not latest.stalled else (),
+                on_predictions=receive_predictions,
+            )
             if state["running"] != running:
-                st.session_state["reads here"] = state["running"]
+                st.session_state["browser running"] = state["running"]
                 st.rerun()
             if problem := state.get("problem"):
                 st.error(browser.PROBLEMS.get(problem, browser.PROBLEMS["unknown"]))
                 if problem == "runtime":
-                    switch("Read by the server", "server")
+                    show_switch("server")
                     take_pictures()
-        with count:
+        with right:
             if not running:
-                st.session_state.stream = Stream()  # what comes next starts with nothing
-            stream = stream_here()
-            stream.sure = sure
+                st.session_state.stream = Stream()
+            stream = current_stream()
+            stream.min_confidence = min_confidence
             show_count(stream, state["running"] or "starting" in state)
             show_more(stream, state["running"])
 
     show()
 
 
+def receive_predictions() -> None:
+    """Update the stream with the predictions that the browser has sent."""
+    stream = current_stream()
+    for message in st.session_state["camera"]["predictions"] or []:
+        prediction = browser.parse_prediction(message)
+        metrics.record_prediction(prediction, "browser")
+        stream.update(prediction, message["seconds"], message["light"])
+
+
 def take_pictures() -> None:
-    """The camera, one picture at a time: needs no connection of its own, and nothing to run in the browser."""
-    if not (shot := st.camera_input("One picture")):
+    """Show Streamlit's camera, for single pictures: it needs no WebRTC, and no model in the browser."""
+    if not (picture := st.camera_input("Take a picture")):
         return
-    # What was read stays read: a click elsewhere reads nothing anew.
-    known = st.session_state.get("shot", {})
-    if shot.file_id not in known:
+    # Cached: a rerun of the page must not run the model again.
+    cache = st.session_state.get("camera picture", {})
+    if picture.file_id not in cache:
         try:
-            known = {shot.file_id: metrics.read_picture(contents(shot), "live")}
+            cache = {picture.file_id: inference.predict_file(file_contents(picture), "live")}
         except BadImage as error:
-            metrics.refused("live", error.status)
-            known = {shot.file_id: str(error)}
-        st.session_state.shot = known
-    prediction = known[shot.file_id]
-    if isinstance(prediction, Prediction):
-        show_reading(decode(shot.getvalue()), prediction, shot.file_id)
+            metrics.record_refusal("live", error.status)
+            cache = {picture.file_id: str(error)}
+        st.session_state["camera picture"] = cache
+    result = cache[picture.file_id]
+    if isinstance(result, Prediction):
+        show_prediction(decode(picture.getvalue()), result, picture.file_id)
     else:
-        st.error(prediction)
+        st.error(result)
 
 
-def stream_here() -> Stream:
-    """The stream of this visit, whoever reads it."""
+def current_stream() -> Stream:
+    """Return the stream of this session, wherever it runs."""
     return st.session_state.setdefault("stream", Stream())
 
 
-def follow() -> None:
-    """Take what the browser has read since the last time."""
-    told = st.session_state["camera"]["readings"] or []
-    stream = stream_here()
-    for one in told:
-        prediction = metrics.counted(browser.to_reading(one), "browser")
-        stream.follow(prediction, one["seconds"], one["light"])
-
-
 def show_more(stream: Stream, running: bool) -> None:
+    """Show the chart, and the game in an expander."""
     if running and stream.history:
         show_history(stream)
     game: Game = st.session_state.setdefault("game", Game())
-    with st.expander("Show me", key="show me", on_change="rerun") as unfolded:
-        if unfolded.open:
+    with st.expander("Show me", key="show me", on_change="rerun") as expander:
+        if expander.open:
             play(game, stream, running)
         else:
-            game.stop()  # nobody answers what is not seen
+            game.stop()
 
 
-def switch(label: str, way: str) -> None:
-    """A button for the other way to read."""
-    if st.button(label, on_click=st.session_state.update, kwargs={"read": way}, type="primary"):
-        st.rerun()  # all of the page, not this fragment alone
+def show_switch(run_on: str) -> None:
+    """Show a button that moves the model to the server or to the browser."""
+    label = "Run on the server" if run_on == "server" else "Run on this device"
+    if st.button(label, on_click=switch, args=(run_on,), type="primary"):
+        st.rerun()  # the whole page, not only this fragment
+
+
+def switch(run_on: str) -> None:
+    st.session_state.read = st.query_params["read"] = run_on
 
 
 @st.fragment
-def choose() -> None:
-    """What of a camera is shown, and how: whatever shows it takes that up by itself.
+def show_settings() -> None:
+    """Show the display settings, which the running stream picks up by itself.
 
-    The page is not built anew for it. Where several runs of it follow each other closely, streamlit-webrtc may take
-    that for a visitor who left, and stop the camera.
+    A fragment, because the page must not rerun: where several runs follow each other quickly, streamlit-webrtc may
+    take that for a visitor who left, and stop the camera.
     """
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.toggle("Mirror", True, key="mirror", bind="query-params")
-        st.toggle("Show where the model looks", key="look", bind="query-params")
-        st.slider("Only hands at least so sure", 0, 95, 0, 5, "%d%%", key="sure", bind="query-params")
+        st.toggle("Heatmap", key="look", bind="query-params", help="Grad-CAM: where the model looks.")
+        st.slider("Minimum confidence", 0, 95, 0, 5, "%d%%", key="sure", bind="query-params")
 
 
 def settings() -> tuple[bool, bool, float]:
-    """What was chosen: mirror or not, Grad-CAM or not, and how sure a hand must be, 0-1."""
+    """Return the display settings: mirror, Grad-CAM heatmap, minimum confidence (0-1)."""
     return st.session_state.mirror, st.session_state.look, st.session_state.sure / 100
 
 
-def is_near() -> bool:
-    """Whether the page comes from this machine or its own network: no firewall is in between."""
+def is_local() -> bool:
+    """Return whether the page comes from this machine or its own network, without a firewall in between."""
     host = urlsplit(st.context.url or "//localhost").hostname or ""
     try:
         return ip_address(host).is_private
@@ -303,21 +321,27 @@ def is_near() -> bool:
         return "." not in host or host.endswith(".local")
 
 
-stage = st.container()  # above the settings: a picture is what a visitor came for
+# `bind` would put the labels into the address, so the parameter is kept by hand.
+if "read" not in st.session_state:
+    default = "server" if is_local() or turn_servers.is_configured() else "browser"
+    requested = st.query_params.get("read", default)
+    st.session_state.read = requested if requested in RUN_ON else default
+
+stage = st.container()  # above the settings
 with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="settings"):
-    way = st.segmented_control(
-        "Read by the",
-        WAYS,
-        default="server" if is_near() or relay.named() else "browser",
+    run_on = st.segmented_control(
+        "Run on",
+        list(RUN_ON),
+        format_func=RUN_ON.__getitem__,
         required=True,
         key="read",
-        bind="query-params",
-        help="Read by the browser, no picture leaves your device, and no connection is needed once the page is there.",
+        on_change=lambda: st.query_params.update(read=st.session_state.read),
+        help="On this device, no picture leaves it, and no connection is needed once the page has loaded.",
     )
-    choose()
+    show_settings()
 
 with stage:
-    if way == "browser":
-        read_here()
+    if run_on == "browser":
+        run_in_browser()
     else:
-        read_on_server()
+        run_on_server()

@@ -1,10 +1,10 @@
-"""What all pages share: the browser tab, the logo, the style and the way around."""
+"""The entry point of all pages: browser tab, logo, style sheet and navigation."""
 
 from pathlib import Path
 
 import streamlit as st
 
-ASSETS = Path(__file__).parent.parent / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 
 st.set_page_config("Handful", page_icon=ASSETS / "icon.svg", layout="wide")
 st.logo(ASSETS / "logo.svg", size="large")

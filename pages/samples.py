@@ -1,102 +1,112 @@
-"""The data set, page by page: what a picture shows, what the model tells, and why."""
+"""Browse the Kaggle Fingers dataset: labels, predictions, and the hardest pictures."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
 
-from handful import CLASSES, SIDES, shared_counter
+from handful import CLASSES, COUNTS, SIDES, shared_counter
 from handful.images import BadImage, decode
-from web.widgets import BUNDLED, DATA, is_right, open_picture, show_gallery, truth, words
+from handful.labels import decode as decode_label
+from handful.labels import describe
+from web.widgets import BUNDLED, DATA, is_correct, label_from_name, open_prediction, show_gallery
 
-PAGE = 24
+PAGE_SIZE = 24
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def list_pictures(folder: Path, changed: float) -> list[Path]:
-    """The pictures of a folder that tell their class, sorted. `changed` is when the folder last did."""
-    return sorted(picture for picture in folder.iterdir() if truth(picture))
+def list_pictures(folder: Path, modified: float) -> dict[Path, str]:
+    """Return the labels of a folder's labelled pictures, sorted by name. `modified` keys the cache."""
+    labels = {path: label_from_name(path) for path in sorted(folder.iterdir())}
+    return {path: label for path, label in labels.items() if label}
 
 
-class Told(NamedTuple):
-    """What the model tells of a picture: whether that is right, and how far it is from it.
+class Outcome(NamedTuple):
+    """How the model does on a picture.
 
-    `surprise` is 1 less the probability of the true class: 0 where it is sure and right, 1 where it finds no hand.
+    Attributes:
+        correct: one hand, of the labelled class.
+        difficulty: 1 - probability of the labelled class; 1 where no hand is detected.
     """
 
-    right: bool
-    surprise: float
+    correct: bool
+    difficulty: float
 
 
 @st.cache_resource
-def told() -> dict[Path, Told]:
-    """Of each picture that was read so far, by whichever visitor."""
+def cached_outcomes() -> dict[Path, Outcome]:
+    """Return the outcomes so far, shared by all visitors."""
     return {}
 
 
-def read(picture: Path) -> Told:
+def evaluate(path: Path, label: str) -> Outcome:
     try:
-        prediction = shared_counter()(decode(picture))
+        prediction = shared_counter()(decode(path))
     except BadImage:
-        return Told(False, 1.0)
-    true = CLASSES.index(truth(picture))
-    return Told(
-        is_right(prediction, picture),
-        1 - max((float(hand.probabilities[true]) for hand in prediction.hands), default=0),
-    )
+        return Outcome(False, 1.0)
+    target = CLASSES.index(label)
+    probability = max((float(hand.probabilities[target]) for hand in prediction.hands), default=0)
+    return Outcome(is_correct(prediction, path), 1 - probability)
+
+
+def evaluate_all(labels: dict[Path, str]) -> dict[Path, Outcome]:
+    """Return the outcomes of all these pictures, with a progress bar for new ones."""
+    outcomes = cached_outcomes()  # filled one by one: a visitor who leaves finds them when back
+    new = [path for path in labels if path not in outcomes]
+    progress = st.empty()
+    for done, path in enumerate(new):
+        if done % 50 == 0:
+            progress.progress(done / len(new), f"{done:,} of {len(new):,} pictures")
+        outcomes[path] = evaluate(path, labels[path])
+    progress.empty()
+    return outcomes
 
 
 st.title("Samples")
 splits = {split: DATA / "fingers" / split for split in ("test", "train") if (DATA / "fingers" / split).is_dir()}
 if not splits:
-    st.info("The data set is not here: `make data` or `python -m training data` gets it. These are bundled samples.")
+    st.info(
+        "Dataset not installed; showing bundled samples. To download it, run `make data` or `python -m training data`."
+    )
     splits = {"bundled": BUNDLED}
 
 with st.container(horizontal=True, gap="medium"):
     split = st.segmented_control("Split", list(splits), default=next(iter(splits)), required=True)
-    fingers = st.segmented_control("Fingers", range(6), selection_mode="multi")
+    counts = st.segmented_control("Fingers", COUNTS, selection_mode="multi")
     side = st.segmented_control("Side", SIDES)
-    verdict = st.segmented_control("Model is", ["right", "wrong"])
+    verdict = st.segmented_control("Prediction", ["correct", "incorrect"])
 with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-    search = st.text_input("Name", placeholder="part of a file's name", width=260)
-    surprising = st.toggle("Most surprising first")
+    search = st.text_input("File name", placeholder="part of a name", width=260)
+    hardest_first = st.toggle("Hardest first")
 
 folder = splits[split]
-pictures = [
-    picture
-    for picture in list_pictures(folder, folder.stat().st_mtime)
-    if (not fingers or int(truth(picture)[0]) in fingers)
-    and (not side or words(truth(picture)).endswith(side))
-    and search.strip().lower() in picture.name.lower()
-]
+labels = {}
+for path, label in list_pictures(folder, folder.stat().st_mtime).items():
+    label_count, label_side = decode_label(CLASSES.index(label))
+    if counts and label_count not in counts:
+        continue
+    if side not in (None, label_side) or search.strip().lower() not in path.name.lower():
+        continue
+    labels[path] = label
 
-if verdict or surprising:
-    # Whoever leaves in the middle finds what was read so far when back.
-    known = told()
-    new = [picture for picture in pictures if picture not in known]
-    progress = st.empty()
-    for done, picture in enumerate(new):
-        if done % 50 == 0:
-            progress.progress(done / len(new), f"{done:,} of {len(new):,} pictures read")
-        known[picture] = read(picture)
-    progress.empty()
+pictures = list(labels)
+if verdict or hardest_first:
+    outcomes = evaluate_all(labels)
     if verdict:
-        pictures = [picture for picture in pictures if known[picture].right == (verdict == "right")]
-    if surprising:
-        pictures.sort(key=lambda picture: -known[picture].surprise)
+        pictures = [path for path in pictures if outcomes[path].correct == (verdict == "correct")]
+    if hardest_first:
+        pictures.sort(key=lambda path: -outcomes[path].difficulty)
 
-pages = -(-len(pictures) // PAGE)
-if pages:
-    # Another filter is another list, and starts on its first page.
-    page = (
-        st.pagination(pages, key=f"page {split} {fingers} {side} {verdict} {search} {surprising}") if pages > 1 else 1
-    )
-    start = (page - 1) * PAGE
-    st.caption(
-        f"{start + 1:,}–{min(start + PAGE, len(pictures)):,} of {len(pictures):,} pictures. Click one to read it."
-    )
-    part = pictures[start : start + PAGE]
-    if clicked := show_gallery(part, [words(truth(picture)) for picture in part], "samples"):
-        open_picture(clicked)
+page_count = -(-len(pictures) // PAGE_SIZE)
+if page_count:
+    # The filters are in the key: another list starts on its first page.
+    key = f"page {split} {counts} {side} {verdict} {search} {hardest_first}"
+    page = st.pagination(page_count, key=key) if page_count > 1 else 1
+    start = (page - 1) * PAGE_SIZE
+    end = min(start + PAGE_SIZE, len(pictures))
+    st.caption(f"{start + 1:,}–{end:,} of {len(pictures):,} pictures. Click one for its prediction.")
+    shown = pictures[start:end]
+    if clicked := show_gallery(shown, [describe(labels[path]) for path in shown], "samples"):
+        open_prediction(clicked)
 else:
-    st.info("No picture is like that. Take back a filter.")
+    st.info("No pictures match. Remove a filter.")

@@ -1,4 +1,4 @@
-"""The camera in the visitor's own browser: read there, so that only what was read comes here; or recorded."""
+"""The camera component: the visitor's browser runs the model itself and sends predictions, or takes pictures."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,99 +8,132 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from handful import CLASSES, Hand, Prediction, hand_from_probabilities, shared_counter
+from handful import CLASSES, COUNTS, SIDES, Hand, Prediction, hand_from_probabilities, shared_counter
+from handful.overlay import browser_colors
 
-ASSETS = Path(__file__).parent.parent / "assets/browser"
-# Version and checksums of the runtime: wherever a browser gets it from, it must be these bytes.
+ASSETS = Path(__file__).parents[1] / "assets/browser"
+# Version and checksums of onnxruntime-web: wherever a browser loads it from, it must be these bytes.
 RUNTIME = json.loads((ASSETS / "runtime.json").read_text(encoding="utf-8"))
-HOME = ASSETS / "onnxruntime"  # `make browser` puts it there; it is not part of the repository
+RUNTIME_DIR = ASSETS / "onnxruntime"  # `make browser` puts it there; it is not in the repository
 CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{RUNTIME['version']}/dist/"
 PROBLEMS = {
-    "missing": "No camera was found. Plug one in and press Start again, or read [pictures](pictures).",
-    "refused": "The browser may not use the camera. Allow it beside the address of this page, then press Start again.",
-    "busy": "Another program uses the camera. Close it, then press Start again.",
-    "insecure": "Browsers give the camera only to pages with https:// (or on localhost). Open this page by https.",
-    "lost": "The camera is gone. Plug it in again, then press Start.",
-    "runtime": "This browser cannot run the model. Let the server read, or take single pictures here.",
+    "missing": "No camera was found. Connect one and press Start again, or upload [pictures](pictures).",
+    "refused": "Camera access is blocked. Allow it from the icon in the address bar, then press Start again.",
+    "busy": "Another program is using the camera. Close it, then press Start again.",
+    "insecure": "Cameras work only over HTTPS (or on localhost). Open this page with https://.",
+    "lost": "The camera was disconnected. Connect it again, then press Start.",
+    "runtime": "This browser cannot run the model. Run it on the server, or take single pictures here.",
     "unknown": "The camera could not be opened. Press Start again, or try another browser.",
 }
-NO_MAP = np.zeros((len(CLASSES), 1, 1), np.float32)  # Grad-CAM is drawn in the browser, and stays there
+NO_GRADCAM = np.zeros((len(CLASSES), 1, 1), np.float32)  # heatmaps are drawn in the browser, and stay there
+MAX_MILLISECONDS = 10_000.0
 
 
 @st.cache_resource
 def component() -> Callable[..., Any]:
-    """The component, known to Streamlit under its name from now on."""
+    """Register the component with Streamlit, once."""
     names = ("camera.html", "camera.css", "component.js")
     html, css, js = ((ASSETS / name).read_text(encoding="utf-8") for name in names)
     return st.components.v2.component("handful_camera", html=html, css=css, js=js)
 
 
 def component_data(**settings: Any) -> dict:
-    """The visitor's settings, and where the browser finds what it reads with, as seen from camera.js."""
-    own = ["onnxruntime/"] if all((HOME / name).is_file() for name in RUNTIME["files"]) else []
-    places = {"places": [*own, CDN], "files": RUNTIME["files"]}
-    model = f"handful.onnx?{shared_counter().sha256}"
-    return settings | {"worker": "worker.js", "model": model, "runtime": places}
+    """Return the settings, and what the browser runs the model with; addresses are relative to camera.js."""
+    is_local = all((RUNTIME_DIR / name).is_file() for name in RUNTIME["files"])
+    return settings | {
+        "worker": "worker.js",
+        "model": f"handful.onnx?{shared_counter().sha256}",
+        "runtime": {"urls": [*(["onnxruntime/"] if is_local else []), CDN], "files": RUNTIME["files"]},
+        "labels": {"counts": COUNTS, "sides": SIDES},
+        "colors": browser_colors(),
+    }
 
 
 def camera(
-    key: str, *, mirror: bool, gradcam: bool, sure: float, told: Sequence[Hand], on_readings: Callable[[], None]
+    key: str,
+    *,
+    mirror: bool,
+    gradcam: bool,
+    min_confidence: float,
+    tracked: Sequence[Hand],
+    on_predictions: Callable[[], None],
 ) -> dict:
-    """Show the camera. Returns its state: {"running": bool, "starting": True until it runs, "problem": of `PROBLEMS`}.
+    """Show the camera, with the model running in the browser.
 
-    Readings come to `st.session_state[key]["readings"]`, several at once: `on_readings` is called then. `told` is what
-    the page tells of them: boxes in the picture are named alike. Which camera the visitor picked of several, is kept in
-    the page's address.
+    Predictions arrive in batches in `st.session_state[key]["predictions"]`, and `on_predictions` is called. The camera
+    that the visitor picked, of several, is kept in the page's address.
+
+    Args:
+        key: of the component.
+        mirror: flip the picture.
+        gradcam: draw Grad-CAM heatmaps.
+        min_confidence: hands below it, 0-1, are not drawn.
+        tracked: the smoothed hands, whose captions the browser draws.
+        on_predictions: called for each batch.
+
+    Returns:
+        {"running": bool, "starting": True until it runs, "problem": a key of `PROBLEMS`}
     """
-    names = [
-        {"box": hand.box, "fingers": hand.fingers, "side": hand.side, "confidence": hand.confidence} for hand in told
+    hands = [
+        {"box": hand.box, "fingers": hand.fingers, "side": hand.side, "confidence": hand.confidence} for hand in tracked
     ]
-    shown = component()(
+    camera_id = st.query_params.get("camera")
+    result = component()(
         key=key,
         data=component_data(
-            mirror=mirror, gradcam=gradcam, sure=sure, told=names, camera=st.query_params.get("camera")
+            mirror=mirror, gradcam=gradcam, min_confidence=min_confidence, tracked=hands, camera_id=camera_id
         ),
-        on_readings_change=on_readings,
+        on_predictions_change=on_predictions,
         on_state_change=lambda: None,
     )
-    state = shown.state or {"running": False}
+    state = result.state or {"running": False}
     picked = state.get("camera")
-    if picked and picked != st.query_params.get("camera"):
+    if picked and picked != camera_id:
         st.query_params["camera"] = picked
     return state
 
 
-def recorder(key: str, *, asked: str, words: str, shots: int, wait: int, on_burst: Callable[[], None]) -> dict:
-    """Show the camera, which counts down and takes pictures of what is asked for. Returns its state, as `camera` does.
+def recorder(
+    key: str, *, prompt: str, instruction: str, burst_size: int, countdown_s: int, on_burst: Callable[[], None]
+) -> dict:
+    """Show the camera, which counts down and takes a burst of pictures of the hand asked for.
 
-    A burst comes to `st.session_state[key]["burst"]`: {"asked": …, "pictures": JPEGs in base64}. `on_burst` is called
-    then, and says what to ask for next.
+    A burst arrives in `st.session_state[key]["burst"]`: {"prompt": …, "pictures": JPEGs in base64}.
 
     Args:
         key: of the component.
-        asked: what is asked for; another one starts another burst, "" stops the camera.
-        words: the same, for the visitor.
-        shots: pictures a burst.
-        wait: seconds to count down.
-        on_burst: called when a burst has come.
+        prompt: what is asked for; a new value starts a new burst, "" stops the camera.
+        instruction: the same, for the visitor.
+        burst_size: pictures per burst.
+        countdown_s: seconds before a burst.
+        on_burst: called for each burst.
+
+    Returns:
+        The state, as of `camera`.
     """
-    told = component()(
+    result = component()(
         key=key,
-        data={"asked": asked, "words": words, "shots": shots, "wait": wait, "mirror": True},
+        data={
+            "prompt": prompt,
+            "instruction": instruction,
+            "burst_size": burst_size,
+            "countdown_s": countdown_s,
+            "mirror": True,
+        },
         on_burst_change=on_burst,
         on_state_change=lambda: None,
     )
-    return told.state or {"running": False}
+    return result.state or {"running": False}
 
 
-def to_reading(one: dict) -> Prediction:
-    """A reading as the browser tells it."""
+def parse_prediction(message: dict) -> Prediction:
+    """Convert a prediction from the browser."""
     hands = [
         hand_from_probabilities(
-            tuple(hand["box"]), tuple(hand["crop"]), np.array(hand["probabilities"], np.float32), NO_MAP
+            tuple(hand["box"]), tuple(hand["crop"]), np.array(hand["probabilities"], np.float32), NO_GRADCAM
         )
-        for hand in one["hands"]
+        for hand in message["hands"]
     ]
-    # Whatever it tells, it adds little to the server's own numbers, and never NaN.
-    milliseconds = min(max(0.0, float(one["milliseconds"])), 10_000.0)
-    return Prediction(tuple(hands), int(one["width"]), int(one["height"]), milliseconds)
+    # Bounded and never NaN: a forged message must not spoil the server's metrics.
+    milliseconds = min(max(0.0, float(message["milliseconds"])), MAX_MILLISECONDS)
+    return Prediction(tuple(hands), int(message["width"]), int(message["height"]), milliseconds)

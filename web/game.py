@@ -1,66 +1,68 @@
-"""Show me: the app asks for a number of fingers, the visitor shows it. Fun, and an honest test."""
+"""The "Show me" game: the app asks for a number of fingers, the visitor shows it."""
 
 import random
 from dataclasses import dataclass
 
-HOLD = 0.4  # seconds that a count must stay to be taken as the answer
-LIMIT = 6.0  # seconds to answer in
+from handful import COUNTS
+
+HOLD_S = 0.4  # for so long, a count must stay the same to be taken as the answer
+TIME_LIMIT_S = 6.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One question, and how it went.
+    """One round of the game.
 
     Attributes:
-        asked: the fingers asked for.
-        told: the count when it was answered, or when time was up; None without a hand.
-        seconds: how long that took.
+        target: the fingers asked for.
+        predicted: the count at the end of the round; None without a hand.
+        seconds: how long the round took.
     """
 
-    asked: int
-    told: int | None
+    target: int
+    predicted: int | None
     seconds: float
 
     @property
-    def right(self) -> bool:
-        return self.asked == self.told
+    def is_correct(self) -> bool:
+        return self.target == self.predicted
 
 
 class Game:
-    """Asks for one number after the other.
+    """Rounds with one target each.
 
     >>> game = Game(seed=1)
     >>> game.ask(0.0)
     >>> for seconds in (1.0, 1.2, 1.5):
-    ...     game.see(game.asked, seconds)
-    >>> game.answers[0].right, game.answers[0].seconds
+    ...     game.update(game.target, seconds)
+    >>> game.answers[0].is_correct, game.answers[0].seconds
     (True, 1.5)
     """
 
     def __init__(self, seed: int | None = None) -> None:
         self.answers: list[Answer] = []
-        self.asked: int | None = None
+        self.target: int | None = None
         self._random = random.Random(seed)
-        self._began = self._since = 0.0
-        self._told: int | None = None
+        self._round_start = self._unchanged_since = 0.0
+        self._predicted: int | None = None
 
     def ask(self, seconds: float) -> None:
-        """Ask for another number than the last, and than what is shown already."""
-        taken = {self.asked, self._told}
-        self.asked = self._random.choice([n for n in range(6) if n not in taken])
-        self._began = self._since = seconds
+        """Start a round with a new target: neither the previous one nor the count shown now."""
+        excluded = {self.target, self._predicted}
+        self.target = self._random.choice([count for count in COUNTS if count not in excluded])
+        self._round_start = self._unchanged_since = seconds
 
-    def see(self, told: int | None, seconds: float) -> None:
-        """Go on with what is told now: None without a hand. Asks anew where that answers."""
-        if told != self._told:
-            self._told, self._since = told, seconds
-        if self.asked is None:
+    def update(self, predicted: int | None, seconds: float) -> None:
+        """Update the game with the predicted count, None without a hand; start the next round where this one ends."""
+        if predicted != self._predicted:
+            self._predicted, self._unchanged_since = predicted, seconds
+        if self.target is None:
             return
-        passed = seconds - self._began
-        held = told == self.asked and seconds - self._since >= HOLD
-        if held or passed >= LIMIT:
-            self.answers.append(Answer(self.asked, told, round(passed, 2)))
+        elapsed = seconds - self._round_start
+        held = predicted == self.target and seconds - self._unchanged_since >= HOLD_S
+        if held or elapsed >= TIME_LIMIT_S:
+            self.answers.append(Answer(self.target, predicted, round(elapsed, 2)))
             self.ask(seconds)
 
     def stop(self) -> None:
-        self.asked = None
+        self.target = None

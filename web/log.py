@@ -1,10 +1,10 @@
-"""What the server tells its operator: one JSON object a line, on stderr. No picture, no file's name, no address.
+"""The server's log: one JSON object per line, on stderr. It holds no images, no file names and no addresses.
 
-Errors that nothing caught are told so too, with their traceback. What Streamlit itself warns of is plain text.
+Unhandled errors are logged with their traceback. Streamlit's own warnings stay plain text.
 
 >>> start()
->>> LOG.info("picture read", extra={"milliseconds": 4.2, "hands": 1})
-{"time": "…", "level": "INFO", "event": "picture read", "milliseconds": 4.2, "hands": 1}
+>>> LOG.info("predicted", extra={"milliseconds": 4.2, "hands": 1})
+{"time": "…", "level": "INFO", "event": "predicted", "milliseconds": 4.2, "hands": 1}
 """
 
 import logging
@@ -12,24 +12,17 @@ import sys
 
 from pythonjsonlogger.json import JsonFormatter
 
+from web import streamlit_patches
+
 LOG = logging.getLogger("handful")
 
 
 def start() -> None:
-    """Write what is logged from now on."""
+    """Start to write the log."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     names = {"asctime": "time", "levelname": "level", "message": "event"}
     handler.setFormatter(JsonFormatter(list(names), rename_fields=names))
     LOG.handlers, LOG.propagate = [handler], False
     LOG.setLevel(logging.INFO)
-
-    def take(record: logging.LogRecord) -> bool:
-        if record.levelno >= logging.WARNING:  # below that, uvicorn tells visitors' addresses
-            handler.handle(record)
-        return False
-
-    # These log what pages and requests let through. Whenever its config.toml changes, Streamlit gives them handlers and
-    # levels anew: what it leaves alone are filters.
-    for name in ("streamlit.error_util", "uvicorn.error", "uvicorn.access"):
-        logging.getLogger(name).filters = [take]
-    logging.basicConfig(handlers=[handler])  # asyncio's errors, and what packages warn of
+    streamlit_patches.redirect_logs(handler)
+    logging.basicConfig(handlers=[handler])  # asyncio's errors, and warnings of packages

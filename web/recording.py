@@ -1,7 +1,4 @@
-"""Pictures of a visitor's own hand: what is asked for next, what was taken, and the ZIP to take home.
-
-All of it lives in the memory of one visit.
-"""
+"""Pictures of a visitor's own hand, in the memory of one session, and their ZIP."""
 
 import csv
 import io
@@ -11,25 +8,25 @@ from typing import NamedTuple
 
 from handful import CLASSES, Box, Prediction
 
-MAX_BYTES = 2_000_000  # of a picture; one of 640×480, as the camera is asked for, has a twentieth of it
-README = """Pictures of one hand, as the camera saw them, not mirrored, in a folder for each class: 3L is three
-fingers of the left hand. hands.csv has the box where the model found the hand (x0,y0,x1,y1 in pixels; none where it
-found no hand), and the round in which the picture was taken.
+MAX_JPEG_BYTES = 2_000_000  # a picture of 640×480, which the camera is asked for, has about 100 KB
+README = """Pictures of one hand, as the camera took them, not mirrored; one folder per class: 3L is three
+fingers of the left hand. hands.csv has the box where the model detected the hand (x0,y0,x1,y1 in pixels; empty where it
+detected none), and the round in which the picture was taken.
 
-To train with them, put this ZIP into data/own and go on as docs/own.md tells.
+To train on them, put this ZIP into data/own and follow docs/teach.md.
 """
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture, as a JPEG, and where the hand is in it; None where none was found."""
+    """A JPEG, and the box of the hand in it; None where none was detected."""
 
     jpeg: bytes
     box: Box | None
 
 
-class Ask(NamedTuple):
-    """A class that is asked for, in a round: each round shows the hand anew."""
+class Prompt(NamedTuple):
+    """A class to show, in one round: each round shows the hand anew."""
 
     round: int
     label: str
@@ -39,49 +36,49 @@ class Ask(NamedTuple):
 
 
 class Recording:
-    """What was taken of each class in each round; nothing, where it was skipped.
+    """One burst of shots per prompt; an empty one where it was skipped.
 
     >>> recording = Recording()
-    >>> recording.bursts[Ask(1, "3L")] = [Shot(jpeg, box)]
-    >>> recording.left([Ask(1, "3L"), Ask(1, "3R")])
-    [Ask(round=1, label='3R')]
+    >>> recording.bursts[Prompt(1, "3L")] = [Shot(jpeg, box)]
+    >>> recording.remaining([Prompt(1, "3L"), Prompt(1, "3R")])
+    [Prompt(round=1, label='3R')]
     """
 
     def __init__(self) -> None:
-        self.bursts: dict[Ask, list[Shot]] = {}
+        self.bursts: dict[Prompt, list[Shot]] = {}
 
-    def left(self, plan: list[Ask]) -> list[Ask]:
-        """What of a plan is still to be asked for."""
-        return [ask for ask in plan if ask not in self.bursts]
+    def remaining(self, plan: list[Prompt]) -> list[Prompt]:
+        """Return the prompts of a plan that are neither recorded nor skipped."""
+        return [prompt for prompt in plan if prompt not in self.bursts]
 
-    def take_back(self) -> None:
-        """Forget what was taken or skipped last."""
+    def undo(self) -> None:
+        """Remove the last burst."""
         self.bursts.popitem()
 
     @property
     def shots(self) -> list[Shot]:
         return [shot for burst in self.bursts.values() for shot in burst]
 
-    def archive(self) -> bytes:
-        """The ZIP that `training.data.sources.own_hand` reads."""
+    def to_zip(self) -> bytes:
+        """Return the ZIP that `training.data.sources.own_hand` reads."""
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(["file", "round", "x0", "y0", "x1", "y1"])
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as archive:
             for label in CLASSES:
-                bursts = sorted(ask for ask in self.bursts if ask.label == label)
-                taken = [(ask.round, shot) for ask in bursts for shot in self.bursts[ask]]
-                for number, (when, shot) in enumerate(taken, start=1):
+                prompts = sorted(prompt for prompt in self.bursts if prompt.label == label)
+                shots = [(prompt.round, shot) for prompt in prompts for shot in self.bursts[prompt]]
+                for number, (round_, shot) in enumerate(shots, start=1):
                     name = f"{label}/{number:04}.jpg"
                     archive.writestr(name, shot.jpeg)
-                    rows.writerow([name, when, *([f"{x:.1f}" for x in shot.box] if shot.box else [""] * 4)])
+                    rows.writerow([name, round_, *([f"{x:.1f}" for x in shot.box] if shot.box else [""] * 4)])
             archive.writestr("hands.csv", table.getvalue())
             archive.writestr("README.txt", README)
         return file.getvalue()
 
 
-def hand_of(prediction: Prediction, label: str) -> Box | None:
-    """The box of the hand that is most like the class asked for, where any hand was found."""
+def box_of_label(prediction: Prediction, label: str) -> Box | None:
+    """Return the box of the hand with the highest probability of a class, or None without a hand."""
     index = CLASSES.index(label)
     return max(prediction.hands, key=lambda hand: hand.probabilities[index]).box if prediction.hands else None

@@ -1,9 +1,10 @@
-"""What the server reads, in numbers, for an operator who asks for it: see `python -m training drift`.
+"""Statistics of what the server predicts, as a CSV, for operators who ask for it: see `python -m training drift`.
 
 HANDFUL_SUMMARY=summary.csv streamlit run app.py
 
-A CSV of one row a reading: when, where (api, live, pictures, films or record) and the
-columns of `handful.picture_stats`. No picture, no name, no address. What browsers read is not among it: the server never sees those pictures.
+One row per prediction: time, where (api, live, pictures, videos or teach) and the columns of
+`handful.picture_stats`. No images, no names, no addresses. Predictions made in browsers are not in it: the server never
+gets those images.
 """
 
 import logging
@@ -19,28 +20,28 @@ from threading import Lock
 import numpy as np
 
 from handful import Prediction
-from handful.picture_stats import COLUMNS, describe
+from handful.picture_stats import COLUMNS, compute_stats
 from web.log import LOG
 
-EVERY = 1.0  # seconds between rows: a camera's next frame tells nothing new
-MOST = 10_000_000  # bytes of a file, some 100,000 rows; the file before it stays, as summary.csv.1
+ROW_INTERVAL_S = 1.0  # successive frames of a webcam differ little
+MAX_FILE_BYTES = 10_000_000  # about 100,000 rows; the file before it is summary.csv.1
 
 
-class Table(RotatingFileHandler):
-    """A CSV with a header that starts anew when it is full. Where it cannot be written, the log tells so, once."""
+class StatsFile(RotatingFileHandler):
+    """A CSV with a header, rotated when it is full. Where it cannot be written, that is logged, once."""
 
     def __init__(self, file: str):
-        super().__init__(file, maxBytes=MOST, backupCount=1, encoding="utf-8")
-        self._turn = Lock()
-        self._next = 0.0
+        super().__init__(file, maxBytes=MAX_FILE_BYTES, backupCount=1, encoding="utf-8")
+        self._due_lock = Lock()
+        self._next_row = 0.0
 
     def due(self) -> bool:
-        """Whether it is time for a row; for one of the threads that ask, if it is."""
-        with self._turn:
+        """Return whether it is time for a row: to one of the threads that ask at once."""
+        with self._due_lock:
             now = time.monotonic()
-            due = now >= self._next
+            due = now >= self._next_row
             if due:
-                self._next = now + EVERY
+                self._next_row = now + ROW_INTERVAL_S
             return due
 
     def _open(self) -> TextIOWrapper:
@@ -50,25 +51,25 @@ class Table(RotatingFileHandler):
         return file
 
     def handleError(self, record: logging.LogRecord) -> None:
-        self._next = math.inf
+        self._next_row = math.inf
         LOG.warning("summary ends: it cannot be written", extra={"file": self.baseFilename}, exc_info=True)
 
 
 @cache
-def table() -> Table | None:
-    """The table that HANDFUL_SUMMARY names: None without it, or where it cannot be written."""
+def stats_file() -> StatsFile | None:
+    """Return the file that HANDFUL_SUMMARY names, or None without it and where it cannot be written."""
     file = os.environ.get("HANDFUL_SUMMARY")
     try:
-        return Table(file) if file else None
+        return StatsFile(file) if file else None
     except OSError as error:
         LOG.warning("no summary: it cannot be written", extra={"file": file, "reason": str(error)})
         return None
 
 
-def keep(image: np.ndarray, prediction: Prediction, where: str) -> None:
-    """Add a row of a picture, (H, W, 3) uint8 RGB, and its reading, if there is a table and it is time for one."""
-    kept = table()
-    if kept and kept.due():
-        row = [datetime.now(UTC).isoformat(timespec="seconds"), where, *describe(image, prediction).values()]
-        told = ",".join("" if one is None else str(one) for one in row)
-        kept.handle(logging.makeLogRecord({"msg": told}))
+def append(image: np.ndarray, prediction: Prediction, where: str) -> None:
+    """Append a row about an image, (H, W, 3) uint8 RGB, and its prediction, if there is a file and a row is due."""
+    stats = stats_file()
+    if stats and stats.due():
+        row = [datetime.now(UTC).isoformat(timespec="seconds"), where, *compute_stats(image, prediction).values()]
+        line = ",".join("" if value is None else str(value) for value in row)
+        stats.handle(logging.makeLogRecord({"msg": line}))

@@ -1,4 +1,4 @@
-"""What happens to the frames of a webcam, and what they tell over time."""
+"""Predictions of a webcam stream over time, and the processor that runs the model on the server."""
 
 import time
 from collections import deque
@@ -9,157 +9,158 @@ from typing import Any, NamedTuple
 import av
 from streamlit_webrtc import VideoProcessorBase
 
-from handful import Prediction
+from handful import Box, Prediction
 from handful.overlay import draw
 from handful.tracking import Tracker
-from web import inference as metrics
+from web import inference, metrics
 from web.log import LOG
+from web.streamlit_patches import webrtc_worker
 
-# Seconds over which frames are counted, and after which the last one is old.
-WINDOW = 2
-HISTORY = 30  # seconds of counts that are kept
-ALONE = 5  # seconds without a hand after which a visitor may want help
-DARK = 35  # mean of green, 0-255, under which a room is too dark: hands are lost in the camera's noise
-GIVE_UP = 60  # seconds after which a connection that has not come is let go of
-EDGE = 0.01  # share of the frame that is its edge
+RATE_WINDOW_S = 2  # frames are counted over it; a stream without a frame for longer is stalled
+HISTORY_S = 30
+NO_HAND_HINT_S = 5  # without a hand for so long, the page shows a hint
+DARK_LEVEL = 35  # mean of green, 0-255; in a darker room, hands drown in the camera's noise
+CONNECT_TIMEOUT_S = 60
+EDGE_MARGIN = 0.01  # share of the frame's width or height
 
 
 class Latest(NamedTuple):
-    """The last frame that was read: what is told with it, when, and how many a second there were."""
+    """The latest frame's prediction, its time on the clock of `time.monotonic`, and the frames per second."""
 
     prediction: Prediction
-    when: float
-    rate: float
+    time: float
+    fps: float
 
     @property
-    def old(self) -> bool:
+    def stalled(self) -> bool:
         """Whether the stream has stopped since."""
-        return time.monotonic() - self.when > WINDOW
+        return time.monotonic() - self.time > RATE_WINDOW_S
 
 
 class Stream:
-    """The frames of one camera, one after the other.
+    """The predictions of one camera, tracked from frame to frame.
 
     Attributes:
-        sure: hands that are less sure than this, 0-1, are not told.
-        began: when it was made, on the clock of `time.monotonic`.
-        latest: what was read last. It is replaced as a whole: other threads may read it any time.
-        history: (seconds, total) of each frame of the last half minute.
+        min_confidence: hands below it, 0-1, are left out.
+        created: on the clock of `time.monotonic`.
+        latest: replaced as a whole: other threads may read it at any time.
+        history: (seconds, total fingers) of each frame of the last `HISTORY_S`.
     """
 
     def __init__(self) -> None:
-        self.sure = 0.0
-        self.began = time.monotonic()
+        self.min_confidence = 0.0
+        self.created = time.monotonic()
         self.latest: Latest | None = None
         self.history: deque[tuple[float, int]] = deque()
         self._tracker = Tracker()
-        self._light = 255.0
-        self._seen: float | None = None  # when a hand was told last; at first, when the stream began
+        self._brightness = 255.0
+        self._last_hand = 0.0  # when there was a hand last; at first, when the stream started
 
-    def follow(self, prediction: Prediction, seconds: float, light: float) -> Prediction:
-        """Tell calmly what is in the stream now.
+    def update(self, prediction: Prediction, seconds: float, brightness: float) -> Prediction:
+        """Update the stream with its newest frame and return the smoothed prediction.
 
         Args:
-            reading: what was read in the newest frame.
-            seconds: when that frame came, on a clock of the stream's own.
-            light: mean of the frame's green, 0-255.
+            prediction: of the frame alone.
+            seconds: when the frame came, on the stream's clock.
+            brightness: mean of the frame's green channel, 0-255.
         """
-        if self.history and seconds < self.history[-1][0]:  # the camera was started anew
+        if self.history and seconds < self.history[-1][0]:  # the camera was restarted
             self.history.clear()
-            self._seen = None
         prediction = self._tracker(prediction, seconds)
-        prediction = replace(prediction, hands=tuple(hand for hand in prediction.hands if hand.confidence >= self.sure))
-        if prediction.hands or self._seen is None:
-            self._seen = seconds
-        self._light = light
+        hands = tuple(hand for hand in prediction.hands if hand.confidence >= self.min_confidence)
+        prediction = replace(prediction, hands=hands)
+        if hands or not self.history:
+            self._last_hand = seconds
+        self._brightness = brightness
         self.history.append((seconds, prediction.total))
-        while self.history[0][0] < seconds - HISTORY:
+        while self.history[0][0] < seconds - HISTORY_S:
             self.history.popleft()
-        recent = sum(when >= seconds - WINDOW for when, _ in self.history)
-        span = min(WINDOW, seconds - self.history[0][0])
+        recent = sum(when >= seconds - RATE_WINDOW_S for when, _ in self.history)
+        span = min(RATE_WINDOW_S, seconds - self.history[0][0])
         self.latest = Latest(prediction, time.monotonic(), (recent - 1) / span if span else 0.0)
         return prediction
 
     @property
-    def advice(self) -> str:
-        """What would help the visitor now, in words; "" where nothing is amiss."""
+    def hint(self) -> str:
+        """What the visitor can do for better predictions, or ""."""
         if not self.latest:
             return ""
         prediction = self.latest.prediction
-        if self._light < DARK:
-            return "It is too dark to read well. Turn on a light, or face the window."
-        if any(cut_off(hand.box, prediction.width, prediction.height) for hand in prediction.hands):
-            return "The hand is cut off. Move it into the picture."
-        if not prediction.hands and self._seen is not None and self.history[-1][0] - self._seen >= ALONE:
-            return "No hand for a while. Hold one up, fingers apart, a forearm's length from the camera."
+        if self._brightness < DARK_LEVEL:
+            return "It is too dark. Turn on a light, or face a window."
+        if any(is_cut_off(hand.box, prediction.width, prediction.height) for hand in prediction.hands):
+            return "Your hand is cut off. Move it fully into view."
+        if not prediction.hands and self.history[-1][0] - self._last_hand >= NO_HAND_HINT_S:
+            return "No hand seen for a while. Hold one up, about an arm's length from the camera."
         return ""
 
 
-def cut_off(box: tuple[float, float, float, float], width: int, height: int) -> bool:
-    """Whether a hand reaches the frame's left, upper or right edge. At the lower one, that is its arm."""
+def is_cut_off(box: Box, width: int, height: int) -> bool:
+    """Return whether a box touches the frame's left, upper or right edge; at the lower one, that is its arm."""
     x0, y0, x1, _ = box
-    return x0 <= EDGE * width or y0 <= EDGE * height or x1 >= (1 - EDGE) * width
+    return x0 <= EDGE_MARGIN * width or y0 <= EDGE_MARGIN * height or x1 >= (1 - EDGE_MARGIN) * width
 
 
-class Camera(VideoProcessorBase):
-    """Reads the frames of one stream on the server, in a thread of the stream's own.
+class WebcamProcessor(VideoProcessorBase):
+    """Run the model on the frames of one WebRTC stream, in the stream's thread.
 
-    streamlit-webrtc hands that thread the newest frame each time it is free. The frames that came
-    meanwhile are dropped: none waits here to be read. It is a stream from its first frame on, as a
-    connection that fails brings none, and never ends.
+    streamlit-webrtc passes the newest frame each time that the thread is free; frames that came meanwhile are dropped.
+    A stream counts as active from its first frame on: a connection that fails brings none, and never ends.
 
     Attributes:
-        mirror: show the frames as a mirror does.
-        gradcam: show where the model looks.
-        stream: what the frames tell.
+        mirror: flip the frames that are sent back.
+        gradcam: draw Grad-CAM heatmaps.
+        stream: the predictions so far.
     """
 
     def __init__(self) -> None:
         self.mirror = True
         self.gradcam = False
         self.stream = Stream()
-        self._began: float | None = None
-        self._readings = 0
+        self._started: float | None = None
+        self._frames = 0
 
     def recv(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """Read a frame, and draw what was read."""
-        now = metrics.last_frames[self] = time.monotonic()
-        if self._began is None:
-            self._began = now
-            LOG.info("camera began", extra={"cameras": metrics.streams()})
+        """Run the model on a frame and return it with the prediction drawn in."""
+        now = metrics.last_frame_times[self] = time.monotonic()
+        if self._started is None:
+            self._started = now
+            LOG.info("stream started", extra={"streams": metrics.active_streams()})
         image = frame.to_ndarray(format="rgb24")
-        # As the camera sees it: in a mirror, a left hand is a right one.
-        prediction = metrics.read(image, "live")
-        self._readings += 1
-        prediction = self.stream.follow(prediction, now, float(image[::4, ::4, 1].mean()))
-        picture = draw(image, prediction, gradcam=self.gradcam, mirror=self.mirror)
-        return av.VideoFrame.from_ndarray(picture, format="rgb24")
+        # Not mirrored: mirroring would swap left and right hands.
+        prediction = inference.predict(image, "live")
+        self._frames += 1
+        prediction = self.stream.update(prediction, now, float(image[::4, ::4, 1].mean()))
+        annotated = draw(image, prediction, gradcam=self.gradcam, mirror=self.mirror)
+        return av.VideoFrame.from_ndarray(annotated, format="rgb24")
 
     async def recv_queued(self, frames: list[av.VideoFrame]) -> list[av.VideoFrame]:
-        """Read the newest of the frames that came since the last one was read."""
-        metrics.DROPPED.inc(len(frames) - 1)
+        """Process the newest of the queued frames, and count the others as dropped."""
+        metrics.DROPPED_FRAMES.inc(len(frames) - 1)
         return await super().recv_queued(frames)
 
     def on_ended(self) -> None:
-        if self._began is None:
+        if self._started is None:
             return
-        metrics.last_frames.pop(self, None)
-        seconds = round(time.monotonic() - self._began, 1)
-        self._began = None
-        LOG.info("camera ended", extra={"seconds": seconds, "readings": self._readings, "cameras": metrics.streams()})
+        metrics.last_frame_times.pop(self, None)
+        seconds = round(time.monotonic() - self._started, 1)
+        self._started = None
+        extra = {"seconds": seconds, "frames": self._frames, "streams": metrics.active_streams()}
+        LOG.info("stream ended", extra=extra)
 
 
-def give_up(worker: Any) -> None:
-    """Let go of a connection, streamlit-webrtc's `WebRtcWorker`, that does not come in time.
+def stop_if_not_connected(context: Any) -> None:
+    """Stop the connection of a streamlit-webrtc context unless it is up within `CONNECT_TIMEOUT_S`.
 
-    To a browser that names no address of its own, nothing ever fails: sockets, a thread and the visit would be kept
-    for ever, of visitors who left long ago, too.
+    With a browser that offers no candidates, ICE never fails: the sockets, the thread and the session of a visitor who
+    left long ago would stay for ever.
     """
+    worker = webrtc_worker(context)
 
-    def look() -> None:
+    def stop() -> None:
         if worker and worker.pc.connectionState != "connected":
             worker.stop()
 
-    timer = Timer(GIVE_UP, look)
+    timer = Timer(CONNECT_TIMEOUT_S, stop)
     timer.daemon = True
     timer.start()

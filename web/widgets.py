@@ -1,4 +1,4 @@
-"""What more than one page shows."""
+"""Widgets that more than one page shows."""
 
 import os
 import re
@@ -9,44 +9,52 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from handful import CLASSES, Hand, Prediction, shared_counter
+from handful import CLASSES, COUNTS, SIDES, Hand, Prediction, shared_counter
 from handful.images import BadImage, decode
+from handful.labels import decode as decode_label
+from handful.labels import describe
 from handful.overlay import draw
 
-# The folder that holds the data sets: fingers/train/… and fingers/test/…
+# The folder of the datasets: fingers/train/… and fingers/test/…
 DATA = Path(os.environ.get("HANDFUL_DATA", "data"))
-BUNDLED = Path(__file__).parent.parent / "assets/samples"
+BUNDLED = Path(__file__).parents[1] / "assets/samples"
+PRIMARY_COLOR = "#0f8a80"
+THUMBNAIL_COLUMNS = 6
 
 
-def words(label: str) -> str:
-    """A class in words: "3 left" for "3L"."""
-    return f"{label[0]} {'left' if label[1] == 'L' else 'right'}"
+def label_from_name(path: Path) -> str:
+    """Return the class in a file's name, "3L" for …_3L.png and for 3L_0.jpg, or "".
 
-
-def truth(picture: Path) -> str:
-    """The class that a picture's name tells: "3L" for …_3L.png and for 3L_0.jpg.
-
-    What else is in these names, hexadecimal numbers, holds neither L nor R.
+    Whatever else is in the names of Kaggle Fingers is hexadecimal, which has neither L nor R.
     """
-    found = re.search(r"[0-5][LR]", picture.stem)
-    return found[0] if found else ""
+    match = re.search(r"[0-5][LR]", path.stem)
+    return match[0] if match else ""
+
+
+def is_correct(prediction: Prediction, path: Path) -> bool:
+    """Return whether exactly one hand was predicted, of the class in the file's name."""
+    return [hand.label for hand in prediction.hands] == [label_from_name(path)]
+
+
+def fingers_in_words(count: int) -> str:
+    """Return a count in words: "1 finger"."""
+    return f"{count} finger{'' if count == 1 else 's'}"
 
 
 def show_probabilities(hand: Hand | None) -> None:
-    """Draw the 12 probabilities as bars, always in the same places and of the same scale.
+    """Draw the probability of every class as a bar, always at the same place and scale.
 
-    One row a count: left hands grow to the left, right hands to the right, as hands lie on a table.
+    One row per count: left hands grow to the left, right hands to the right, as hands lie on a table.
     """
     probabilities = hand.probabilities if hand else np.zeros(len(CLASSES))
     rows = []
-    for fingers in range(6):
-        left, right = probabilities[fingers], probabilities[fingers + 6]
-        told = "told" if hand and hand.fingers == fingers else ""
-        # Each row is one sentence to who hears it.
+    for count, (left, right) in enumerate(probabilities.reshape(len(SIDES), len(COUNTS)).T):
+        predicted = "predicted" if hand and hand.fingers == count else ""
+        # A screen reader gets each row as one sentence.
         rows.append(
             f'<span aria-hidden="true" class="left">{left:.0%}</span>'
             f'<span aria-hidden="true" class="track left"><i style="width:{left:.1%}"></i></span>'
-            f'<b role="img" aria-label="{fingers}: {left:.0%} left, {right:.0%} right" class="{told}">{fingers}</b>'
+            f'<b role="img" aria-label="{count}: {left:.0%} left, {right:.0%} right" class="{predicted}">{count}</b>'
             f'<span aria-hidden="true" class="track right"><i style="width:{right:.1%}"></i></span>'
             f'<span aria-hidden="true">{right:.0%}</span>'
         )
@@ -56,23 +64,23 @@ def show_probabilities(hand: Hand | None) -> None:
     )
 
 
-def show_counts(counts: Sequence[tuple], height: int, span: tuple[float, float] | None = None) -> None:
-    """Draw the count over time, as steps.
+def show_count_chart(counts: Sequence[tuple], height: int, span: tuple[float, float] | None = None) -> None:
+    """Draw the count over time as a step chart.
 
     Args:
-        counts: (seconds, fingers) of each frame, or (seconds, fingers, hands): the pointer tells those in words, too.
+        counts: (seconds, fingers) of each frame, or (seconds, fingers, hands): the tooltip has what is given.
         height: pixels.
         span: first and last second of the axis; by default those of the counts.
     """
-    # Only where something changes, and the end: a step needs no more. Live draws five times a second: neither pandas
-    # is to find that out, nor Altair to check how it is drawn, which would take longer than all else.
+    # Only the changes and both ends: a step chart needs no more. Live draws this five times a second, so not with
+    # pandas; and as a plain Vega-Lite spec, since Altair's validation would take longer than all else.
     ends = (0, len(counts) - 1)
-    steps = [(round(now[0], 2), *now[1:]) for i, now in enumerate(counts) if i in ends or now[1:] != counts[i - 1][1:]]
+    steps = [(round(row[0], 2), *row[1:]) for i, row in enumerate(counts) if i in ends or row[1:] != counts[i - 1][1:]]
     names = ["seconds", "fingers", "hands"][: len(steps[0])]
-    most = max(10, *(step[1] for step in steps))
-    line = {
+    top = max(10, *(step[1] for step in steps))
+    spec = {
         "height": height,
-        "mark": {"type": "line", "interpolate": "step-after", "color": "#0f8a80", "strokeWidth": 3},
+        "mark": {"type": "line", "interpolate": "step-after", "color": PRIMARY_COLOR, "strokeWidth": 3},
         "encoding": {
             "x": {
                 "field": "seconds",
@@ -84,76 +92,81 @@ def show_counts(counts: Sequence[tuple], height: int, span: tuple[float, float] 
             "y": {
                 "field": "fingers",
                 "type": "quantitative",
-                "scale": {"domain": [0, most]},
-                "axis": {"values": list(range(0, most + 1, 5))},
+                "scale": {"domain": [0, top]},
+                "axis": {"values": list(range(0, top + 1, 5))},
                 "title": None,
             },
             "tooltip": [{"field": name} for name in names],
         },
     }
-    st.vega_lite_chart(pd.DataFrame(steps, columns=names), line)
+    st.vega_lite_chart(pd.DataFrame(steps, columns=names), spec)
 
 
-def show_reading(image: np.ndarray, prediction: Prediction, key: str) -> None:
-    """Draw a picture with what was read in it, and why: bars and Grad-CAM of any class."""
-    picture, why = st.columns([3, 2], gap="medium")
+def show_prediction(image: np.ndarray, prediction: Prediction, key: str) -> None:
+    """Show an image with its prediction: boxes, probabilities, and the Grad-CAM heatmap of any class.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        prediction: of that image.
+        key: of the widgets.
+    """
+    left, right = st.columns([3, 2], gap="medium")
     if not prediction.hands:
-        picture.image(image, width="stretch", alt="The picture")
-        why.info("No hand was found in this picture.")
+        left.image(image, width="stretch", alt="The picture")
+        right.info("No hand was detected in this picture.")
         return
-    with why:
+    with right:
         for hand in prediction.hands:
             with st.container(horizontal=True, gap="medium"):
                 st.metric("Fingers", hand.fingers, width="content")
                 st.metric("Side", hand.side, width="content")
-                st.metric("Sure", f"{hand.confidence:.0%}", width="content")
+                st.metric("Confidence", f"{hand.confidence:.0%}", width="content")
             show_probabilities(hand)
-        gradcam = st.toggle("Show where the model looked", True, key=f"gradcam {key}")
-        told = prediction.hands[0].label
+        gradcam = st.toggle("Heatmap", True, key=f"gradcam {key}", help="Grad-CAM: where the model looked.")
+        predicted = prediction.hands[0].label
         label = st.selectbox(
-            "for the class",
+            "Explain class",
             CLASSES,
-            CLASSES.index(told),
-            format_func=lambda label: words(label) + (" (told)" if label == told else ""),
+            CLASSES.index(predicted),
+            format_func=lambda label: describe(label) + (" (predicted)" if label == predicted else ""),
             disabled=not gradcam,
             key=f"label {key}",
         )
-    # Of several hands, each has a class told of its own.
-    shown = draw(image, prediction, label=None if label == told else label, gradcam=gradcam)
-    picture.image(shown, width="stretch", alt="The picture, with what was read drawn in")
+    # By default, the predicted class of each hand.
+    annotated = draw(image, prediction, label=None if label == predicted else label, gradcam=gradcam)
+    left.image(annotated, width="stretch", alt="The picture with the prediction drawn in")
 
 
-def is_right(prediction: Prediction, picture: Path) -> bool:
-    """Whether one hand was found, of the class that the picture's name tells."""
-    return [hand.label for hand in prediction.hands] == [truth(picture)]
-
-
-@st.dialog("Reading", width="medium")
-def open_picture(picture: Path) -> None:
-    """Read a picture of a data set and show it over the page."""
+@st.dialog("Prediction", width="medium")
+def open_prediction(path: Path) -> None:
+    """Run the model on a picture and show the prediction in a dialog."""
     try:
-        image = decode(picture)
+        image = decode(path)
     except BadImage as error:
         st.error(str(error))
         return
     prediction = shared_counter()(image)
-    if there := truth(picture):  # the names of other sets than Kaggle Fingers do not tell it
-        right = is_right(prediction, picture)
-        st.badge(f"{'Right' if right else 'Wrong'}: this is {words(there)}", color="green" if right else "red")
-    show_reading(image, prediction, picture.name)
+    if label := label_from_name(path):  # only names of Kaggle Fingers have one
+        count, side = decode_label(CLASSES.index(label))
+        correct = is_correct(prediction, path)
+        text = f"{fingers_in_words(count)}, {side} hand"
+        st.badge(
+            f"Correct: {text}" if correct else f"Incorrect: the label is {text}", color="green" if correct else "red"
+        )
+    show_prediction(image, prediction, path.name)
 
 
-def show_gallery(pictures: Sequence[Path], captions: Sequence[str], key: str) -> Path | None:
-    """Lay out pictures as buttons. Returns the one that was clicked."""
+def show_gallery(paths: Sequence[Path], captions: Sequence[str], key: str) -> Path | None:
+    """Show pictures as a grid of buttons and return the one that was clicked."""
     clicked = None
-    with st.grid(6, min_column_width=96, gap="xsmall"):
-        for picture, caption in zip(pictures, captions, strict=True):
+    with st.grid(THUMBNAIL_COLUMNS, min_column_width=96, gap="xsmall"):
+        for path, caption in zip(paths, captions, strict=True):
             # The style sheet stretches the button over the picture.
-            with st.container(gap=None, key=f"thumbnail {key} {picture.stem}"):
+            with st.container(gap=None, key=f"thumbnail {key} {path.stem}"):
                 try:
-                    st.image(decode(picture), width="stretch", alt=caption)
+                    st.image(decode(path), width="stretch", alt=caption)
                 except BadImage:
                     st.caption("damaged")
-                if st.button(caption, key=f"{key} {picture}", type="tertiary", width="stretch"):
-                    clicked = picture
+                if st.button(caption, key=f"{key} {path}", type="tertiary", width="stretch"):
+                    clicked = path
     return clicked

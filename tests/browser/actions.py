@@ -14,7 +14,7 @@ PICTURE = ROOT / "assets/samples/3L_0.jpg"
 # On a busy machine, with eight programs per core, the first visit to a page takes 20 seconds, and so does the first
 # count of a stream. Elsewhere nothing takes so long.
 TIMEOUT_MS = 60_000
-FPS_CAPTION = re.compile(r"[1-9]\d* frames a second, \d+ ms each")
+FPS_CAPTION = re.compile(r"[1-9]\d* fps · \d+ ms per frame")
 
 
 def metric(page: Page, label: str) -> Locator:

@@ -80,7 +80,9 @@ def use(page: Page) -> None:
             expect(metric(page, "Fingers")).to_have_text(PICTURE.name[0], timeout=TIMEOUT_MS)
         case "/samples", _:
             page.locator("[class*=st-key-thumbnail] .stButton button").first.click()
-            expect(page.get_by_role("dialog").get_by_text(re.compile("Right|Wrong"))).to_be_visible(timeout=TIMEOUT_MS)
+            expect(page.get_by_role("dialog").get_by_text(re.compile("Correct|Incorrect"))).to_be_visible(
+                timeout=TIMEOUT_MS
+            )
 
 
 # Elements that fade in are opaque; spinners may go on.

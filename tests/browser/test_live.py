@@ -32,7 +32,7 @@ def test_the_server_counts_the_fingers_in_front_of_the_camera(page, expected):
 
     # Changed settings rerun fragments only, and the stream goes on.
     messages.clear()
-    page.get_by_text("Show where the model looks").click()
+    page.get_by_text("Heatmap").click()
     page.get_by_text("Mirror").click()
     page.wait_for_url(re.compile("(?=.*look=true)(?=.*mirror=false)"))
     wait_until(page, lambda: sum(message.HasField("new_session") for message in messages) >= 5)
@@ -76,9 +76,9 @@ def test_without_a_direct_path_a_stream_needs_a_turn_server(browser, expected, t
         if has_relay:
             expect(metric(page, "Fingers")).to_have_text(str(expected.total), timeout=3 * TIMEOUT_MS)
         else:
-            expect(page.get_by_text("No picture comes through")).to_be_visible(timeout=TIMEOUT_MS)
+            expect(page.get_by_text("No video is coming through")).to_be_visible(timeout=TIMEOUT_MS)
             assert "handful_streams 0.0" in page.request.get(f"{address}/metrics").text()
-            page.get_by_role("button", name="Read by this browser").click()
+            page.get_by_role("button", name="Run on this device").click()
             expect(page.locator("canvas[role=img]")).to_be_visible(timeout=TIMEOUT_MS)
         page.close()
     assert "secret" not in (tmp_path / "app").read_text()
@@ -199,7 +199,7 @@ def test_without_the_pinned_runtime_the_page_offers_single_pictures(page, runtim
     page.wait_for_function("document.querySelector('[data-testid=stCameraInput] video')?.readyState >= 2")
     page.get_by_role("button", name="Take Photo").click()
     expect(metric(page, "Side")).to_have_text("left", timeout=TIMEOUT_MS)
-    page.get_by_role("button", name="Read by the server").click()
+    page.get_by_role("button", name="Run on the server").click()
     expect(page.frame_locator("iframe").get_by_role("button", name="Start")).to_be_visible(timeout=TIMEOUT_MS)
 
 
@@ -236,8 +236,8 @@ def test_a_refused_camera_is_explained(page, runtime):
     )
     page.goto("/?read=browser")
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("The browser may not use the camera")).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text("Camera access is blocked")).to_be_visible(timeout=TIMEOUT_MS)
     # The next attempt removes the explanation.
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("The browser may not use the camera")).to_be_hidden()
+    expect(page.get_by_text("Camera access is blocked")).to_be_hidden()
     expect(page.get_by_text("Waiting for the camera")).to_be_visible()

@@ -15,8 +15,8 @@ from benchmarks.app_server import run_app
 from benchmarks.dockerfile import free_port
 from handful import CLASSES, shared_counter
 from handful.images import decode
-from tests.app.test_videos import film
 from tests.browser.actions import PICTURE, TIMEOUT_MS, choose, metric
+from tests.builders import make_video
 from training.data.sources.own_hand import OwnHand
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -120,18 +120,18 @@ def test_a_dropped_picture_is_predicted_and_explained(page):
     overlay = page.get_by_test_id("stImage").locator("img")
     source = overlay.get_attribute("src")
     assert overlay.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
-    choose(page, "for the class", "0 right")
+    choose(page, "Explain class", "0 right")
     expect(overlay).not_to_have_attribute("src", source, timeout=TIMEOUT_MS)
 
 
 def test_a_large_video_can_be_stopped_and_its_result_downloaded(page, tmp_path):
     padding = 25_000_000  # a box at the end, which players skip
     large = tmp_path / "hand.mp4"
-    large.write_bytes(film(parts=("3L_0", "5R_1") * 30).read() + struct.pack(">I4s", padding, b"free"))
+    large.write_bytes(make_video(samples=("3L_0", "5R_1") * 30).read() + struct.pack(">I4s", padding, b"free"))
     os.truncate(large, large.stat().st_size - 8 + padding)
     page.goto("/videos")
     page.locator("input[type=file]").first.set_input_files(large)
-    expect(page.get_by_text(re.compile(r"\d+ s read, \d+ s left"))).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text(re.compile(r"\d+ s processed, \d+ s left"))).to_be_visible(timeout=TIMEOUT_MS)
     page.get_by_role("button", name="Stop here").click()
     summary = page.get_by_text(re.compile(r"[\d,]+ frames, [\d.]+ seconds"))
     expect(summary).to_be_visible(timeout=TIMEOUT_MS)
@@ -171,7 +171,7 @@ def test_a_click_on_a_sample_opens_it(page):
     box = thumbnail.locator("img").bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_text(re.compile("Right|Wrong"))).to_be_visible(timeout=TIMEOUT_MS)
+    expect(dialog.get_by_text(re.compile("Correct|Incorrect"))).to_be_visible(timeout=TIMEOUT_MS)
     expect(metric(page, "Fingers")).to_have_text(re.compile("[0-5]"))
     expect(dialog.get_by_test_id("stImage").locator("img")).to_be_visible()
 
@@ -203,7 +203,7 @@ def test_pictures_of_a_hand_are_taken_and_downloaded(page, browser, address, cam
     page.get_by_role("radio", name="6", exact=True).click()
     expect(page.get_by_text("Round 1 of 3, 6 to go")).to_be_visible(timeout=TIMEOUT_MS)
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("That is all")).to_be_visible(timeout=2 * TIMEOUT_MS)
+    expect(page.get_by_text("Recording complete")).to_be_visible(timeout=2 * TIMEOUT_MS)
     expect(page.get_by_role("button", name="Start")).to_be_visible()  # the camera has been released
     expect(page.get_by_text("12 pictures, a hand in each.")).to_be_visible()
     # No other visitor can get them.

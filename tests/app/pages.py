@@ -1,0 +1,40 @@
+"""Run pages without a browser, and look up what they show."""
+
+import re
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+PAGES = Path(__file__).parents[2] / "pages"
+
+
+def load_page(name: str) -> AppTest:
+    """Return a page that has not run yet."""
+    return AppTest.from_file(PAGES / f"{name}.py", default_timeout=60)
+
+
+def open_page(name: str) -> AppTest:
+    """Run a page for the first time."""
+    page = load_page(name).run()
+    assert not page.exception
+    return page
+
+
+def metric(page: AppTest, label: str = "Fingers") -> str:
+    """Return the value of the first metric of that label."""
+    return next(metric.value for metric in page.metric if metric.label == label)
+
+
+def texts(page: AppTest) -> str:
+    """Return all texts of a page, a line each."""
+    return "\n".join(element.value for element in (*page.markdown, *page.caption, *page.warning, *page.error))
+
+
+def probability_bars(page: AppTest) -> list[str]:
+    """Return the HTML of the probability bars, one for each hand."""
+    return [element.body for element in page.html if "bars" in element.body]
+
+
+def file_name(page: AppTest) -> str:
+    """Return the heading of the picture that the Pictures page shows."""
+    return next(match[1] for element in page.html if (match := re.fullmatch("<h3.*?>(.*)</h3>", element.body)))

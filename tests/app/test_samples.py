@@ -1,0 +1,103 @@
+"""The Samples page, with a small dataset."""
+
+from pathlib import Path
+
+import pytest
+
+import web.widgets
+from handful import CLASSES, shared_counter
+from handful.images import decode
+from handful.labels import describe
+from tests.app.pages import metric, open_page, probability_bars
+from tests.builders import sample_png, write_fingers
+from web.widgets import is_correct, label_from_name
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    """The folder of a small Kaggle Fingers dataset: 12 training pictures, 36 test pictures."""
+    write_fingers(tmp_path / "fingers", train=1, test=3)
+    monkeypatch.setattr(web.widgets, "DATA", tmp_path)
+    return tmp_path
+
+
+def test_the_test_split_is_shown_first_page_by_page(data):
+    page = open_page("samples")
+    assert any("1–24 of 36 pictures" in caption.value for caption in page.caption)
+    assert len(page.button) == 24
+    page.pagination[0].set_value(2).run()
+    assert len(page.button) == 12
+
+
+def test_pictures_are_filtered_by_split_count_and_side(data):
+    page = open_page("samples")
+    split, count, side, _ = page.segmented_control
+    split.set_value("train").run()
+    assert len(page.button) == 12
+    count.set_value([3, 4]).run()
+    assert sorted(button.label for button in page.button) == ["3 left", "3 right", "4 left", "4 right"]
+    side.set_value("left").run()
+    assert sorted(button.label for button in page.button) == ["3 left", "4 left"]
+
+
+@pytest.mark.parametrize("verdict", ["correct", "incorrect"])
+def test_pictures_are_filtered_by_the_prediction(data, verdict):
+    expected = [
+        path
+        for path in (data / "fingers/test").iterdir()
+        if is_correct(shared_counter()(decode(path)), path) == (verdict == "correct")
+    ]
+    page = open_page("samples")
+    page.segmented_control[3].set_value(verdict).run()
+    assert not page.exception
+    assert len(page.button) == min(len(expected), 24)
+    assert bool(page.info) == (not expected)
+
+
+def test_pictures_are_found_by_name(data):
+    page = open_page("samples")
+    name = sorted((data / "fingers/test").iterdir())[7].name
+    page.text_input[0].set_value(f" {name[:-6].upper()} ").run()
+    assert 1 <= len(page.button) < 24
+    page.text_input[0].set_value("in no name").run()
+    assert page.info[0].value.startswith("No pictures match")
+
+
+def test_the_hardest_pictures_come_first(data):
+    def label_probability(path: Path) -> float:
+        hands = shared_counter()(decode(path)).hands
+        target = CLASSES.index(label_from_name(path))
+        return max((float(hand.probabilities[target]) for hand in hands), default=0)
+
+    expected = sorted(sorted((data / "fingers/test").iterdir()), key=label_probability)[:24]
+    page = open_page("samples")
+    page.toggle[0].set_value(True).run()
+    assert not page.exception
+    assert [button.label for button in page.button] == [describe(label_from_name(path)) for path in expected]
+
+
+def test_a_click_opens_the_prediction(data):
+    page = open_page("samples")
+    page.button[0].click().run()
+    assert not page.exception
+    assert metric(page)
+    assert len(probability_bars(page)) == 1
+
+
+def test_a_damaged_picture_shows_an_error_when_opened(data):
+    next((data / "fingers/train").glob("*_0L.png")).write_bytes(sample_png("0L")[:100])
+    page = open_page("samples")
+    page.segmented_control[0].set_value("train").run()
+    page.segmented_control[1].set_value([0]).run()
+    page.segmented_control[2].set_value("left").run()
+    page.segmented_control[3].set_value("incorrect").run()
+    page.button[0].click().run()
+    assert not page.exception
+    assert "damaged" in page.error[0].value
+
+
+def test_without_the_dataset_bundled_samples_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(web.widgets, "DATA", tmp_path)
+    page = open_page("samples")
+    assert "Dataset not installed" in page.info[0].value
+    assert page.button

@@ -1,0 +1,260 @@
+"""The server around the pages: static files, headers, redirects, the log, and what runs in the background."""
+
+import asyncio
+import gzip
+import json
+import logging
+import re
+import subprocess
+import sys
+from urllib.parse import urljoin
+
+import pytest
+from streamlit import config
+from streamlit.testing.v1 import AppTest
+
+import app
+from handful import shared_counter
+from tests.app.pages import load_page
+from tests.app.test_api import predict
+from tests.builders import png
+from web import api, log, metrics, tidy
+from web import browser_camera as browser
+
+
+def run_python(code: str) -> None:
+    """Run code in a new process: some tests need the app to start there."""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+# Addresses and headers
+
+
+@pytest.mark.parametrize("prefix", ["", "/count"])
+@pytest.mark.parametrize(("old", "new"), [("films", "videos"), ("record", "teach")])
+def test_old_page_addresses_redirect_also_under_a_path_prefix(client, old, new, prefix):
+    response = client.get(f"/{old}", follow_redirects=False)
+    assert response.status_code == 308
+    # A proxy strips its prefix from requests, and leaves the Location alone.
+    assert urljoin(f"http://host{prefix}/{old}", response.headers["Location"]) == f"http://host{prefix}/{new}"
+    assert client.get(f"/{old}").status_code == 200
+
+
+def test_responses_have_security_headers_also_on_errors(client, monkeypatch):
+    monkeypatch.setattr(api, "predict_file", None)  # an unexpected error
+    paths = ("/api/health", "/api/docs", "/browser/worker.js", "/browser/handful.onnx", "/metrics")
+    responses = [client.get(path) for path in (*paths, "/api/nothing", "/browser/nothing")]
+    responses += [predict(client, bytes(api.MAX_BODY_BYTES + 1)), predict(client, png())]
+    assert [response.status_code for response in responses] == [*[200] * 5, 404, 404, 413, 503]
+    for headers in (response.headers for response in responses):
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Content-Security-Policy"] == "frame-ancestors 'self'"
+
+
+def test_the_model_is_served_uncompressed(client):
+    """Streamlit would compress it for each visitor, to save a seventh."""
+    response = client.get("/browser/handful.onnx", headers={"Accept-Encoding": "gzip"})
+    assert response.content == shared_counter().path.read_bytes()
+    assert int(response.headers["Content-Length"]) == len(response.content)
+
+
+def test_scripts_are_revalidated_and_the_model_is_cached_by_its_checksum(client):
+    script = client.get("/browser/camera.js")
+    assert script.headers["Cache-Control"] == "no-cache"
+    unchanged = client.get("/browser/camera.js", headers={"If-None-Match": script.headers["ETag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert browser.component_data()["model"] == f"handful.onnx?{shared_counter().sha256}"
+    assert "immutable" in client.get("/browser/handful.onnx").headers["Cache-Control"]
+
+
+def test_a_precompressed_file_is_served_to_clients_that_accept_gzip(client, tmp_path, monkeypatch):
+    raw = bytes(range(256)) * 4
+    (tmp_path / "a.wasm").write_bytes(raw)
+    (tmp_path / "a.wasm.gz").write_bytes(compressed := gzip.compress(raw, 1))
+    monkeypatch.setattr(app.browser_files.routes[-1].app, "all_directories", [tmp_path])
+    for accepted, size, encoding in (("gzip, br", len(compressed), "gzip"), ("identity", len(raw), None)):
+        response = client.get("/browser/a.wasm", headers={"Accept-Encoding": accepted})
+        assert response.content == raw
+        assert int(response.headers["Content-Length"]) == size
+        assert response.headers.get("Content-Encoding") == encoding
+        assert response.headers["Content-Type"] == "application/wasm"
+        assert response.headers["Vary"] == "Accept-Encoding"
+        cached = {"Accept-Encoding": accepted, "If-None-Match": response.headers["ETag"]}
+        assert client.get("/browser/a.wasm", headers=cached).status_code == 304
+
+
+def test_only_files_of_the_browser_folder_are_served(client):
+    for path in (
+        "/browser/../app.py",
+        "/browser/..%2f..%2fapp.py",
+        "/browser/%2e%2e/%2e%2e/app.py",
+        "/browser/nothing",
+    ):
+        response = client.get(path)
+        assert "streamlit run" not in response.text
+    assert client.get("/browser/nothing").status_code == 404
+
+
+# The log
+
+
+def test_log_lines_are_json_without_any_names(client, capsys):
+    log.start()  # to the stderr that capsys has replaced
+    predict(client, png())
+    predict(client, b"no picture")
+    predicted, refused = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert predicted.keys() == {"time", "level", "event", "where", "milliseconds", "hands"}
+    assert (predicted["event"], predicted["level"], predicted["where"]) == ("predicted", "INFO", "api")
+    assert refused.keys() == {"time", "level", "event", "where", "kind"}
+    assert (refused["event"], refused["where"], refused["kind"]) == ("refused", "api", "unknown format")
+
+
+@pytest.mark.parametrize(
+    ("where", "widget", "file", "kind"),
+    [
+        ("pictures", "file_uploader", ("hand.jpg", png(), "image/jpeg"), None),
+        ("pictures", "file_uploader", ("hand.jpg", b"no picture", "image/jpeg"), "unknown format"),
+        ("live", "camera_input", ("hand.jpg", png(), "image/jpeg"), None),
+        ("live", "camera_input", ("hand.jpg", png()[:60], "image/jpeg"), "unreadable"),
+        ("videos", "file_uploader", ("hand.mp4", b"no video", "video/mp4"), "unreadable"),
+    ],
+    ids=["picture", "no picture", "camera", "truncated", "no video"],
+)
+def test_predictions_and_refusals_of_pages_are_counted_and_logged(capsys, monkeypatch, where, widget, file, kind):
+    def count() -> float:
+        if kind:
+            return metrics.REGISTRY.get_sample_value("handful_refused_total", {"where": where, "kind": kind}) or 0
+        return metrics.REGISTRY.get_sample_value("handful_reading_seconds_count", {"where": where}) or 0
+
+    monkeypatch.setattr(browser, "camera", lambda *args, **kwargs: {"running": False, "problem": "runtime"})
+    page = load_page(where)
+    page.session_state["read"] = "browser"
+    page.run()
+    before = count()
+    log.start()
+    getattr(page, widget)[0].upload(*file).run()
+    assert not page.exception
+    assert count() == before + 1
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    expected = (where, "refused" if kind else "predicted", kind)
+    assert expected in [(line.get("where"), line["event"], line.get("kind")) for line in lines]
+
+
+@pytest.mark.parametrize("edited", [False, True], ids=["", "after config.toml was edited"])
+def test_unhandled_errors_are_logged_as_json_and_addresses_are_not(capsys, edited):
+    log.start()
+    if edited:  # Streamlit then sets up its own logging anew
+        config.get_config_options(force_reparse=True)
+    AppTest.from_string("1 / 0").run()
+    server = logging.getLogger("uvicorn.error")
+    server.info('127.0.0.1:43398 - "WebSocket /_stcore/stream" [accepted]')
+    logging.getLogger("uvicorn.access").info('127.0.0.1:43398 - "GET /api/health HTTP/1.1" 200')
+    server.error("Exception in ASGI application", exc_info=MemoryError())
+    written = capsys.readouterr().err
+    assert "127.0.0.1" not in written
+    assert not re.search("^(Traceback|Exception)", written, re.M)
+    page, request = (json.loads(line) for line in written.splitlines() if line.startswith("{"))
+    assert "ZeroDivisionError" in page["exc_info"]
+    assert "MemoryError" in request["exc_info"]
+
+
+# In the background
+
+
+def test_imports_of_live_are_done_before_the_first_visitor():
+    run_python("""
+import sys, time
+from starlette.testclient import TestClient
+import app
+
+assert "aiortc" not in sys.modules
+with TestClient(app.app):
+    start = time.monotonic()
+    while not {"aiortc", "pandas"} <= sys.modules.keys():
+        assert time.monotonic() - start < 30
+        time.sleep(0.05)
+""")
+
+
+def test_sessions_files_and_event_loops_are_freed_once_no_stream_is_active():
+    run_python("""
+import asyncio, gc, math, time, weakref
+import streamlit as st
+from starlette.testclient import TestClient
+from streamlit import config
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
+import app
+from web import metrics, tidy
+
+tidy.INTERVAL_S = 0.1
+config.set_option("server.disconnectedSessionTTL", 0)
+gc.disable()  # as on an idle server, which allocates nothing
+metrics.last_frame_times["a camera"] = math.inf
+loop = asyncio.new_event_loop()
+loop.itself = loop  # a reference cycle, as streams have
+left = weakref.ref(loop)
+del loop
+with TestClient(app.app) as client:
+    runtime = st.runtime.get_instance()
+    with client.websocket_connect("/_stcore/stream"):
+        session = runtime._session_mgr.list_active_sessions()[0].session.id
+        runtime.uploaded_file_mgr.add_file(session, UploadedFileRec("1", "hand.mp4", "video/mp4", bytes(9)))
+    time.sleep(0.5)
+    assert left()
+    metrics.last_frame_times.clear()
+    start = time.monotonic()
+    while left() or runtime.uploaded_file_mgr.get_stats():
+        assert time.monotonic() - start < 30
+        time.sleep(0.05)
+""")
+
+
+@pytest.mark.skipif(tidy.glibc() is None, reason="needs glibc")
+def test_free_memory_in_the_heap_is_returned_to_the_system():
+    run_python("""
+import os, re, time
+from pathlib import Path
+from starlette.testclient import TestClient
+import app
+from web import tidy
+
+def resident_mb():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+
+tidy.INTERVAL_S = 0.1
+app.import_ahead = lambda: None  # which would take memory meanwhile
+with TestClient(app.app):
+    parts = [bytes(65_536) for _ in range(2000)]
+    start, before = time.monotonic(), resident_mb()
+    kept = parts[::50]
+    del parts
+    while resident_mb() > before - 80:
+        assert time.monotonic() - start < 30
+        time.sleep(0.05)
+""")
+
+
+def test_a_failing_tidy_step_is_logged_and_does_not_stop_the_others(monkeypatch, capsys):
+    log.start()
+    calls = []
+
+    def expire_sessions() -> None:
+        calls.append("expire_sessions")
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(tidy, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(tidy, "expire_sessions", expire_sessions)
+    monkeypatch.setattr(tidy, "collect_garbage", lambda: calls.append("collect_garbage"))
+    monkeypatch.setattr(tidy, "trim_heap", lambda: calls.append("trim_heap"))
+
+    async def run() -> None:
+        task = asyncio.create_task(tidy.tidy())
+        while len(calls) < 6:
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+    assert calls[:6] == 2 * ["expire_sessions", "collect_garbage", "trim_heap"]
+    first = json.loads(capsys.readouterr().err.splitlines()[0])
+    assert (first["event"], first["step"], first["level"]) == ("tidy step failed", "expire_sessions", "ERROR")
+    assert "broken" in first["exc_info"]

@@ -1,0 +1,116 @@
+"""Every workaround of the internals of Streamlit and streamlit-webrtc.
+
+Each is a small guarded function: where a new version has changed what it relies on, one warning with its name is
+logged, and the app goes on without it.
+"""
+
+import copy
+import gc
+import logging
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, socket
+from typing import Any, ParamSpec, TypeVar
+
+import streamlit as st
+
+LOG = logging.getLogger("handful")  # as in web.log, which uses this module
+INTERNAL_CHANGED = (AttributeError, ImportError, LookupError, TypeError)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_warned: set[str] = set()
+
+
+def warn_once(name: str, error: Exception) -> None:
+    """Log that a patch has no effect any more, the first time that it fails."""
+    if name not in _warned:
+        _warned.add(name)
+        LOG.warning("patch of Streamlit has no effect", extra={"patch": name, "error": repr(error)})
+
+
+def guarded(patch: Callable[P, T]) -> Callable[P, T | None]:
+    """Make a patch return None and warn once, instead of raising, where an internal has changed."""
+
+    @wraps(patch)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T | None:
+        try:
+            return patch(*args, **kwargs)
+        except INTERNAL_CHANGED as error:
+            warn_once(patch.__name__, error)
+            return None
+
+    return call
+
+
+@guarded
+def share_upload_bytes() -> None:
+    """Make copies of an `UploadedFile` share its bytes.
+
+    Streamlit deep-copies every upload for each run of a page: a video would be in memory twice.
+    """
+    files = import_module("streamlit.runtime.uploaded_file_manager")
+
+    def share(file: Any, memo: dict) -> Any:
+        try:
+            record = files.UploadedFileRec(file.file_id, file.name, file.type, file.getvalue())
+            return files.UploadedFile(record, file._file_urls)
+        except INTERNAL_CHANGED as error:
+            warn_once("share_upload_bytes", error)
+            del files.UploadedFile.__deepcopy__
+            return copy.deepcopy(file, memo)
+
+    files.UploadedFile.__deepcopy__ = share
+
+
+@guarded
+def uploaded_bytes() -> int:
+    """Return how many bytes of visitors' uploads Streamlit holds in memory."""
+    cache_stat = import_module("streamlit.runtime.stats").CacheStat
+    groups = st.runtime.get_instance().uploaded_file_mgr.get_stats().values()
+    return sum(stat.byte_length for stats in groups for stat in stats if isinstance(stat, cache_stat))
+
+
+@guarded
+def expire_sessions() -> None:
+    """Drop sessions that are past their time to live, and their files: Streamlit does so only when another one ends."""
+    runtime: Any = st.runtime.get_instance()
+    runtime._session_mgr._session_storage._cache.expire()
+
+
+@guarded
+def disable_nagle() -> None:
+    """Set TCP_NODELAY on the listening socket, which those that it accepts inherit.
+
+    On a kept-alive connection, a response body would otherwise wait 40 ms for the client's delayed ACK. asyncio sets it
+    for sockets that were opened with IPPROTO_TCP; Streamlit opens its own without, and hands it to nobody.
+    """
+    sockets = [item for item in gc.get_objects() if type(item) is socket and item.fileno() >= 0]
+    for item in sockets:
+        if item.type == SOCK_STREAM and item.family in (AF_INET, AF_INET6):
+            item.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+
+
+@guarded
+def redirect_logs(handler: logging.Handler) -> None:
+    """Send what Streamlit and uvicorn log of unhandled errors to a handler, and nothing else.
+
+    By filters, which Streamlit leaves alone: it sets handlers and levels anew whenever its config.toml changes.
+    """
+
+    def redirect(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:  # below, uvicorn logs visitors' addresses
+            handler.handle(record)
+        return False
+
+    for name in ("uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).filters = [redirect]
+    # Streamlit names its loggers after their modules: where this one is gone, so is the logger.
+    logging.getLogger(import_module("streamlit.error_util").__name__).filters = [redirect]
+
+
+@guarded
+def webrtc_worker(context: Any) -> Any:
+    """Return the `WebRtcWorker` behind a streamlit-webrtc context, or None before there is one."""
+    return context._get_worker()
