@@ -143,7 +143,7 @@ def test_the_number_written_into_a_frame_is_read_back():
         assert load.read_number(load.write_number(frame, number)) == number
 
 
-@pytest.mark.usefixtures("quiet")  # streams stall on a busy machine
+@pytest.mark.usefixtures("idle_machine")  # streams stall on a busy machine
 def test_load_measures_rate_and_age_of_two_webrtc_streams():
     row = load.measure(streams=2, seconds=4)
     assert row["streams"] == 2
@@ -166,9 +166,9 @@ def measure_start(folder: Path) -> dict:
         return start.run(sys.executable)
 
 
-@pytest.mark.ahead(work=measure_start)
-def test_a_start_is_measured_until_the_page_is_there(ahead, monkeypatch, capsys):
-    monkeypatch.setattr(start, "run", lambda python: ahead)
+@pytest.mark.background(work=measure_start)
+def test_a_start_is_measured_until_the_page_is_there(background_result, monkeypatch, capsys):
+    monkeypatch.setattr(start, "run", lambda python: background_result)
     assert main(["start"]) == 0
     text = capsys.readouterr().out
     answers, page = (float(re.search(rf"\| {row} .*?([\d.]+) \|", text)[1]) for row in ("answers", "shows Live"))

@@ -18,7 +18,7 @@ from web.browser_camera import RUNTIME, RUNTIME_DIR
 
 
 @pytest.fixture(scope="session")
-def address(quiet, tmp_path_factory) -> Iterator[str]:
+def address(idle_machine, tmp_path_factory) -> Iterator[str]:
     """The app, with a small copy of Kaggle Fingers."""
     data = tmp_path_factory.mktemp("data")
     write_fingers(data / "fingers", train=1, test=2)
@@ -47,7 +47,7 @@ def expected(camera_frame) -> Prediction:
 
 
 @pytest.fixture(scope="session")
-def browser(quiet, camera_video) -> Iterator[Browser]:
+def browser(idle_machine, camera_video) -> Iterator[Browser]:
     path = chromium.find()
     if not path:
         pytest.skip("needs Chromium: python benchmarks/chromium.py")

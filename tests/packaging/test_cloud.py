@@ -170,12 +170,12 @@ def run_job(folder: Path) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the image is for Linux")
-@pytest.mark.ahead(work=run_job)
-def test_training_image_runs_every_command_of_the_job(ahead):
+@pytest.mark.background(work=run_job)
+def test_training_image_runs_every_command_of_the_job(background_result):
     assert [next(word for word in arguments if word != "detector") for arguments in job_commands()] == [
         *("fit", "fit", "prune", "export", "evaluate")
     ]
-    done = ahead
+    done = background_result
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("exit status 0") == 6
     assert done.stdout.count("workers: 7") == 2

@@ -18,7 +18,7 @@ def build(folder: Path) -> dict:
     return replay()
 
 
-pytestmark = pytest.mark.ahead(work=build)
+pytestmark = pytest.mark.background(work=build)
 
 DOCKERIGNORE = (ROOT / ".dockerignore").read_text()
 FOLDERS = {"handful", "pages", "web"}  # with the app's modules
@@ -57,10 +57,10 @@ def test_parser_joins_continued_lines_and_drops_comments():
 
 
 @pytest.fixture
-def report(ahead):
+def report(background_result):
     if sys.platform == "win32":
         pytest.skip("the Dockerfile's commands are for Linux")
-    return ahead
+    return background_result
 
 
 def imported(source: str) -> set[str]:

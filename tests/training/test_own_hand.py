@@ -241,19 +241,19 @@ def train(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.ahead(work=train)
-def test_a_model_trained_on_a_recording_is_logged_credited_and_still_correct(ahead):
-    (logged,) = ahead.glob("wandb/offline-run-*/*.wandb")
+@pytest.mark.background(work=train)
+def test_a_model_trained_on_a_recording_is_logged_credited_and_still_correct(background_result):
+    (logged,) = background_result.glob("wandb/offline-run-*/*.wandb")
     assert b"own.onnx" in logged.read_bytes()
-    events = EventAccumulator(str(ahead / "run/tensorboard/version_0"))
+    events = EventAccumulator(str(background_result / "run/tensorboard/version_0"))
     events.Reload()
     assert {"lr-AdamW", "val/loss"} <= set(events.Tags()["scalars"])
     assert events.Images("val/worst")
-    metadata = {entry.key: entry.value for entry in onnx.load(ahead / "own.onnx").metadata_props}
+    metadata = {entry.key: entry.value for entry in onnx.load(background_result / "own.onnx").metadata_props}
     assert "own hand" in metadata["data"]
     assert shared_counter().metadata["data"] in metadata["data"]
     # A few steps at a low learning rate change probabilities, but no predicted class.
-    trained, shipped = torch.load(ahead / "cascade.pt", weights_only=False).eval(), shipped_networks()
+    trained, shipped = torch.load(background_result / "cascade.pt", weights_only=False).eval(), shipped_networks()
     for label in ("3L", "5R", "1L"):
         (_, after), (_, before) = (predict(cascade, f"{label}_6") for cascade in (trained, shipped))
         assert CLASSES[after.argmax()] == label

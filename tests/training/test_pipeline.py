@@ -58,9 +58,9 @@ def run_pipeline(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.ahead(work=run_pipeline)
-def test_a_clone_pulls_the_results_and_runs_only_stages_that_changed(ahead):
-    one, other = ahead, ahead.parent / "other"
+@pytest.mark.background(work=run_pipeline)
+def test_a_clone_pulls_the_results_and_runs_only_stages_that_changed(background_result):
+    one, other = background_result, background_result.parent / "other"
     counter = FingerCounter(one / "runs/tiny/handful.onnx")
     assert "rendered by Handful" in counter.metadata["data"]
     with run_app(one.parent / "log", HANDFUL_MODEL=str(one / "runs/tiny/handful.onnx")) as address:

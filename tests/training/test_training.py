@@ -75,12 +75,12 @@ def trained(folder: Path) -> Path:
     return run
 
 
-@pytest.mark.ahead(work=trained)
-def test_metrics_are_logged_and_the_checkpoint_has_provenance(ahead):
-    metrics = logged_metrics(ahead)
+@pytest.mark.background(work=trained)
+def test_metrics_are_logged_and_the_checkpoint_has_provenance(background_result):
+    metrics = logged_metrics(background_result)
     assert metrics["val/accuracy"].dropna().between(0, 1).all()
     assert metrics["train/loss"].notna().sum() == 2 * 2, "two epochs of 120 pictures, 60 at a time"
-    provenance = torch.load(ahead / "best.ckpt", weights_only=False)["provenance"]
+    provenance = torch.load(background_result / "best.ckpt", weights_only=False)["provenance"]
     assert f"torch {torch.__version__.partition('+')[0]}" in provenance["versions"]
     config = yaml.safe_load(provenance["config"])
     assert config["data"]["sources"] == {"fingers": 120}
@@ -90,7 +90,7 @@ def test_metrics_are_logged_and_the_checkpoint_has_provenance(ahead):
     assert config["ema"]["decay"] == 0.99, "of fingers.yaml, not of base.yaml"
     validation = config["pictures"]["fingers"]["validation"]
     assert config["pictures"] == {"fingers": {"training": PICTURES - validation, "validation": validation}}
-    assert str(ahead.parent) not in provenance["config"]
+    assert str(background_result.parent) not in provenance["config"]
 
 
 def leave_out(folder: Path) -> list[str]:
@@ -141,10 +141,10 @@ def shipped(cascade: Cascade, metadata: dict[str, str]) -> onnx.ModelProto:
 
 
 @pytest.mark.slow
-@pytest.mark.ahead(work=leave_out)
-def test_leave_one_out_trains_without_the_source_and_evaluates_on_all_of_it(ahead, monkeypatch, capsys):
+@pytest.mark.background(work=leave_out)
+def test_leave_one_out_trains_without_the_source_and_evaluates_on_all_of_it(background_result, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    command, folder = ahead, Path(ahead[ahead.index("--runs") + 1]).parent
+    command, folder = background_result, Path(background_result[background_result.index("--runs") + 1]).parent
     assert len(load_backgrounds(folder / "data")) == 2, "one webcam frame in six, hands inpainted"
     assert load_backgrounds(folder / "data", sources=["fingers"]) == []
     measured = json.loads((folder / "metrics/leave-one-out.json").read_text())["sources"]
@@ -291,21 +291,30 @@ def two_processes(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.ahead(work=two_processes)
-def test_two_processes_train_together_and_log_metrics_of_all_pictures(ahead, monkeypatch):
-    together = logged_metrics(ahead).dropna(subset="val/accuracy").iloc[-1]
-    events = EventAccumulator(str(ahead / "tensorboard/version_0"))
+@pytest.mark.background(work=two_processes)
+def test_two_processes_train_together_and_log_metrics_of_all_pictures(background_result, monkeypatch):
+    together = logged_metrics(background_result).dropna(subset="val/accuracy").iloc[-1]
+    events = EventAccumulator(str(background_result / "tensorboard/version_0"))
     events.Reload()
     assert events.Images("val/confusion"), "gathered from both"
     worst = cv2.imdecode(np.frombuffer(events.Images("val/worst")[0].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
     assert worst[-worst.shape[0] // 5 :, -worst.shape[1] // 6 :].std() > 10, "24 errors: neither process has that many"
 
     # One process computes the same metrics of these weights. The number of pictures is odd: none may count twice.
-    pictures = yaml.safe_load(torch.load(ahead / "last.ckpt", weights_only=False)["provenance"]["config"])["pictures"]
+    pictures = yaml.safe_load(torch.load(background_result / "last.ckpt", weights_only=False)["provenance"]["config"])[
+        "pictures"
+    ]
     assert sum(of_source["validation"] for of_source in pictures.values()) % 2 == 1
-    alone = ahead / "alone"
+    alone = background_result / "alone"
     monkeypatch.chdir(ROOT)
-    main(["validate", *arguments(ahead / "data", alone, *TWO_SOURCES)[1:], "--ckpt_path", str(ahead / "last.ckpt")])
+    main(
+        [
+            "validate",
+            *arguments(background_result / "data", alone, *TWO_SOURCES)[1:],
+            "--ckpt_path",
+            str(background_result / "last.ckpt"),
+        ]
+    )
     metrics = logged_metrics(alone).iloc[-1]
     for name in ("val/accuracy", "val/count_accuracy", "val/loss"):
         assert metrics[name] == pytest.approx(together[name], abs=1e-5), name
@@ -338,16 +347,16 @@ def test_a_logged_error_does_not_keep_its_batch_in_memory():
     assert image.untyped_storage().nbytes() == 192 * 192 * 4
 
 
-@pytest.mark.ahead(work=trained)
-def test_weights_and_biases_is_one_flag(ahead):
-    assert list(ahead.glob("wandb/offline-run-*/*.wandb"))
-    shown = {file.name.split("_")[0] for file in ahead.glob("wandb/*/files/media/images/val/*.png")}
+@pytest.mark.background(work=trained)
+def test_weights_and_biases_is_one_flag(background_result):
+    assert list(background_result.glob("wandb/offline-run-*/*.wandb"))
+    shown = {file.name.split("_")[0] for file in background_result.glob("wandb/*/files/media/images/val/*.png")}
     assert shown == {"confusion", "worst"}
 
 
-@pytest.mark.ahead(work=trained)
-def test_tensorboard_gets_the_confusion_matrix_and_the_worst_errors(ahead):
-    events = EventAccumulator(str(ahead / "tensorboard/version_0"))
+@pytest.mark.background(work=trained)
+def test_tensorboard_gets_the_confusion_matrix_and_the_worst_errors(background_result):
+    events = EventAccumulator(str(background_result / "tensorboard/version_0"))
     events.Reload()
     assert {"train/loss", "val/loss", "lr-AdamW"} <= set(events.Tags()["scalars"])
     for name in ("val/confusion", "val/worst"):

@@ -5,7 +5,7 @@ import pytest
 from tests import fuzz
 
 
-@pytest.mark.usefixtures("quiet")  # other processes' files would count as left behind
+@pytest.mark.usefixtures("idle_machine")  # other processes' files would count as left behind
 def test_damaged_files_give_predictions_or_messages_everywhere():
     results = fuzz.run(200, ("decoder", "videos", "cli", "api"), seed=1)
     for result in results.values():
