@@ -1,4 +1,4 @@
-"""Hands drawn with a few strokes, in the layout and look of Kaggle Fingers: data for tests that learn."""
+"""Images, data sets, recordings, models and videos for tests; the hands are drawn with a few strokes."""
 
 import io
 import json
@@ -31,7 +31,7 @@ RAISED = ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), (0, 1, 2, 3, 4))
 
 
 def draw_hand(label: str, rng: np.random.Generator) -> np.ndarray:
-    """A light hand on dark noise, (128, 128) uint8, showing `label` such as "3L"."""
+    """Draw a light hand on dark noise, as in Kaggle Fingers: (128, 128) uint8, of a class such as "3L"."""
     picture = rng.normal(40, 8, (128, 128)).clip(0, 255).astype(np.uint8)
     x, y = 64 + rng.integers(-8, 9), 84 + rng.integers(-8, 9)
     shade = int(rng.integers(150, 220))
@@ -41,12 +41,12 @@ def draw_hand(label: str, rng: np.random.Generator) -> np.ndarray:
         length = 36 if finger == 0 else 48
         tip = (round(x + length * np.sin(angle)), round(y - length * np.cos(angle)))
         cv2.line(picture, (x, y), tip, shade, 8)
-    cv2.circle(picture, (x - 14, y + 6), 6, shade - 60, -1)  # the ball of the thumb tells the side
+    cv2.circle(picture, (x - 14, y + 6), 6, shade - 60, -1)  # the ball of the thumb gives the side away
     return picture if label[1] == "L" else np.ascontiguousarray(picture[:, ::-1])
 
 
 def write_fingers(folder: Path, train: int, test: int) -> Path:
-    """A Fingers data set with so many pictures a class in each split."""
+    """Write Kaggle Fingers with this many images per class in each split."""
     rng = np.random.default_rng(0)
     for split, each in (("train", train), ("test", test)):
         (folder / split).mkdir(parents=True)
@@ -71,19 +71,19 @@ def write_webcam(folder: Path, frames: Mapping[str, tuple[np.ndarray, int, Seque
     return folder
 
 
-def write_rendered(folder: Path, hands: int, **told: int) -> Path:
-    """A shard of drawn hands on transparent ground, each class in turn; tilted ever further, in each tone in turn.
+def write_rendered(folder: Path, hands: int, **options: int) -> Path:
+    """Write a shard of drawn hands on transparent ground, with the options that it records.
 
-    What is `told` of them is kept in it.
+    Classes and skin tones take turns; tilt grows from 0° to 45°.
     """
     rng = np.random.default_rng(0)
     drawn = []
     for i in range(hands):
-        label = CLASSES[i % 12]
+        label = CLASSES[i % len(CLASSES)]
         picture = cv2.copyMakeBorder(draw_hand(label, rng), 32, 32, 32, 32, cv2.BORDER_CONSTANT)
         alpha = np.where(picture > 80, 255, 0).astype(np.uint8)
         x, y, w, h = cv2.boundingRect(alpha)
-        truth = {
+        labels = {
             "raised": [finger in RAISED[int(label[0])] for finger in range(5)],
             "count": int(label[0]),
             "right": label[1] == "R",
@@ -95,9 +95,9 @@ def write_rendered(folder: Path, hands: int, **told: int) -> Path:
             "box": (x, y, x + w, y + h),
             "sight": (1, 0.8, 0.6, 0.4, 0.2),
         }
-        drawn.append((encode_webp(cv2.merge([picture, picture, picture, alpha]), 101), truth))
+        drawn.append((encode_webp(cv2.merge([picture, picture, picture, alpha]), 101), labels))
     folder.mkdir(parents=True)
-    write_shard(folder / "shard-00000.npz", drawn, **told)
+    write_shard(folder / "shard-00000.npz", drawn, **options)
     return folder
 
 

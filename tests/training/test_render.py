@@ -379,7 +379,7 @@ def test_a_folder_rendered_with_other_options_is_refused(tmp_path, render):
         with pytest.raises(SystemExit, match=message):
             render(*more)
     render()
-    assert Rendered(folder).about() == {"training": 0, "validation": 1, "seeds": [1]}
+    assert Rendered(folder).metadata() == {"training": 0, "validation": 1, "seeds": [1]}
 
 
 def test_invalid_options_and_damaged_shards_are_reported(tmp_path, render, capsys):

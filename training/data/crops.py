@@ -93,7 +93,7 @@ class MappedArray(np.memmap):
 
 
 def cached_crops(name: str, dataset: FrameDataset, size: int, margin: float, cache: Path) -> Crops:
-    """Return the crops of every hand of a source, memory-mapped from the cache; they are cut if they are not there.
+    """Return the crops of every hand of a source, memory-mapped from the cache, which is filled first if need be.
 
     Older crops of the same source are deleted.
     """

@@ -422,7 +422,7 @@ def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
             print(f"{name}: {len(frames):,} images, {frames.validation.sum():,} of them held out for validation")
     # Last: npm may be missing, and Kaggle may refuse.
     panoramas.fetch(folder / "panoramas")
-    print(f"panoramas: {len(panoramas.MEMBERS)} places without people")
+    print(f"panoramas: {len(panoramas.MEMBERS)}")
     for source in SOURCES.values():
         if source.fetch:
             resolve_name(source.fetch)(folder / source.path, copy)
