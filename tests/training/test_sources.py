@@ -30,6 +30,7 @@ from training.data.registry import SOURCES, Label, Source, name_before_pic, open
 from training.data.sources import fingers
 from training.data.sources.boxes import BoxLabelledFrames
 from training.data.sources.finger_counting import SET1
+from training.data.sources.folders import OneHandFolder
 from training.data.sources.rendered import RENDER_OPTIONS
 from training.errors import BadData
 
@@ -71,6 +72,21 @@ def test_digits_are_right_hands_grouped_by_person(digit_folder):
 def test_an_image_in_the_wrong_folder_can_be_relabelled(digit_folder):
     frames = open_at(digit_folder, "digits", relabel={"IMG_1002.JPG": "3"})
     assert [CLASSES[frame.targets[0]] for frame in frames][3:6] == ["3R", "2R", "2R"]
+
+
+def test_classes_may_be_folders_below_people(tmp_path):
+    for person in ("07", "41"):
+        image, *_ = draw_person("3L", np.full((100, 100, 3), 200, np.uint8), scale=0.7)
+        write_image(tmp_path / person / "three-left" / "1.jpg", image)
+    frames = OneHandFolder(
+        tmp_path,
+        pattern="*/{}/*.jpg",
+        labels={"three-left": Label(3, side="left"), "two-right": Label(2, side="right")},
+        group=lambda file, position: file.parents[1].name,
+        validation=lambda person: int(person) >= 40,
+    )
+    assert [CLASSES[frame.targets[0]] for frame in frames] == ["3L", "3L"]
+    assert (frames.groups, frames.validation.tolist()) == (["07", "41"], [False, True])
 
 
 @pytest.mark.parametrize("digit", [1, 3, 5])

@@ -17,7 +17,7 @@ class OneHandFolder(FrameDataset):
         root: the data set.
         pattern: glob pattern of the images below `root`, {} for the class name: "images/{}/*.jpg".
         labels: label of each class name; other folders are not read.
-        group: return person or session of an image, from its file and its position in its folder, by name.
+        group: return person or session of an image, from its file and its position among the sorted files of its class.
         validation: whether a group is held out for validation.
         relabel: class name of single images, by file name, that are in the wrong folder.
 
