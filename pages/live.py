@@ -243,7 +243,7 @@ def receive_predictions() -> None:
     for message in st.session_state["camera"]["predictions"] or []:
         prediction = browser.parse_prediction(message)
         metrics.record_prediction(prediction, "browser")
-        stream.update(prediction, message["seconds"], message["light"])
+        stream.update(prediction, message["seconds"], message["brightness"])
 
 
 def take_pictures() -> None:

@@ -339,6 +339,23 @@ def test_a_prediction_survives_the_way_from_the_browser():
     assert parsed.to_dict() | {"ms": 0} == expected.to_dict() | {"ms": 0}
 
 
+def test_predictions_from_the_browser_update_the_page(monkeypatch):
+    hand = make_hand("3L")
+    sent = {"box": hand.box, "crop": hand.crop, "probabilities": hand.probabilities.tolist()}
+    message = {"width": 640, "height": 480, "milliseconds": 20.5, "hands": [sent], "seconds": 0.5, "brightness": 120}
+
+    def camera(key: str, on_predictions, **settings) -> dict:
+        st.session_state[key] = {"predictions": [message]}
+        on_predictions()
+        return {"running": True}
+
+    monkeypatch.setattr(browser, "camera", camera)
+    page = open_in_browser_mode()
+    assert not page.exception
+    assert metric(page) == "3"
+    assert "20 ms per frame" in texts(page)
+
+
 @pytest.mark.parametrize("milliseconds", ["NaN", "Infinity", "-1", "1e300"])
 def test_a_forged_duration_does_not_spoil_the_metrics(milliseconds):
     message = json.loads(f'{{"hands": [], "width": 640, "height": 480, "milliseconds": {milliseconds}}}')
