@@ -106,7 +106,8 @@ def write_model(path: Path, image_type: int = onnx.TensorProto.UINT8, **shapes: 
 
     `shapes` replaces shapes of outputs; () leaves an output out.
     """
-    outputs = {"boxes": (1, 4), "squares": (1, 4), "scores": (1,), "probabilities": (1, 12), "gradcam": (1, 12, 8, 8)}
+    outputs = {"boxes": (1, 4), "squares": (1, 4), "scores": (1,)}
+    outputs |= {"probabilities": (1, len(CLASSES)), "gradcam": (1, len(CLASSES), 8, 8)}
     outputs = {name: shape for name, shape in (outputs | shapes).items() if shape}
     zeros = {name: onnx.numpy_helper.from_array(np.zeros(shape, np.float32)) for name, shape in outputs.items()}
     graph = onnx.helper.make_graph(
