@@ -94,8 +94,8 @@ def show_overview(sets: dict[str, dict], empty: dict | None, mediapipe: dict) ->
         "pictures (on every twelfth of Kaggle Fingers), with the best of three finger rules and the better of its two "
         "modes. **Count:** labelled hands that are detected with the correct number of fingers. **Side:** detected "
         "hands that are correctly left or right. **Recall:** labelled hands that are detected. **Precision:** "
-        "detections that are hands. Kaggle Fingers is the exception: its test pictures are much like those it was "
-        "trained on."
+        "detections that are hands. Kaggle Fingers is the exception: its test pictures are much like its training "
+        "pictures."
     )
     if empty:
         share = empty["false_alarms"] / empty["pictures"]
