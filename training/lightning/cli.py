@@ -61,10 +61,11 @@ class TrainingCLI(LightningCLI):
         parser.set_defaults({"trainer.precision": precision()})
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        added = self._get(self.config_init, "trainer")["logger"] or []
-        added = added if isinstance(added, list) else [added]
-        ours = [self._get(self.config_init, name) for name in ("csv_logger", "tensorboard_logger")]
-        return super().instantiate_trainer(logger=[*added, *ours], **kwargs)
+        config: Any = self.config_init[str(self.subcommand)]
+        loggers = config["trainer"]["logger"] or []
+        loggers = loggers if isinstance(loggers, list) else [loggers]
+        loggers = [*loggers, config["csv_logger"], config["tensorboard_logger"]]
+        return super().instantiate_trainer(logger=loggers, **kwargs)
 
 
 def precision() -> str:
