@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handful.labels import MIRRORED, marginal_over_sides
+from handful.labels import COUNTS, MIRRORED, SIDES
 from training.export.config import CascadeConfig
 from training.export.onnx_if import onnx_cond
 from training.networks.backbone import fold_batchnorm, normalize
@@ -55,7 +55,8 @@ class Cascade(nn.Module):
         crops = squares_around(boxes, self.config.crop_margin)
         logits, presence, gradcam = self.classify(image, crops)
         probabilities = (logits / self.config.temperature).softmax(1)
-        count = marginal_over_sides(probabilities).amax(1)
+        # Not `marginal_over_sides`: onnxruntime-web fails on its reshape where there is no hand.
+        count = probabilities.view(-1, len(SIDES), len(COUNTS)).sum(1).amax(1)
         scores = (scores[index] * presence.sigmoid() * count).sqrt()
         (selected,) = onnx_cond(
             candidates.sum() > 1,
