@@ -80,7 +80,7 @@ def leave_out(
                 *("--trainer.max_epochs", epochs, "--data.sources", json.dumps(crops), *shared),
             )
             prune(run / "detector/best.ckpt", folder, run / "pruned.ckpt", frames=prune_frames)
-            export(run / "pruned.ckpt", run / "classifier/best.ckpt", run / "handful.onnx")
+            export(run / "pruned.ckpt", run / "classifier/best.ckpt", output=run / "handful.onnx")
         budget = {"epochs": epochs, "detector_epochs": detector_epochs}
         budget |= {"crops": sum(crops.values()), "scenes": scenes}
         write_json(run / "metrics.json", evaluate_source(name, folder, run / "handful.onnx") | {"budget": budget})
