@@ -1,11 +1,11 @@
-"""Run the app in a process, and film a picture for the browser's camera."""
+"""Run the app in a process, and write a video for the browser's fake camera."""
 
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -22,7 +22,7 @@ STOP_TIMEOUT_S = 10
 
 
 @contextmanager
-def run_app(log: Path, python: str = sys.executable, **env: str) -> Iterator[str]:
+def run_app(log: Path, python: str = sys.executable, **env: str) -> Generator[str]:
     """Run the app with these environment variables, its output in `log`. Yields its address.
 
     Raises:

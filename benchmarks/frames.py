@@ -148,7 +148,7 @@ def open_set(frame_set: FrameSet, data: Path) -> tuple["FrameDataset", dict[int,
     else:
         frames, indices = open_held_out(frame_set.source, data)
     if frame_set.size:
-        indices = np.array([i for i in indices if len(frames.frame(i).boxes) == 1], int)
+        indices = np.array([i for i in indices if len(frames.frame(int(i)).boxes) == 1], int)
     if frame_set.corrupted:
         from training.data.backgrounds import load_backgrounds
         from training.data.corruptions import CorruptedFrames
@@ -156,7 +156,7 @@ def open_set(frame_set: FrameSet, data: Path) -> tuple["FrameDataset", dict[int,
         corrupted = CorruptedFrames(frames, indices, load_backgrounds(data, validation=True))
         conditions = corrupted.traits()["conditions"][1]
         return corrupted, {i: Path(condition, corrupted.path(i).name) for i, condition in enumerate(conditions)}
-    return frames, {int(i): frames.path(i) for i in indices}
+    return frames, {i: frames.path(i) for i in indices.tolist()}
 
 
 def to_picture(frame_set: FrameSet, frames: "FrameDataset", index: int, path: Path) -> LabelledPicture:
