@@ -123,7 +123,7 @@ def test_the_browser_counts_by_itself(page, expected, runtime):
 
     # Settings do not interrupt it. Screen readers announce each count once, from an element that stays.
     assert announcement.evaluate("element => element.isConnected && element.textContent") == f"{expected.total} fingers"
-    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=TIMEOUT_MS)
     expect(metric(page, "Fingers")).to_have_text(str(expected.total))
 
     # The marks that Streamlit sets at each run are cleared: a page may stay open for days.
@@ -140,7 +140,7 @@ def test_the_browser_counts_by_itself(page, expected, runtime):
     page.wait_for_url(re.compile("(?=.*camera=two)(?=.*mirror=false)"))
     page.get_by_role("button", name="Stop").click()
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=TIMEOUT_MS)
     assert page.evaluate("window.requested") == ["gone", "any", "two", "two"]
 
 
