@@ -54,7 +54,7 @@ def test_results_name_accuracy_and_cost(runner):
     result = runner.run(CONFIG)
     assert result.by_source == {"hands": 1.0, "empty": 1.0}
     assert runner.run(replace(CONFIG, threshold=1.0, other_threshold=1.0)).by_source == {"hands": 0.0, "empty": 1.0}
-    expensive = runner.run(replace(CONFIG, low_res_confidence=1.1, flip_confidence=1.1))
+    expensive = runner.run(replace(CONFIG, crop_scale=1.0, flip_confidence=1.1))
     assert expensive.cost > 1.5 * result.cost
     assert expensive.utility < result.utility, "passes that bring nothing are not worth their price"
 
@@ -94,13 +94,13 @@ def test_the_temperature_makes_confidence_match_accuracy(runner, monkeypatch):
 
 def test_calibrate_writes_the_config_with_the_highest_utility(runner, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training.evaluation.calibrate, "load_runner", lambda *_: runner)
-    search = {"threshold": (0.99,), "low_res_confidence": (1.1,), "fine_scale": (None,)}
+    search = {"threshold": (0.99,), "flip_confidence": (1.1,), "crop_scale": (0.625,)}
     monkeypatch.setattr(training.evaluation.calibrate, "SEARCH", search)
     calibrate(MODEL, MODEL, output=tmp_path / "runs/cascade.yaml")
     config = CascadeConfig.load(tmp_path / "runs/cascade.yaml")
     assert config.threshold == CONFIG.threshold, "a threshold that misses every hand is not chosen"
-    assert config.low_res_confidence == CONFIG.low_res_confidence, "nor are passes that bring nothing"
-    assert config.fine_scale is None, "a stage that brings nothing on these frames goes"
+    assert config.flip_confidence == CONFIG.flip_confidence, "nor are passes that bring nothing"
+    assert config.crop_scale == 0.625, "what costs less and brings as much is"
     assert "of frames correct" in capsys.readouterr().out
 
 

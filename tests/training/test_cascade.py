@@ -17,8 +17,7 @@ from training.networks.detector import COARSE_STRIDE, INPUT_SIZE
 
 SIZE = 128
 CONFIG = CascadeConfig()
-CLEAR, NOISE = CONFIG.clear_score, CONFIG.noise_score
-COARSE, FINE, REFINE = CONFIG.coarse_scale, CONFIG.fine_scale, CONFIG.refine_scale
+REFINE = CONFIG.refine_scale
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def photograph():
 # Resizing and cropping
 
 
-@pytest.mark.parametrize("scale", [COARSE, 1, FINE])
+@pytest.mark.parametrize("scale", [0.775, 1, 1.2])
 @pytest.mark.parametrize("shape", [(128, 128), (360, 480), (480, 640), (451, 300), (720, 1280), (3000, 4000)])
 def test_letterbox_averages_all_pixels_that_one_pixel_covers(photograph, shape, scale):
     picture = photograph(*shape)
@@ -92,20 +91,20 @@ def test_squares_of_different_sizes_are_cropped_together_in_their_order(photogra
 
 
 class FixedDetector(torch.nn.Module):
-    """A detector with fixed outputs at the coarse and the fine scale and in refined regions: (score, centre, reach).
+    """A detector with fixed outputs for frames and for refined regions: (score, centre, reach).
 
     Centres lie on the diagonal of 160 × 160 pixels; the hand reaches 24 pixels from there by default. The picture is
     wider than high: what is square is a refined region.
     """
 
-    def __init__(self, coarse, fine=(), refined=()):
+    def __init__(self, hands, refined=()):
         super().__init__()
-        self.hands = {COARSE: coarse, FINE: fine, REFINE: refined}
+        self.hands = {CONFIG.detector_scale: hands, REFINE: refined}
         self.scales = []
 
     def forward(self, frames):
         rows, columns = frames.shape[2] // 8, frames.shape[3] // 8
-        scale = FINE if columns > 16 else REFINE if rows == columns else COARSE
+        scale = REFINE if rows == columns else CONFIG.detector_scale
         self.scales.append(scale)
         output = torch.full((len(frames), 5, rows, columns), -9.0)
         for score, centre, *reach in self.hands[scale]:
@@ -115,28 +114,17 @@ class FixedDetector(torch.nn.Module):
         return output
 
 
-@pytest.mark.parametrize(
-    ("coarse", "detected"),
-    [
-        ([(CLEAR + 0.1, 40)], [40]),
-        ([(CLEAR + 0.1, 40), (CLEAR + 0.2, 120)], [40, 120]),
-        ([(CLEAR + 0.1, 40), (NOISE - 0.05, 120)], [40]),
-        ([(CLEAR + 0.1, 40), (NOISE + 0.05, 120)], [60, 110]),
-        ([(CLEAR - 0.1, 40)], [60, 110]),
-        ([(NOISE - 0.1, 40)], [60, 110]),
-        ([], [60, 110]),
-    ],
-)
-def test_a_frame_without_a_clear_hand_is_searched_at_the_fine_scale(classifier, coarse, detected):
-    detector = FixedDetector(coarse, fine=[(0.4, 60), (0.9, 110)])
+def test_detections_are_in_pixels_of_the_frame(classifier):
     frame = torch.zeros(288, 320, 3, dtype=torch.uint8)
-    scores, boxes = Cascade(detector, classifier, SIZE, replace(CONFIG, refine_size=None)).detect(frame)
-    centres = ((boxes[:, :2] + boxes[:, 2:]) / 2)[scores > CONFIG.candidate_score]  # in twice as large a picture
-    assert (centres.sort(0).values - 2 * torch.tensor(detected)[:, None]).abs().max() <= 2 * 4 / COARSE
+    cascade = Cascade(FixedDetector([(0.9, 60), (0.7, 110)]), classifier, SIZE, CONFIG)
+    scores, boxes = cascade.detect(frame)
+    assert scores[:2].tolist() == pytest.approx([0.9, 0.7], abs=1e-4)
+    assert ((boxes[:2, :2] + boxes[:2, 2:]) / 2).flatten().tolist() == pytest.approx([120, 120, 220, 220], abs=8)
+    assert (boxes[:2, 2:] - boxes[:2, :2]).flatten().tolist() == pytest.approx([96] * 4, abs=1)
 
 
 @pytest.mark.parametrize(
-    ("coarse", "refined", "score", "box"),
+    ("hand", "refined", "score", "box"),
     [
         ((0.62, 80), (0.9, 100, 30), 0.9, (151, 205)),
         ((0.62, 80), (0.6, 100, 30), 0.62, (112, 208)),  # no higher score than before: unchanged
@@ -144,76 +132,49 @@ def test_a_frame_without_a_clear_hand_is_searched_at_the_fine_scale(classifier, 
         ((0.62, 80, 33), None, 0.62, (94, 226)),  # as large as hands in training
     ],
 )
-def test_a_small_hand_with_a_low_score_is_refined(classifier, coarse, refined, score, box):
-    cascade = Cascade(FixedDetector([coarse], refined=[refined] if refined else []), classifier, SIZE, CONFIG)
+def test_a_small_hand_with_a_low_score_is_refined(classifier, hand, refined, score, box):
+    cascade = Cascade(FixedDetector([hand], refined=[refined] if refined else []), classifier, SIZE, CONFIG)
     scores, boxes = cascade.detect(torch.zeros(288, 320, 3, dtype=torch.uint8))
-    assert cascade.detector.scales == ([COARSE, REFINE] if refined else [COARSE])
+    assert cascade.detector.scales == ([CONFIG.detector_scale, REFINE] if refined else [CONFIG.detector_scale])
     assert scores[0] == pytest.approx(score)
     # The place of a hand in its region is known by cells, and so is that of the region.
     assert boxes[0].tolist() == pytest.approx([*box[:1] * 2, *box[1:] * 2], abs=24)
 
 
-@pytest.mark.parametrize("stage", ["fine_scale", "refine_size"])
-def test_a_stage_without_a_value_is_not_run(classifier, stage):
-    detector = FixedDetector([(CLEAR - 0.01, 80)], fine=[(CLEAR - 0.01, 80)])
-    cascade = Cascade(detector, classifier, SIZE, replace(CONFIG, **{stage: None}))
+def test_without_a_size_no_hand_is_refined(classifier):
+    cascade = Cascade(FixedDetector([(0.62, 80)]), classifier, SIZE, replace(CONFIG, refine_size=0.0))
     cascade.detect(torch.zeros(288, 320, 3, dtype=torch.uint8))
-    assert {"fine_scale": FINE, "refine_size": REFINE}[stage] not in cascade.detector.scales
-    assert len(cascade.detector.scales) == 2
+    assert cascade.detector.scales == [CONFIG.detector_scale]
 
 
 # Classification
 
 
-def test_uncertain_crops_get_a_high_resolution_pass_and_flip_tta(photograph):
+def test_uncertain_crops_get_flip_tta(photograph):
     torch.manual_seed(0)
     classifier = HandClassifier().eval()
     classifier.presence.bias.data += 2  # confidences spread enough to lie on both sides of a threshold
     classifier.head.weight.data *= 20
     picture = torch.from_numpy(photograph(480, 640))
-    crops = torch.tensor([[0, 0, 400, 400], [90, 90, 220, 220], [0, 0, 640, 640], [200, 100, 300, 200.0]])
+    squares = torch.tensor([[0, 0, 400, 400], [90, 90, 220, 220], [0, 0, 640, 640], [200, 100, 300, 200.0]])
+    crops = roi_crop(picture, squares, int(CONFIG.crop_scale * SIZE))
 
-    def confidence(logits, presence):
-        return presence.sigmoid() * (logits / CONFIG.temperature).softmax(1).amax(1)
-
-    def check(low_res_confidence, flip_confidence):
-        config = replace(CONFIG, low_res_confidence=low_res_confidence, flip_confidence=flip_confidence)
+    def check(flip_confidence):
+        config = replace(CONFIG, flip_confidence=flip_confidence)
         with torch.no_grad():
-            logits, _, _ = Cascade(FixedDetector([]), classifier, SIZE, config).classify(picture, crops)
-            low_size = int(CONFIG.low_res_scale * SIZE)
-            low_res, presence = classifier(normalize(roi_crop(picture, crops, low_size)))
-            first = confidence(low_res, presence)
-            needs_high_res = first < (low_res_confidence or 0)
-            pictures = normalize(roi_crop(picture, crops[needs_high_res], SIZE))
-            (high_res, presence), (flipped, _) = classifier(pictures), classifier(pictures.flip(3))
-            second = confidence(high_res, presence)
-        needs_tta = second < (flip_confidence or 0)
-        expected = low_res.clone()
-        expected[needs_high_res] = torch.where(
-            needs_tta[:, None], (high_res + flipped[:, list(MIRRORED)]) / 2, high_res
-        )
-        assert (expected - low_res).abs().max() > 0.05 or not needs_high_res.any(), "equal passes would prove nothing"
-        torch.testing.assert_close(logits, expected, atol=1e-3, rtol=1e-3)
-        return first, second
+            logits, _, _ = Cascade(FixedDetector([]), classifier, SIZE, config).classify(crops)
+            plain, presence = classifier(normalize(crops))
+            flipped, _ = classifier(normalize(crops.flip(3)))
+        confidence = presence.sigmoid() * (plain / CONFIG.temperature).softmax(1).amax(1)
+        mean = (plain + flipped[:, list(MIRRORED)]) / 2
+        needs_tta = confidence < flip_confidence
+        assert (mean - plain).abs().max() > 0.05, "equal passes would prove nothing"
+        torch.testing.assert_close(logits, torch.where(needs_tta[:, None], mean, plain), atol=1e-3, rtol=1e-3)
+        return confidence
 
-    first, _ = check(0.0, None)
-    _, second = check(float(first.sort().values[:2].mean()), None)
-    assert len(second) == 1, "one of four crops is less certain"
-    _, second = check(1.1, None)
-    assert len(second) == 4
-    check(1.1, float(second.sort().values[1:3].mean()))
-    check(1.1, 1.1)
-
-
-def test_without_a_low_resolution_the_first_crop_has_the_full_one(photograph):
-    torch.manual_seed(0)
-    classifier = HandClassifier().eval()
-    picture, crops = torch.from_numpy(photograph(480, 640)), torch.tensor([[90, 90, 220, 220.0]])
-    config = replace(CONFIG, low_res_scale=None, flip_confidence=None)
-    with torch.no_grad():
-        logits, _, _ = Cascade(FixedDetector([]), classifier, SIZE, config).classify(picture, crops)
-        expected, _ = classifier(normalize(roi_crop(picture, crops, SIZE)))
-    torch.testing.assert_close(logits, expected, atol=1e-3, rtol=1e-3)
+    confidence = check(0.0)
+    check(float(confidence.sort().values[1:3].mean()))
+    check(1.1)
 
 
 # Selection
@@ -235,7 +196,7 @@ def test_of_boxes_in_each_other_the_one_that_is_recognised_is_reported():
             return torch.eye(12)[3] * 20 * white[:, None], white * 0
 
         def features(self, crops):
-            return (crops[:, :, 40:88, 40:88] > 0).float()
+            return (crops[:, :, 30:66, 30:66] > 0).float()
 
         def gradcam(self, features):
             return torch.zeros(len(features), 12, 8, 8)
@@ -244,10 +205,8 @@ def test_of_boxes_in_each_other_the_one_that_is_recognised_is_reported():
     picture[88:140, 88:140] = 255
     network = WhiteClassifier()
     del network._modules["features"]
-    detector = FixedDetector([], fine=[(0.9, 93, 56), (0.7, 113.4, 23)])  # 37 … 149 pixels, and in it 90 … 136
-    config = replace(
-        CONFIG, threshold=0.1, other_threshold=0.1, refine_size=None, low_res_confidence=1.1, flip_confidence=1.1
-    )
+    detector = FixedDetector([(0.9, 93, 56), (0.7, 113.4, 23)])  # 37 … 149 pixels, and in it 90 … 136
+    config = replace(CONFIG, threshold=0.1, other_threshold=0.1, refine_size=0.0, flip_confidence=1.1)
     boxes, _, _, probabilities, _ = Cascade(detector, network, SIZE, config)(picture)
     assert boxes.tolist() == [pytest.approx([90, 90, 137, 137], abs=4)]
     assert marginal_over_sides(probabilities[0]).argmax() == 3

@@ -1,4 +1,4 @@
-"""Ablate the cascade: what each of its stages brings, and what it costs."""
+"""Ablate the cascade: what each of its stages and sizes brings, and what it costs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +9,15 @@ from training.export.export import stored_config
 from training.markdown import markdown_table
 
 # Fields of the config that are changed for each row, from the cascade as it is.
-VARIANTS: dict[str, dict[str, float | None]] = {
+VARIANTS: dict[str, dict[str, float]] = {
     "as exported": {},
-    "without the fine scale": {"fine_scale": None},
-    "without refinement": {"refine_size": None},
-    "without the low-resolution pass": {"low_res_scale": None},
-    "without the high-resolution pass": {"low_res_confidence": 0.0},
-    "without flip TTA": {"flip_confidence": None},
-    "one pass of each network": {"fine_scale": None, "refine_size": None, "low_res_confidence": 0.0},
+    "without refinement": {"refine_size": 0.0},
+    "without flip TTA": {"flip_confidence": 0.0},
+    "one pass of each network": {"refine_size": 0.0, "flip_confidence": 0.0},
+    "frames of 124 pixels": {"detector_scale": 0.775},
+    "frames of 192 pixels": {"detector_scale": 1.2},
+    "crops of 112 pixels": {"crop_scale": 0.875},
+    "crops of 128 pixels": {"crop_scale": 1.0},
 }
 
 

@@ -32,21 +32,17 @@ from training.lightning.detector import DetectorModule
 
 # What one more pass of both networks in every frame must bring, as a share of the frames: two points.
 PASS_PRICE = 0.02
-# Values that are tried for each field, in this order; all others keep their value meanwhile. None drops a stage.
-SEARCH: dict[str, tuple[float | None, ...]] = {
+# Values that are tried for each field, in this order; all others keep their value meanwhile.
+SEARCH: dict[str, tuple[float, ...]] = {
     "crop_margin": (1.0, 1.1, 1.2, 1.3),
-    "coarse_scale": (0.7, 0.775, 0.9, 1.0),
-    "fine_scale": (None, 1.0, 1.2, 1.4),
-    "low_res_scale": (None, 0.625, 0.75, 0.875),
+    "detector_scale": (0.8, 0.9, 1.0, 1.1, 1.2),
+    "crop_scale": (0.625, 0.75, 0.875, 1.0),
     "threshold": tuple(np.arange(0.3, 0.81, 0.04).round(2).tolist()),
     "other_threshold": tuple(np.arange(0.3, 0.91, 0.04).round(2).tolist()),
-    "clear_score": (0.35, 0.45, 0.55, 0.65, 0.75),
-    "noise_score": (0.05, 0.1, 0.15, 0.2, 0.3),
     "refine_low": (0.1, 0.2, 0.3),
     "refine_high": (0.5, 0.65, 0.8),
-    "refine_size": (None, 0.25, 0.4, 0.6),
-    "low_res_confidence": (0.8, 0.9, 0.94, 0.965, 0.98, 1.1),
-    "flip_confidence": (None, 0.7, 0.8, 0.89, 0.95),
+    "refine_size": (0.0, 0.25, 0.4, 0.6),
+    "flip_confidence": (0.0, 0.7, 0.8, 0.89, 0.95),
 }
 
 

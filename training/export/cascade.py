@@ -3,9 +3,9 @@
 Everything between pixels and probabilities lies in it, so that every runtime that can run the file predicts the same:
 letterbox, detection, crops, classification, Grad-CAM. In order (`Cascade.forward`):
 
-    detect       the frame at a coarse scale; at a fine one too, if no hand is clear
+    detect       hands in the letterboxed frame
     refine       small hands with a low score again, each in a region of its own
-    classify     a crop of each hand, at low resolution; uncertain ones at high resolution, then with flip TTA
+    classify     a crop of each hand; uncertain ones with flip TTA
     select       hands whose score passes a threshold, without those inside others
 
 What a frame does not need is not computed: these stages lie in branches of the graph, see onnx_if.py.
@@ -53,7 +53,8 @@ class Cascade(nn.Module):
         index = indices(candidates)
         boxes = boxes[index]
         crops = squares_around(boxes, self.config.crop_margin)
-        logits, presence, gradcam = self.classify(image, crops)
+        pictures = roi_crop(image, crops, int(self.config.crop_scale * self.size))
+        logits, presence, gradcam = self.classify(pictures)
         probabilities = (logits / self.config.temperature).softmax(1)
         # Not `marginal_over_sides`: onnxruntime-web fails on its reshape where there is no hand.
         count = probabilities.view(-1, len(SIDES), len(COUNTS)).sum(1).amax(1)
@@ -67,32 +68,16 @@ class Cascade(nn.Module):
 
     def detect(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the most likely hands of a frame: scores (4,) and boxes (4, 4) in its pixels."""
-        config = self.config
-        cells, reach = self.detect_at_scale(image, config.coarse_scale)
-        scores, boxes = topk_hands(cells, reach)
-        if config.fine_scale:
-            fine_scale = config.fine_scale
-            needs_fine = (cells.amax(0) < config.clear_score) | (
-                (cells > config.noise_score) & (cells < config.clear_score)
-            ).any()
-            scores, boxes = onnx_cond(
-                needs_fine, lambda: topk_hands(*self.detect_at_scale(image, fine_scale)), (scores, boxes)
-            )
+        size = int(self.config.detector_scale * INPUT_SIZE)
+        (cells,), (cell_boxes,) = decode_peaks(self.detector(normalize(letterbox(image, size))))
+        scores, boxes = topk_hands(cells, cell_boxes)
         longer: Any = torch.sym_max(image.shape[0], image.shape[1])
-        boxes = clip_boxes(boxes * longer, image)
-        if not config.refine_size:
-            return scores, boxes
-        small = (boxes[:, 2:] - boxes[:, :2]).amax(1) < config.refine_size * longer
-        needs_refine = (scores > config.refine_low) & (scores < config.refine_high) & small
+        boxes = clip_boxes(boxes / size * longer, image)
+        small = (boxes[:, 2:] - boxes[:, :2]).amax(1) < self.config.refine_size * longer
+        needs_refine = (scores > self.config.refine_low) & (scores < self.config.refine_high) & small
         return onnx_cond(
             any_of(needs_refine), lambda: self.refine_rois(image, scores, boxes, needs_refine), (scores, boxes)
         )
-
-    def detect_at_scale(self, image: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Return the scores of all cells (cells,) and their boxes (cells, 4), as shares of the frame's longer side."""
-        size = int(scale * INPUT_SIZE)
-        (scores,), (boxes,) = decode_peaks(self.detector(normalize(letterbox(image, size))))
-        return scores, boxes / size
 
     def refine_rois(self, image: Tensor, scores: Tensor, boxes: Tensor, needs_refine: Tensor) -> tuple[Tensor, Tensor]:
         """Detect some hands, (4,) bool, again in a region around each; keep what has a higher score than before."""
@@ -106,29 +91,12 @@ class Cascade(nn.Module):
         boxes = boxes.index_put((index,), torch.where(better, refined_boxes, boxes[index]))
         return scores.index_put((index,), refined_scores.maximum(scores[index])), boxes
 
-    def classify(self, image: Tensor, crops: Tensor) -> Outputs:
-        """Classify crops (K, 4) of a frame: uncertain ones at high resolution, then with flip TTA."""
-        config = self.config
-        if not config.low_res_scale:
-            pictures = roi_crop(image, crops, self.size)
-            return self.with_flip_tta(pictures, self.classify_crops(pictures))
-        low_res = self.classify_crops(roi_crop(image, crops, int(config.low_res_scale * self.size)))
-        needs_high_res = self.confidence(low_res) < config.low_res_confidence
-
-        def high_res_pass() -> Outputs:
-            index = indices(needs_high_res)
-            pictures = roi_crop(image, crops[index], self.size)
-            return replace_outputs(low_res, index, self.with_flip_tta(pictures, self.classify_crops(pictures)))
-
-        return onnx_cond(any_of(needs_high_res), high_res_pass, low_res)
-
-    def with_flip_tta(self, pictures: Tensor, outputs: Outputs) -> Outputs:
-        """Average the outputs of uncertain crops, of pictures (K, 3, s, s), with those of their mirror images.
+    def classify(self, pictures: Tensor) -> Outputs:
+        """Classify crops (K, 3, s, s) float, 0 … 255; uncertain ones again in a mirror, which gives the mean of both.
 
         In a mirror each hand is the other hand.
         """
-        if not self.config.flip_confidence:
-            return outputs
+        outputs = self.classify_crops(pictures)
         needs_tta = self.confidence(outputs) < self.config.flip_confidence
 
         def flip_tta() -> Outputs:
@@ -141,11 +109,9 @@ class Cascade(nn.Module):
         return onnx_cond(any_of(needs_tta), flip_tta, outputs)
 
     def classify_crops(self, pictures: Tensor) -> Outputs:
-        """Classify crops (K, 3, s, s) float, 0 … 255. Grad-CAM maps have the same size at any resolution."""
+        """Run the classifier on crops (K, 3, s, s) float, 0 … 255."""
         features = self.classifier.features(normalize(pictures))
-        map_size = 2 * (self.size // COARSE_STRIDE,)
-        gradcam = F.interpolate(self.classifier.gradcam(features), map_size, mode="bilinear")
-        return *self.classifier.classify(features), gradcam
+        return *self.classifier.classify(features), self.classifier.gradcam(features)
 
     def confidence(self, outputs: Outputs) -> Tensor:
         """Return the probability (K,) that a crop shows a hand, and one of the most likely class."""

@@ -18,42 +18,31 @@ class CascadeConfig:
     """Thresholds, scales and temperature of a `Cascade`. Scores and confidences are 0 … 1, scales are relative.
 
     Args:
-        coarse_scale: longer side of the frame that is searched first, relative to the detector's training size. At
-            this one, a camera's 4:3 frame fills nearly all of the next multiples of the coarsest stride.
-        fine_scale: the same of the second search, of a frame without a clear detection; None: no second search.
-        clear_score: a coarse detection with this score or more is a hand.
-        noise_score: a coarse detection with this score or less is none. With a score between the two, or no clear
-            detection at all, the frame is searched at the fine scale.
+        detector_scale: longer side of the letterboxed frame, relative to the detector's training size.
         refine_low: detections with a score above this one, …
         refine_high: … below this one, …
         refine_size: … and smaller than this share of the frame's longer side are detected again in a region around
-            them. None: none are.
+            them; 0: none are.
         refine_margin: side of that region, in longer sides of the box.
         refine_scale: side of its picture, relative to the detector's training size.
         crop_margin: side of the crop that is classified, in longer sides of the box. Less than in training (1.3):
             what is varied in size there looks larger than it is (Touvron et al., 2019, arXiv:1906.06423).
-        low_res_scale: side of the first crop, relative to the classifier's training size; None: the first crop has
-            that size already.
-        low_res_confidence: a first crop with this confidence (hand and class) or more needs no second one.
-        flip_confidence: a crop with less confidence is classified in a mirror, too; None: none is.
+        crop_scale: side of its picture, relative to the classifier's training size.
+        flip_confidence: a crop with less confidence (hand and class) is classified in a mirror, too; 0: none is.
         threshold: score from which on the most likely hand of a frame is reported, …
         other_threshold: … and any other one: a person who looks at a finger counter shows it one hand.
         temperature: divides logits, so that confidence matches accuracy (Guo et al., 2017, arXiv:1706.04599).
     """
 
-    coarse_scale: float = 0.775
-    fine_scale: float | None = 1.2
-    clear_score: float = 0.55
-    noise_score: float = 0.15
+    detector_scale: float = 1.0
     refine_low: float = 0.2
     refine_high: float = 0.65
-    refine_size: float | None = 0.4
+    refine_size: float = 0.4
     refine_margin: float = 1.5
     refine_scale: float = 0.8
     crop_margin: float = 1.1
-    low_res_scale: float | None = 0.75
-    low_res_confidence: float = 0.965
-    flip_confidence: float | None = 0.89
+    crop_scale: float = 0.75
+    flip_confidence: float = 0.89
     threshold: float = 0.56
     other_threshold: float = 0.68
     temperature: float = 0.85
@@ -81,7 +70,7 @@ class CascadeConfig:
         if not isinstance(values, dict) or not names >= set(values):
             raise BadData(f"A cascade config has the fields {', '.join(sorted(names))}.")
         for name, value in values.items():
-            if not (value is None or isinstance(value, (int, float))):
+            if not isinstance(value, (int, float)):
                 raise BadData(f"{name} of a cascade config is a number, not {value!r}.")
         return replace(cls(), **values)
 

@@ -14,7 +14,6 @@ from lightning import LightningModule
 
 from handful import CLASSES, MODEL, FingerCounter
 from handful.model_store import BadModel
-from training.errors import BadData
 from training.export import onnx_weights
 from training.export.cascade import OPSET, Cascade
 from training.export.config import CascadeConfig
@@ -114,7 +113,7 @@ def stored_config(*files: Path) -> CascadeConfig:
         if file.suffix == ".onnx" and (stored := FingerCounter(file).metadata.get("cascade")):
             try:
                 return CascadeConfig.from_dict(json.loads(stored))
-            except (ValueError, BadData) as error:
+            except ValueError as error:
                 raise BadModel(f"{file}: its cascade config cannot be used. {error}") from error
     return CascadeConfig()
 
