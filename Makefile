@@ -42,11 +42,13 @@ render: .venv/.test
 	$(PY) -m training.render --count $(PEOPLE) --people
 	$(PY) -m training.render --count 2000 --out data/render/val --seed 2
 	$(PY) -m training.render --count 2500 --out data/render/tones --seed 2 --tones
+	$(PY) -m training.render --count 1000 --out data/render/calibration --seed 3
 
 train: .venv/.test
 	$(PY) -m training detector fit --config training/configs/detector.yaml
 	$(PY) -m training fit --config training/configs/classifier.yaml
 	$(PY) -m training prune
+	$(PY) -m training calibrate
 
 evaluate: .venv/.test
 	$(PY) -m training evaluate
@@ -56,7 +58,7 @@ leave-out: .venv/.test
 	$(PY) -m training leave-out
 
 export: .venv/.test
-	$(PY) -m training export
+	$(PY) -m training export --cascade runs/cascade.yaml
 
 # The whole way from pictures to a measured model, with the 300 bundled ones.
 tiny: export PATH := $(CURDIR)/.venv/bin:$(PATH)
