@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from benchmarks.app_server import CuttableProxy, run_app
+from benchmarks.app_server import run_app
 from benchmarks.dockerfile import free_port
 from handful import shared_counter
 from handful.overlay import COLORS
 from tests.browser.actions import FIND_COLOR, FPS_CAPTION, TIMEOUT_MS, metric, record_messages, wait_until
+from tests.browser.cuttable_proxy import CuttableProxy
 
 TURNSERVER = shutil.which("turnserver")
 

@@ -29,6 +29,7 @@ from training.export.export import CLASSIFIER_COMMAND, DETECTOR_COMMAND, load
 from training.files import atomic_write
 from training.lightning.classifier import ClassifierModule
 from training.lightning.detector import DetectorModule
+from training.networks.detector import INPUT_SIZE
 
 # What one more pass of both networks in every frame must bring, as a share of the frames: two points.
 PASS_PRICE = 0.02
@@ -123,8 +124,8 @@ class CascadeRunner:
         self.cascade = Cascade(detector, classifier, size, CascadeConfig()).eval().to(memory_format=torch.channels_last)
         self.detector = self.cascade.detector = MemoizedNetwork(self.cascade.detector)
         self.features = self.cascade.classifier.features = MemoizedNetwork(self.cascade.classifier.features)
-        full_size = self.cascade.size**2, 3 / 4 * 160**2
-        self.pass_pixels = full_size
+        # A pass at the training size; the frame is 4:3, as a webcam's.
+        self.crop_pixels, self.frame_pixels = size**2, 3 / 4 * INPUT_SIZE**2
         self.sources = {
             name: [
                 LabelledFrame(
@@ -154,9 +155,8 @@ class CascadeRunner:
                 exact += predicted == sorted(count_of(frame.targets).tolist())
             correct[name] = exact / len(frames)
         number = sum(map(len, self.sources.values()))
-        crop_pixels, frame_pixels = self.pass_pixels
         # Half of a pass is the detector's, half the classifier's, roughly.
-        cost = (self.detector.pixels / frame_pixels + self.features.pixels / crop_pixels) / 2 / number
+        cost = (self.detector.pixels / self.frame_pixels + self.features.pixels / self.crop_pixels) / 2 / number
         return Result(float(np.mean(list(correct.values()))), correct, cost)
 
     def best_temperature(self, config: CascadeConfig) -> float:
