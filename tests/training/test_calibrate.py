@@ -96,11 +96,13 @@ def test_calibrate_writes_the_config_with_the_highest_utility(runner, tmp_path, 
     monkeypatch.setattr(training.evaluation.calibrate, "load_runner", lambda *_: runner)
     search = {"threshold": (0.99,), "flip_confidence": (1.1,), "crop_scale": (0.625,)}
     monkeypatch.setattr(training.evaluation.calibrate, "SEARCH", search)
+    monkeypatch.setattr(runner, "best_temperature", lambda config: 1 + config.crop_scale)
     calibrate(MODEL, MODEL, output=tmp_path / "runs/cascade.yaml")
     config = CascadeConfig.load(tmp_path / "runs/cascade.yaml")
     assert config.threshold == CONFIG.threshold, "a threshold that misses every hand is not chosen"
     assert config.flip_confidence == CONFIG.flip_confidence, "nor are passes that bring nothing"
     assert config.crop_scale == 0.625, "what costs less and brings as much is"
+    assert config.temperature == 1.625, "the temperature is that of the config which was found"
     assert "of frames correct" in capsys.readouterr().out
 
 
@@ -109,7 +111,9 @@ def test_ablate_prints_a_row_for_each_stage(runner, monkeypatch, capsys):
     training.evaluation.ablate.ablate()
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()]
     assert [cell.strip() for cell in rows[0]] == ["Frames correct", "mean", "hands", "empty", "passes"]
-    assert "without flip TTA" in {row[0].strip() for row in rows}
+    cost = {row[0].strip(): float(row[-1]) for row in rows[2:]}
+    assert "without flip TTA" in cost
+    assert cost["crops of 128 pixels"] > cost["crops of 112 pixels"] > cost["as exported"]
     assert rows[2][1].strip() == "100.0%"
 
 
