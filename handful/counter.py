@@ -14,7 +14,7 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
-from handful.labels import CLASSES, decode, decode_probabilities
+from handful.labels import CLASSES, FINGERS, decode, decode_probabilities, raised_fingers
 from handful.model_store import BadModel, checksum, resolve
 
 # The wheel has the model beside this file; a clone of the repository has it in model/.
@@ -33,6 +33,7 @@ IO_SPEC: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "scores": ("tensor(float)", (None,)),
     "probabilities": ("tensor(float)", (None, len(CLASSES))),
     "gradcam": ("tensor(float)", (None, len(CLASSES), None, None)),
+    "fingers": ("tensor(float)", (None, len(FINGERS))),
 }
 
 
@@ -49,6 +50,7 @@ class Hand:
         confidence: probability of the predicted class (fingers and side), 0-1.
         probabilities: (12,) float32, one for each of `CLASSES`, summing to 1.
         gradcam_maps: (12, h, w) float32, one unscaled Grad-CAM map for each of `CLASSES`; see `gradcam`.
+        finger_probabilities: (5,) float32, that each of `FINGERS` is raised.
     """
 
     box: Box
@@ -58,11 +60,17 @@ class Hand:
     confidence: float
     probabilities: np.ndarray
     gradcam_maps: np.ndarray = field(repr=False)
+    finger_probabilities: np.ndarray
 
     @property
     def label(self) -> str:
         """The predicted class, one of `CLASSES`, such as "3L"."""
         return f"{self.fingers}{self.side[0].upper()}"
+
+    @property
+    def raised(self) -> tuple[str, ...]:
+        """The fingers that are most likely raised, as many as `fingers` says: ("index", "middle")."""
+        return raised_fingers(self.finger_probabilities, self.fingers)
 
     def gradcam(self, label: str | None = None) -> np.ndarray:
         """Return the Grad-CAM heatmap of a class; by default, of the predicted one.
@@ -83,6 +91,7 @@ class Hand:
         """Return the hand as the command line and the API report it, ready for JSON."""
         return {
             "fingers": self.fingers,
+            "raised": list(self.raised),
             "side": self.side,
             "confidence": round(self.confidence, 4),
             "box": [round(float(x), 1) for x in self.box],
@@ -170,12 +179,11 @@ class FingerCounter:
         if image.size > 3 * SHRINK_ARENA_PIXELS:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         # Resizing, cropping and all else is part of the ONNX graph: see training/export/cascade.py.
-        boxes, crops, probabilities, gradcam_maps = self.session.run(
-            ["boxes", "squares", "probabilities", "gradcam"], {"image": image}, options
+        boxes, crops, *others = self.session.run(
+            ["boxes", "squares", "probabilities", "gradcam", "fingers"], {"image": image}, options
         )
         hands = [
-            hand_from_probabilities(*outputs)
-            for outputs in zip(boxes.tolist(), crops.tolist(), probabilities, gradcam_maps, strict=True)
+            hand_from_probabilities(*outputs) for outputs in zip(boxes.tolist(), crops.tolist(), *others, strict=True)
         ]
         hands.sort(key=lambda hand: hand.box[0])
         height, width = image.shape[:2]
@@ -187,12 +195,15 @@ def shape_matches(shape: list[int | str], expected: tuple[int | None, ...]) -> b
     return len(shape) == len(expected) and all(n in (None, m) for n, m in zip(expected, shape, strict=True))
 
 
-def hand_from_probabilities(box: Box, crop: Box, probabilities: np.ndarray, gradcam_maps: np.ndarray) -> Hand:
+def hand_from_probabilities(
+    box: Box, crop: Box, probabilities: np.ndarray, gradcam_maps: np.ndarray, finger_probabilities: np.ndarray
+) -> Hand:
     """Return a hand with the class that (12,) probabilities predict."""
     predicted = decode_probabilities(probabilities)
     fingers, side = decode(predicted)
     assert side is not None
-    return Hand(box, crop, fingers, side, float(probabilities[predicted]), probabilities, gradcam_maps)
+    confidence = float(probabilities[predicted])
+    return Hand(box, crop, fingers, side, confidence, probabilities, gradcam_maps, finger_probabilities)
 
 
 @cache

@@ -13,13 +13,22 @@ SIDES = ("left", "right")  # the person's own hand, in a picture that is not mir
 # In the order of the model's outputs: 0L … 5L, 0R … 5R.
 CLASSES = tuple(f"{count}{side[0].upper()}" for side in SIDES for count in COUNTS)
 
-# Targets beyond the classes: six for hands with only the count labelled, then one for no hand.
+FINGERS = ("thumb", "index", "middle", "ring", "little")  # in the order of the model's output `fingers`
+
+# Targets beyond the classes: six for hands with only the count labelled, one for no hand, one for a hand in a pose that
+# is no count.
 SIDE_UNKNOWN = len(CLASSES)
 NO_HAND = SIDE_UNKNOWN + len(COUNTS)
+COUNT_UNKNOWN = NO_HAND + 1
 
 
-def encode(count: int, side: str | None = None) -> int:
-    """Return the target of a hand: its index in `CLASSES`, or `SIDE_UNKNOWN` + count if `side` is None."""
+def encode(count: int | None, side: str | None = None) -> int:
+    """Return the target of a hand: its index in `CLASSES`, or `SIDE_UNKNOWN` + count if `side` is None.
+
+    It is `COUNT_UNKNOWN` if `count` is None.
+    """
+    if count is None:
+        return COUNT_UNKNOWN
     return (SIDE_UNKNOWN if side is None else SIDES.index(side) * len(COUNTS)) + COUNTS.index(count)
 
 
@@ -55,6 +64,16 @@ def decode_probabilities(probabilities: np.ndarray) -> int:
     count = int(marginal_over_sides(probabilities).argmax())
     side = int(probabilities.reshape(len(SIDES), len(COUNTS))[:, count].argmax())
     return side * len(COUNTS) + count
+
+
+def raised_fingers(probabilities: np.ndarray, count: int) -> tuple[str, ...]:
+    """Return the `count` fingers that are most likely raised, thumb first, of their probabilities (5,).
+
+    >>> raised_fingers(np.array([0.1, 0.9, 0.6, 0.2, 0.7]), 2)
+    ('index', 'little')
+    """
+    likely = np.argsort(-probabilities, kind="stable")[:count]
+    return tuple(FINGERS[finger] for finger in sorted(likely))
 
 
 def describe(label: str) -> str:

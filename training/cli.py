@@ -3,6 +3,8 @@
 python -m training data                        fetch and check the data sets
 python -m training detector fit --config …     train the hand detector
 python -m training fit --config …              train the classifier (also: validate)
+python -m training box ROOT …                  find the hands in a data set that has no boxes
+python -m training mine                        find what a model takes for hands in pictures without any
 python -m training average CHECKPOINTS         average the weights of trainings that continue one another
 python -m training prune                       remove channels from the detector, which makes it faster
 python -m training calibrate                   find the thresholds, scales and temperature of the cascade
@@ -23,6 +25,8 @@ from pkgutil import resolve_name
 # Dotted paths, imported when a command runs: PyTorch takes seconds to import, and --help does not need it.
 COMMANDS = {
     "data": "training.data.registry:prepare",
+    "box": "training.data.box:box",
+    "mine": "training.data.mine:mine",
     "average": "training.export.average:average",
     "prune": "training.export.prune:prune",
     "calibrate": "training.evaluation.calibrate:calibrate",

@@ -36,7 +36,7 @@ class Augment:
         erase: probability of random erasing.
     """
 
-    size: int = 128
+    size: int = 112
     tilt: float = 40
     zoom: tuple[float, float] = (0.68, 1.45)
     shift: float = 0.12

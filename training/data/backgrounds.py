@@ -12,6 +12,7 @@ from training.data.registry import SOURCES, open_source
 
 FRAME_STRIDE = 6  # frames of a session are near duplicates
 VALIDATION_STRIDE = 4  # every fourth background image is held out
+MAX_WITHOUT_HANDS = 150  # of a source of pictures without hands, evenly spread: rooms are not to be outnumbered
 
 
 def load_backgrounds(
@@ -19,7 +20,8 @@ def load_backgrounds(
 ) -> list[np.ndarray]:
     """Load all backgrounds of the sources that are in the data folder, each (H, W, 3) uint8 RGB.
 
-    These are images that come with a source, frames with the hands inpainted, and views into panoramas.
+    These are images that come with a source, frames with the hands inpainted, frames of people without hands, and views
+    into panoramas.
 
     Args:
         folder: the data folder.
@@ -38,6 +40,12 @@ def load_backgrounds(
             for i in np.flatnonzero(frames.validation == validation)[::FRAME_STRIDE]:
                 frame = frames.frame(i)
                 images.append(inpaint_hands(frame.image, frame.boxes))
+    for source in rows:
+        if source.without_hands:
+            frames = open_source(source.name, folder)
+            index = np.flatnonzero(frames.validation == validation)
+            index = index[np.linspace(0, len(index) - 1, min(MAX_WITHOUT_HANDS, len(index))).astype(int)]
+            images += [frames.frame(i).image for i in index]
     if not validation:
         images += panoramas.views(folder / "panoramas")
     return images

@@ -22,13 +22,13 @@ from training.augment.synthetic_faces import add_head
 from training.data import panoramas
 from training.data.backgrounds import load_backgrounds
 from training.data.frames import FrameDataset
-from training.data.registry import get_source, open_source
+from training.data.registry import FINGERS_UNKNOWN, get_source, open_source
 from training.errors import BadData
 from training.files import atomic_write
 
 MARGIN = 1.3  # side of the classifier's input, in longer sides of the hand's box
 CROP_SIZE = 192  # pixels; more than the classifier's input, so that rotation and shift bring in real surroundings
-CROP_CACHE_VERSION = 1  # raise when masks, boxes or crops come out differently: cached crops are cut anew
+CROP_CACHE_VERSION = 2  # raise when masks, boxes or crops come out differently: cached crops are cut anew
 BACKGROUND_SQUARES = {"train": 1200, "validation": 200}
 
 
@@ -40,12 +40,14 @@ class Crops(NamedTuple):
         targets: (M,) int64, see `handful.labels.encode`.
         boxes: (M, 4) float32, of the hands in the crops.
         validation: (M,) bool.
+        fingers: (M,) int64, which fingers are raised, see `Frame.fingers`.
     """
 
     images: np.ndarray
     targets: np.ndarray
     boxes: np.ndarray
     validation: np.ndarray
+    fingers: np.ndarray
 
 
 def roi_crop(
@@ -118,21 +120,22 @@ def cached_crops(name: str, dataset: FrameDataset, size: int, margin: float, cac
     rows = np.load(table)
     index = rows[:, 0].astype(int)
     array = MappedArray(images, np.uint8, "r", shape=(len(index), size, size, 4))
-    return Crops(array, rows[:, 1].astype(int), rows[:, 2:], dataset.validation[index])
+    return Crops(array, rows[:, 1].astype(int), rows[:, 2:6], dataset.validation[index], rows[:, 6].astype(int))
 
 
 def cut_crops(name: str, dataset: FrameDataset, size: int, margin: float, images: Path, table: Path) -> None:
-    """Crop every hand of a source: pixels to `images`; frame index, target and box, (M, 6) float32, to `table`."""
+    """Crop every hand of a source: pixels to `images`; frame index, target, box and fingers, (M, 7) float32, to `table`."""
     rows: list[tuple[float, ...]] = []
     with atomic_write(images) as part, part.open("wb") as out:
         for i in tqdm(range(len(dataset)), f"Cropping {name}", unit=" images"):
             frame = dataset.frame(i)
-            for box, target in zip(frame.boxes, frame.targets, strict=True):
+            fingers = np.full(len(frame.boxes), FINGERS_UNKNOWN) if frame.fingers is None else frame.fingers
+            for box, target, raised in zip(frame.boxes, frame.targets, fingers, strict=True):
                 out.write(roi_crop(frame.image, box, size, margin, frame.mask).tobytes())
                 half = (box[2:] - box[:2]) * size / (2 * margin * max(box[2:] - box[:2]))
-                rows.append((i, target, *(size / 2 - half), *(size / 2 + half)))
+                rows.append((i, target, *(size / 2 - half), *(size / 2 + half), raised))
     with atomic_write(table) as part, part.open("wb") as out:
-        np.save(out, np.array(rows, np.float32).reshape(-1, 6))
+        np.save(out, np.array(rows, np.float32).reshape(-1, 7))
 
 
 def load_crops(name: str, dataset: FrameDataset, folder: Path) -> Crops:
@@ -159,13 +162,17 @@ class CropDataset(Dataset):
         self.images = [crops.images for crops, _ in parts]
         self.targets = np.concatenate([crops.targets[rows] for crops, rows in parts])
         self.boxes = np.concatenate([crops.boxes[rows] for crops, rows in parts])
+        self.fingers = np.concatenate([crops.fingers[rows] for crops, rows in parts])
         self.rows = [(part, row) for part, (_, rows) in enumerate(parts) for row in rows]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """Return a batch: augmented ((N, size, size, 3) uint8 RGB, (N,) int64), or ((N, 192, 192, 4) RGBA, (N,))."""
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a batch: images, targets (N,) and fingers (N,) int64.
+
+        Images are augmented, (N, size, size, 3) uint8 RGB, or (N, 192, 192, 4) RGBA.
+        """
         images = [self.images[part][row] for part, row in (self.rows[i] for i in indices)]
         targets = self.targets[indices]
         if self.augment:
@@ -174,7 +181,7 @@ class CropDataset(Dataset):
             hands = zip(images, targets.tolist(), self.boxes[indices], strict=True)
             augmented = [self.augment(*hand, rng, self.backgrounds) for hand in hands]
             images, targets = [image for image, _ in augmented], np.array([target for _, target in augmented])
-        return torch.from_numpy(np.stack(images)), torch.from_numpy(targets)
+        return torch.from_numpy(np.stack(images)), torch.from_numpy(targets), torch.from_numpy(self.fingers[indices])
 
 
 class CropDataModule(LightningDataModule):
@@ -219,9 +226,10 @@ class CropDataModule(LightningDataModule):
             rows = np.flatnonzero(~crops.validation)
             train.append((crops, rows))
             val.append((crops, np.flatnonzero(crops.validation)))
-            # Balanced: every finger count of a source as often as the others.
-            counts = count_of(crops.targets[rows])
-            sizes = np.bincount(counts, minlength=len(COUNTS))
+            # Balanced: every finger count of a source as often as the others, and as hands in other poses.
+            targets = crops.targets[rows]
+            counts = np.where(targets < NO_HAND, count_of(targets), len(COUNTS))
+            sizes = np.bincount(counts, minlength=len(COUNTS) + 1)
             weights.append(share / (sizes > 0).sum() / sizes[counts])
         self.credits += panoramas.credits(self.folder / "panoramas")
         backgrounds = square_backgrounds(self.folder, self.sources, BACKGROUND_SQUARES["train"])
@@ -302,5 +310,6 @@ def crops_without_hands(squares: np.ndarray) -> tuple[Crops, np.ndarray]:
     """Return backgrounds (N, s, s, 3) uint8 RGB as a part of a `CropDataset`."""
     images = np.concatenate([squares, np.full_like(squares[..., :1], 255)], 3)
     boxes = np.tile(np.array([0, 0, *squares.shape[2:0:-1]], np.float32), (len(squares), 1))
-    crops = Crops(images, np.full(len(squares), NO_HAND), boxes, np.zeros(len(squares), bool))
+    targets, fingers = np.full(len(squares), NO_HAND), np.full(len(squares), FINGERS_UNKNOWN)
+    crops = Crops(images, targets, boxes, np.zeros(len(squares), bool), fingers)
     return crops, np.arange(len(squares))

@@ -23,12 +23,15 @@ class Frame:
         targets: (K,) int64, see `handful.labels.encode`.
         mask: (H, W) uint8, 255 on hand, forearm and sleeve, 0 on the background, soft at the edge;
             None where hands cannot be segmented.
+        fingers: (K,) int64, which fingers of each hand are raised: the sum of 1 for the thumb, 2 for the index finger,
+            4, 8, 16, or `FINGERS_UNKNOWN`; None if that is not known of any.
     """
 
     image: np.ndarray
     boxes: np.ndarray
     targets: np.ndarray
     mask: np.ndarray | None = None
+    fingers: np.ndarray | None = None
 
 
 class FrameDataset(VisionDataset):

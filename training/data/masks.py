@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from training.data.frames import Frame
+from training.data.registry import Label
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
@@ -60,11 +61,11 @@ def hand_box(mask: np.ndarray, skin: np.ndarray | None = None, wrist: float = 1.
     return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1], np.float32)
 
 
-def one_hand_frame(image: np.ndarray, mask: np.ndarray, target: int, skin: np.ndarray | None = None) -> Frame:
+def one_hand_frame(image: np.ndarray, mask: np.ndarray, label: Label, skin: np.ndarray | None = None) -> Frame:
     """Return a frame of one hand, its box taken from its mask; of no hand, if the mask is empty."""
-    boxes = [hand_box(mask, skin)] if (mask > 127).any() else []
-    targets = np.full(len(boxes), target, np.int64)
-    return Frame(image, np.array(boxes, np.float32).reshape(-1, 4), targets, mask)
+    boxes = np.array([hand_box(mask, skin)] if (mask > 127).any() else [], np.float32).reshape(-1, 4)
+    targets, fingers = (np.full(len(boxes), value, np.int64) for value in (label.target, label.fingers))
+    return Frame(image, boxes, targets, mask, fingers)
 
 
 def segment_light_wall(image: np.ndarray) -> np.ndarray:

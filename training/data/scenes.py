@@ -16,6 +16,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from handful.labels import NO_HAND
 from training.augment.pipeline import (
     colour_jitter,
     composite,
@@ -31,6 +32,7 @@ from training.augment.synthetic_faces import draw_head
 from training.data import panoramas
 from training.data.backgrounds import load_backgrounds
 from training.data.crops import distributed_sampler, load_crops
+from training.data.frames import Frame
 from training.data.registry import get_source, open_source
 from training.errors import BadData
 from training.networks.detector import INPUT_SIZE
@@ -55,20 +57,20 @@ class SceneDataset(Dataset):
     """`length` random scenes: ((3, 160, 160) uint8 RGB, boxes (K, 4) float32 in its pixels).
 
     Args:
-        frames: labelled frames of each source, (H, W, 3) uint8 RGB and boxes (K, 4); the last source is drawn most.
+        frames: labelled frames of each source, (H, W, 3) uint8 RGB and boxes (K, 4), and how often it is drawn.
         backgrounds: images without hands, each (H, W, 3) uint8 RGB.
-        cutouts: of each source; the last one is drawn most: rendered hands, for their many gestures.
+        cutouts: of each source, and how often it is drawn.
         length: scenes in an epoch.
         real: share of scenes that start from a labelled frame.
     """
 
     def __init__(
         self,
-        frames: list[list[tuple[np.ndarray, np.ndarray]]],
+        frames: list[tuple[list[tuple[np.ndarray, np.ndarray]], float]],
         backgrounds: list[np.ndarray],
-        cutouts: list[Cutouts],
+        cutouts: list[tuple[Cutouts, float]],
         length: int,
-        real: float = 0.5,
+        real: float = 0.6,
     ):
         self.frames, self.backgrounds, self.cutouts, self.length, self.real = frames, backgrounds, cutouts, length, real
 
@@ -78,9 +80,10 @@ class SceneDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
         if self.frames and (not self.backgrounds or rng.random() < self.real):
-            source = self.frames[-1 if rng.random() < 0.5 else rng.integers(len(self.frames))]
+            source = choose(self.frames, rng)
             image, boxes = source[rng.integers(len(source))]
-            pasted = rng.choice(3, p=(0.65, 0.27, 0.08))
+            # More before people without hands: hands before faces and bodies.
+            pasted = rng.choice(3, p=(0.65, 0.27, 0.08) if len(boxes) else (0.45, 0.42, 0.13))
         else:
             image, boxes = self.choose_background(rng), NO_BOXES
             pasted = rng.choice(3, p=(0.15, 0.55, 0.3))
@@ -102,15 +105,21 @@ class SceneDataset(Dataset):
 
     def choose_cutouts(self, rng: np.random.Generator) -> Cutouts:
         """Choose the source of a cut-out."""
-        return self.cutouts[-1 if rng.random() < 0.4 else rng.integers(len(self.cutouts))]
+        return choose(self.cutouts, rng)
+
+
+def choose(parts: list[tuple[Any, float]], rng: np.random.Generator) -> Any:
+    """Choose one of some parts, each as often as the number beside it says."""
+    weights = np.array([weight for _, weight in parts], float)
+    return parts[rng.choice(len(parts), p=weights / weights.sum())][0]
 
 
 class SceneDataModule(LightningDataModule):
     """Batches of scenes: ((N, 3, 160, 160) uint8 RGB, a list of N boxes (K, 4)).
 
     Args:
-        sources: names of sources; whole frames and cut-outs are taken from each, as far as it has them. The last one
-            is drawn most.
+        sources: names of sources, and how often each is drawn relative to the others: whole frames and cut-outs are
+            taken from each, as far as it has them.
         folder: the data folder.
         scenes: scenes in an epoch.
         batch_size: scenes in a batch, on each device.
@@ -119,7 +128,7 @@ class SceneDataModule(LightningDataModule):
 
     def __init__(
         self,
-        sources: tuple[str, ...],
+        sources: dict[str, float],
         folder: str = "data",
         scenes: int = 20_000,
         batch_size: int = 64,
@@ -132,20 +141,20 @@ class SceneDataModule(LightningDataModule):
         self.source_metadata: dict[str, Any] = {}
 
     def setup(self, stage: str) -> None:
-        train: list[list[tuple[np.ndarray, np.ndarray]]] = []
+        train: list[tuple[list[tuple[np.ndarray, np.ndarray]], float]] = []
         cutouts, held_out = [], []
-        for name in self.sources:
+        for name, weight in self.sources.items():
             source, dataset = get_source(name), open_source(name, self.folder)
             self.credits.append(source.credit)
             self.source_metadata[name] = dataset.metadata()
             if source.whole_frames:
                 index = range(0, len(dataset), source.frame_stride)
-                frames = [(i, downscale(frame.image, frame.boxes)) for i in index for frame in [dataset.frame(i)]]
-                train.append([frame for i, frame in frames if not dataset.validation[i]])
+                frames = [(i, downscale(frame.image, hand_boxes(frame))) for i in index for frame in [dataset.frame(i)]]
+                train.append(([frame for i, frame in frames if not dataset.validation[i]], weight))
                 held_out += [frame for i, frame in frames if dataset.validation[i]]
             if source.has_masks:
                 crops = load_crops(name, dataset, self.folder)
-                cutouts.append(Cutouts(crops.images, crops.boxes, np.flatnonzero(~crops.validation)))
+                cutouts.append((Cutouts(crops.images, crops.boxes, np.flatnonzero(~crops.validation)), weight))
         if not cutouts:
             raise BadData(f"{', '.join(self.sources)}: no hands to cut out. Add a source with masks, such as rendered.")
         backgrounds = load_backgrounds(self.folder, sources=self.sources)
@@ -180,6 +189,11 @@ class SceneDataModule(LightningDataModule):
 def collate_scenes(scenes: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
     """Collate scenes, which have different numbers of boxes."""
     return torch.stack([scene for scene, _ in scenes]), [boxes for _, boxes in scenes]
+
+
+def hand_boxes(frame: Frame) -> np.ndarray:
+    """Return the boxes (K, 4) of the hands of a frame, whatever they count; others are of what was taken for one."""
+    return frame.boxes[frame.targets != NO_HAND]
 
 
 def downscale(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

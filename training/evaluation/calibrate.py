@@ -140,7 +140,7 @@ class CascadeRunner:
     def predict(self, config: CascadeConfig, frame: LabelledFrame) -> tuple[Tensor, Tensor]:
         """Return boxes (K, 4) and probabilities (K, 12) of the hands in a frame."""
         self.cascade.config = config
-        boxes, _, _, probabilities, _ = self.cascade(frame.image)
+        boxes, _, _, probabilities, *_ = self.cascade(frame.image)
         return boxes, probabilities
 
     def run(self, config: CascadeConfig) -> Result:

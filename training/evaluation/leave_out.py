@@ -68,7 +68,7 @@ def leave_out(
             continue
         crops = {other: count for other, count in classifier_sources.items() if other != name}
         if not (run / "handful.onnx").exists():
-            others = [other for other in detector_sources if other != name]
+            others = {other: weight for other, weight in detector_sources.items() if other != name}
             shared = ["--data.folder", str(folder)]
             fit(
                 *(DetectorModule, SceneDataModule, detector, run / "detector"),

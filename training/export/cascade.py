@@ -27,15 +27,15 @@ from training.networks.detector import COARSE_STRIDE, INPUT_SIZE, MAX_HANDS, Han
 OPSET = 20
 HALVINGS = 4  # of a picture at most, so that hands of any size can be cropped from it
 
-# Of K crops: logits (K, 12), presence logits (K,), Grad-CAM maps (K, 12, h, w).
-Outputs = tuple[Tensor, Tensor, Tensor]
+# Of K crops: logits (K, 12), presence logits (K,), finger logits (K, 5), Grad-CAM maps (K, 12, h, w).
+Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Cascade(nn.Module):
     """Predict the hands of one frame (H, W, 3) uint8 RGB: K ≤ 4, the highest score first.
 
     Returns boxes (K, 4) and crops (K, 4), x0, y0, x1, y1 in pixels of the frame; scores (K,); probabilities (K, 12);
-    Grad-CAM maps (K, 12, h, w) over the crops.
+    Grad-CAM maps (K, 12, h, w) over the crops; the probability that each finger is raised (K, 5).
 
     A score is the square root of three factors: the detector's score, which comes from the whole frame, the
     classifier's presence, which comes from the hand alone and large, and the probability of the count: what the
@@ -47,14 +47,14 @@ class Cascade(nn.Module):
         self.detector, self.classifier = fold_batchnorm(detector), fold_batchnorm(classifier)
         self.size, self.config = size, config
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         scores, boxes = self.detect(image)
         candidates = scores > self.config.candidate_score
         index = indices(candidates)
         boxes = boxes[index]
         crops = squares_around(boxes, self.config.crop_margin)
         pictures = roi_crop(image, crops, int(self.config.crop_scale * self.size))
-        logits, presence, gradcam = self.classify(pictures)
+        logits, presence, finger_logits, gradcam = self.classify(pictures)
         probabilities = (logits / self.config.temperature).softmax(1)
         # Not `marginal_over_sides`: onnxruntime-web fails on its reshape where there is no hand.
         count = probabilities.view(-1, len(SIDES), len(COUNTS)).sum(1).amax(1)
@@ -64,7 +64,8 @@ class Cascade(nn.Module):
             lambda: (self.select_detections(scores, boxes),),
             (indices(scores > self.config.threshold),),
         )
-        return boxes[selected], crops[selected], scores[selected], probabilities[selected], gradcam[selected]
+        fingers = finger_logits.sigmoid()
+        return tuple(output[selected] for output in (boxes, crops, scores, probabilities, gradcam, fingers))  # type: ignore[return-value]
 
     def detect(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the most likely hands of a frame: scores (4,) and boxes (4, 4) in its pixels."""
@@ -101,8 +102,8 @@ class Cascade(nn.Module):
 
         def flip_tta() -> Outputs:
             index = indices(needs_tta)
-            logits, presence, gradcam = self.classify_crops(pictures[index].flip(3))
-            flipped = logits[:, MIRRORED], presence, gradcam[:, MIRRORED].flip(3)
+            logits, presence, fingers, gradcam = self.classify_crops(pictures[index].flip(3))
+            flipped = logits[:, MIRRORED], presence, fingers, gradcam[:, MIRRORED].flip(3)
             mean = tuple((one[index] + other) / 2 for one, other in zip(outputs, flipped, strict=True))
             return replace_outputs(outputs, index, mean)
 
@@ -115,7 +116,7 @@ class Cascade(nn.Module):
 
     def confidence(self, outputs: Outputs) -> Tensor:
         """Return the probability (K,) that a crop shows a hand, and one of the most likely class."""
-        logits, presence, _ = outputs
+        logits, presence, *_ = outputs
         return presence.sigmoid() * (logits / self.config.temperature).softmax(1).amax(1)
 
     def select_detections(self, scores: Tensor, boxes: Tensor) -> Tensor:
@@ -146,8 +147,7 @@ def indices(mask: Tensor) -> Tensor:
 
 def replace_outputs(outputs: Outputs, index: Tensor, better: tuple[Tensor, ...]) -> Outputs:
     """Replace the outputs of some crops, by their indices."""
-    logits, presence, gradcam = (one.index_put((index,), other) for one, other in zip(outputs, better, strict=True))
-    return logits, presence, gradcam
+    return tuple(one.index_put((index,), other) for one, other in zip(outputs, better, strict=True))  # type: ignore[return-value]
 
 
 def contained(boxes: Tensor) -> Tensor:

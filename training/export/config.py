@@ -41,7 +41,7 @@ class CascadeConfig:
     refine_margin: float = 1.5
     refine_scale: float = 0.8
     crop_margin: float = 1.1
-    crop_scale: float = 0.75
+    crop_scale: float = 1.0
     flip_confidence: float = 0.89
     threshold: float = 0.56
     other_threshold: float = 0.68

@@ -12,7 +12,7 @@ import wandb
 import yaml
 from lightning import LightningModule
 
-from handful import CLASSES, MODEL, FingerCounter
+from handful import CLASSES, MODEL
 from handful.model_store import BadModel
 from training.export import onnx_weights
 from training.export.cascade import OPSET, Cascade
@@ -91,7 +91,7 @@ def load(file: Path, kind: type[LightningModule], command: str) -> tuple[Any, di
 
 def load_exported(file: Path, kind: type[LightningModule]) -> tuple[Any, dict]:
     """Load the same from a model that was exported before."""
-    metadata = FingerCounter(file).metadata
+    _, metadata = onnx_weights.read_model(file)
     prefix = "detector " if kind is DetectorModule else ""
     try:
         network = onnx_weights.detector(file) if kind is DetectorModule else onnx_weights.classifier(file)
@@ -110,7 +110,7 @@ def load_exported(file: Path, kind: type[LightningModule]) -> tuple[Any, dict]:
 def stored_config(*files: Path) -> CascadeConfig:
     """Return the cascade config in the metadata of the first ONNX file among some; the defaults without any."""
     for file in files:
-        if file.suffix == ".onnx" and (stored := FingerCounter(file).metadata.get("cascade")):
+        if file.suffix == ".onnx" and (stored := onnx_weights.read_model(file)[1].get("cascade")):
             try:
                 return CascadeConfig.from_dict(json.loads(stored))
             except ValueError as error:
@@ -128,7 +128,7 @@ def to_onnx(cascade: Cascade, metadata: dict[str, str]) -> onnx.ModelProto:
         cascade.eval(),
         (torch.zeros(480, 640, 3, dtype=torch.uint8),),
         input_names=["image"],
-        output_names=["boxes", "squares", "scores", "probabilities", "gradcam"],
+        output_names=["boxes", "squares", "scores", "probabilities", "gradcam", "fingers"],
         dynamic_shapes={"image": {i: torch.export.Dim(name, min=1, max=65_535) for i, name in enumerate(("h", "w"))}},
         opset_version=OPSET,
         dynamo=True,

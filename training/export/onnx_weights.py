@@ -4,6 +4,7 @@ Their batch norms are folded into the convolutions, so the restored networks hav
 they learn without. 8-bit weights come back as the values that they stand for, within a 127th of a channel's largest.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from handful import MODEL, FingerCounter
+from handful import CLASSES, MODEL
+from handful.model_store import BadModel
 from training.networks.backbone import fold_batchnorm, set_weights
 from training.networks.classifier import HandClassifier
 from training.networks.detector import HandDetector
@@ -29,10 +31,27 @@ def detector(model: Path = MODEL) -> HandDetector:
     return _restore(HandDetector(), model, "detector.")
 
 
+def read_model(file: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """Read an exported model, of this version or an older one, and its metadata.
+
+    Raises:
+        BadModel: there is no such file, or it is not a model of Handful.
+    """
+    try:
+        model = onnx.load(file)
+    except OSError as error:
+        raise BadModel(f"{file}: there is no such file.") from error
+    except Exception as error:  # protobuf's own types
+        raise BadModel(f"{file}: not an ONNX file ({type(error).__name__}).") from error
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    if metadata.get("classes") != json.dumps(CLASSES):
+        raise BadModel(f"{file}: not a Handful model, which has the classes {', '.join(CLASSES)}.")
+    return model, metadata
+
+
 def _restore(network: Any, model: Path, prefix: str) -> Any:
     """Fold `network` and load the weights that `model` holds under names with a prefix."""
-    FingerCounter(model)  # raises what is wrong with the file
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(model).graph.initializer}
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in read_model(model)[0].graph.initializer}
     network = fold_batchnorm(network)
 
     def tensor(name: str) -> torch.Tensor:
@@ -40,8 +59,13 @@ def _restore(network: Any, model: Path, prefix: str) -> Any:
         values = stored[name] if name in stored else stored[f"{name}.int8"] * stored[f"{name}.step"]
         return torch.from_numpy(values.astype(np.float32))
 
+    def has(name: str) -> bool:
+        return prefix + name in stored or f"{prefix}{name}.int8" in stored
+
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d):  # pruned ones have fewer channels
             set_weights(layer, tensor(f"{name}.weight"), tensor(f"{name}.bias"))
-    network.load_state_dict({name: tensor(name) for name in network.state_dict()})
+    # Models of older versions have no head for fingers: it starts anew.
+    known = [name for name in network.state_dict() if has(name)]
+    network.load_state_dict({name: tensor(name) for name in known}, strict=False)
     return network.train()

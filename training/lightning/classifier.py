@@ -7,13 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy
 
-from handful.labels import CLASSES, COUNTS, NO_HAND, SIDE_UNKNOWN, count_of, marginal_over_sides
+from handful.labels import CLASSES, COUNTS, FINGERS, NO_HAND, SIDE_UNKNOWN, count_of, marginal_over_sides
 from training.augment.pipeline import center_crop
 from training.lightning.module import TrainingModule, WeightedMeans, weighted_mean
 from training.networks.backbone import normalize
 from training.networks.classifier import HandClassifier
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor, Tensor]
+# The 32 combinations of raised fingers, as bits of their index: (32, 5).
+COMBINATIONS = (torch.arange(1 << len(FINGERS))[:, None] >> torch.arange(len(FINGERS))) & 1
 
 
 class ClassifierModule(TrainingModule):
@@ -25,6 +27,8 @@ class ClassifierModule(TrainingModule):
         weight_decay: decoupled weight decay of AdamW.
         label_smoothing: share of the target spread over all classes.
         size: width and height of the network's input, in pixels.
+        frozen: how many of the first stages of the backbone keep their weights: edges and textures are the same for
+            every hand, and learning them takes half of the time.
         start: checkpoint to take initial weights from.
     """
 
@@ -34,39 +38,44 @@ class ClassifierModule(TrainingModule):
         learning_rate: float = 0.002,
         weight_decay: float = 0.02,
         label_smoothing: float = 0.02,
-        size: int = 128,
+        size: int = 112,
+        frozen: int = 0,
         start: Path | None = None,
     ):
         super().__init__(network, learning_rate, weight_decay, start)
+        self.network.features[:frozen].requires_grad_(False)
         self.label_smoothing, self.size = label_smoothing, size
         self.accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
         self.count_accuracy = MulticlassAccuracy(len(COUNTS), average="micro")
         self.presence_accuracy = BinaryAccuracy()
-        self.loss = WeightedMeans(2)
+        self.finger_accuracy = BinaryAccuracy()
+        self.loss = WeightedMeans(3)
 
     def training_step(self, batch: Batch) -> Tensor:
-        images, targets = batch
+        images, targets, fingers = batch
         inputs = normalize(images.permute(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
-        logits, presence = self.network(inputs)
-        loss = weighted_mean(*classifier_losses(logits, presence, targets, self.label_smoothing))
+        loss = weighted_mean(*classifier_losses(*self.network(inputs), targets, fingers, self.label_smoothing))
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
-        images, targets = batch
+        images, targets, fingers = batch
         inputs = center_crop(images, self.size).contiguous(memory_format=torch.channels_last)
-        logits, presence = (output.float() for output in self.network(inputs))
-        self.loss.update(*classifier_losses(logits, presence, targets))
+        logits, presence, finger_logits = (output.float() for output in self.network(inputs))
+        self.loss.update(*classifier_losses(logits, presence, finger_logits, targets, fingers))
         self.log("val/loss", self.loss, prog_bar=True)
-        is_hand, side_known = targets < NO_HAND, targets < SIDE_UNKNOWN
-        self.presence_accuracy(presence, is_hand)
+        counted, side_known, fingers_known = targets < NO_HAND, targets < SIDE_UNKNOWN, fingers >= 0
+        self.presence_accuracy(presence, targets != NO_HAND)
         self.log("val/presence_accuracy", self.presence_accuracy)
-        if is_hand.any():
-            self.count_accuracy(marginal_over_sides(logits[is_hand].softmax(1)), count_of(targets[is_hand]))
+        if counted.any():
+            self.count_accuracy(marginal_over_sides(logits[counted].softmax(1)), count_of(targets[counted]))
         self.log("val/count_accuracy", self.count_accuracy, prog_bar=True)
         if side_known.any():
             self.accuracy(logits[side_known], targets[side_known])
         self.log("val/accuracy", self.accuracy, prog_bar=True)
+        if fingers_known.any():
+            self.finger_accuracy(finger_logits[fingers_known], COMBINATIONS.to(targets.device)[fingers[fingers_known]])
+        self.log("val/finger_accuracy", self.finger_accuracy)
         return {"logits": logits}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
@@ -75,17 +84,44 @@ class ClassifierModule(TrainingModule):
 
 
 def classifier_losses(
-    logits: Tensor, presence: Tensor, targets: Tensor, label_smoothing: float = 0.0
+    logits: Tensor,
+    presence: Tensor,
+    finger_logits: Tensor,
+    targets: Tensor,
+    fingers: Tensor,
+    label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return two summed losses, (2,), and how many samples each sums over, (2,).
+    """Return three summed losses, (3,), and how many samples each sums over, (3,).
 
-    Presence (N,), "is this a hand at all", is binary cross-entropy over all samples; the class, logits (N, 12), is
-    cross-entropy over the hands among them.
+    Presence (N,), "is this a hand at all", is binary cross-entropy over all samples; the class, logits (N, 12), and the
+    raised fingers, logits (N, 5), are cross-entropy over the hands among them whose count is labelled.
     """
-    is_hand = targets < NO_HAND
-    presence_loss = F.binary_cross_entropy_with_logits(presence.float(), is_hand.float(), reduction="sum")
-    class_loss = partial_cross_entropy(logits[is_hand], targets[is_hand], label_smoothing)
-    return torch.stack([presence_loss, class_loss]), torch.stack([torch.ones_like(is_hand).sum(), is_hand.sum()])
+    counted = targets < NO_HAND
+    presence_loss = F.binary_cross_entropy_with_logits(presence.float(), (targets != NO_HAND).float(), reduction="sum")
+    class_loss = partial_cross_entropy(logits[counted], targets[counted], label_smoothing)
+    finger_loss = partial_finger_loss(finger_logits[counted], count_of(targets[counted]), fingers[counted])
+    sizes = torch.stack([torch.ones_like(counted).sum(), counted.sum(), counted.sum()])
+    return torch.stack([presence_loss, class_loss, finger_loss]), sizes
+
+
+def partial_finger_loss(logits: Tensor, counts: Tensor, fingers: Tensor) -> Tensor:
+    """Return the summed negative log-likelihood of (N, 5) logits, where some labels tell only how many fingers.
+
+    For those, the likelihood is that of the count: the sum over all combinations of so many fingers, which is the
+    Poisson binomial distribution.
+
+    Args:
+        logits: of each finger.
+        counts: (N,) how many are raised.
+        fingers: (N,) which ones, see `Frame.fingers`.
+    """
+    combinations = COMBINATIONS.to(logits.device)
+    logits, up = logits.float(), combinations.float()
+    log_likelihoods = F.logsigmoid(logits) @ up.T + F.logsigmoid(-logits) @ (1 - up).T
+    named = torch.arange(len(combinations), device=logits.device) == fingers[:, None]
+    same_count = combinations.sum(1) == counts[:, None]
+    accepted = torch.where((fingers >= 0)[:, None], named, same_count)
+    return -log_likelihoods.masked_fill(~accepted, -torch.inf).logsumexp(1).sum()
 
 
 def partial_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

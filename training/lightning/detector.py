@@ -31,6 +31,7 @@ class DetectorModule(TrainingModule):
         network: the network to train.
         learning_rate: peak of the one-cycle schedule.
         weight_decay: decoupled weight decay of AdamW.
+        frozen: how many of the first stages of the backbone keep their weights.
         start: checkpoint to take initial weights from.
     """
 
@@ -39,9 +40,11 @@ class DetectorModule(TrainingModule):
         network: HandDetector,
         learning_rate: float = 0.002,
         weight_decay: float = 0.02,
+        frozen: int = 0,
         start: Path | None = None,
     ):
         super().__init__(network, learning_rate, weight_decay, start)
+        self.network.stride8[:frozen].requires_grad_(False)
         self.loss, self.recall, self.precision = WeightedMeans(2), WeightedMeans(), WeightedMeans()
 
     def forward(self, frames: Tensor) -> Tensor:

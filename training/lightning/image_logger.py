@@ -41,7 +41,7 @@ class ImageLogger(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
-        images, targets = batch
+        images, targets, _ = batch
         logits, side_known = outputs["logits"].float(), targets < SIDE_UNKNOWN
         self.confusion.update(logits[side_known], targets[side_known])  # on the device, where it is reduced
         logits, side_known, targets = logits.cpu(), side_known.cpu(), targets.cpu()

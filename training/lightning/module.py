@@ -52,7 +52,8 @@ class TrainingModule(LightningModule):
             self.parent = checkpoint["provenance"]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = torch.optim.AdamW(self.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(learned, self.learning_rate, weight_decay=self.weight_decay)
         steps = self.trainer.estimated_stepping_batches
         # Not torch's OneCycleLR: its state includes its length, so a resumed training could not be prolonged.
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))

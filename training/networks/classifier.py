@@ -1,27 +1,28 @@
-"""The classifier: one hand in, its class, whether it is a hand at all, and Grad-CAM maps out.
+"""The classifier: one hand in, its class, which fingers are raised, whether it is a hand, and Grad-CAM maps out.
 
 One fully connected layer over the global average of the last feature map makes Grad-CAM exact in closed form (see
 `HandClassifier.gradcam`).
 
 Shapes for a batch of N crops (0.70 million weights):
 
-    crops      N × 128 × 128 × 3    uint8 RGB
-    normalized N ×   3 × 128 × 128  float, -1 … 1
-    stem       N ×  32 ×  64 ×  64
-    stage 1    N ×  16 ×  64 ×  64
-    stage 2    N ×  24 ×  32 ×  32
-    stage 3    N ×  40 ×  16 ×  16
-    stage 4    N ×  80 ×   8 ×   8
-    stage 5    N × 112 ×   8 ×   8  the feature map that Grad-CAM shows
+    crops      N × 112 × 112 × 3    uint8 RGB
+    normalized N ×   3 × 112 × 112  float, -1 … 1
+    stem       N ×  32 ×  56 ×  56
+    stage 1    N ×  16 ×  56 ×  56
+    stage 2    N ×  24 ×  28 ×  28
+    stage 3    N ×  40 ×  14 ×  14
+    stage 4    N ×  80 ×   7 ×   7
+    stage 5    N × 112 ×   7 ×   7  the feature map that Grad-CAM shows
     pooled     N × 112
     logits     N ×  12
     presence   N                    logit: is there a hand at all?
+    fingers    N ×   5              logits: is the thumb raised, the index finger, …?
 """
 
 import torch
 from torch import Tensor, nn
 
-from handful.labels import CLASSES
+from handful.labels import CLASSES, FINGERS
 from training.networks.backbone import STAGES, backbone
 
 
@@ -38,15 +39,16 @@ class HandClassifier(nn.Module):
         width = STAGES[-1][1]
         self.dropout = nn.Dropout(dropout)
         self.head, self.presence = nn.Linear(width, len(CLASSES)), nn.Linear(width, 1)
+        self.fingers = nn.Linear(width, len(FINGERS))
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, 12) and presence (N,) of pictures (N, 3, H, W), float, -1 … 1."""
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, 12), presence (N,) and fingers (N, 5) of pictures (N, 3, H, W), float, -1 … 1."""
         return self.classify(self.features(pictures))
 
-    def classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, 12) and presence (N,), a logit too, of feature maps (N, C, h, w)."""
+    def classify(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, 12), presence (N,) and fingers (N, 5), logits too, of feature maps (N, C, h, w)."""
         pooled = self.dropout(features.mean((2, 3)))
-        return self.head(pooled), self.presence(pooled)[:, 0]
+        return self.head(pooled), self.presence(pooled)[:, 0], self.fingers(pooled)
 
     def gradcam(self, features: Tensor) -> Tensor:
         """Grad-CAM maps (N, 12, h, w), ≥ 0, of feature maps (N, C, h, w), for every class.

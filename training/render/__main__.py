@@ -20,7 +20,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder (default data/render/train; with --people data/render/people, with --tones data/render/tones)",
+        help="folder (default data/render/train, or data/render/people, tones or varied with the option of that name)",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="number of processes, one core each")
@@ -33,6 +33,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--people", action="store_true", help="each hand of another person instead of one generic hand")
     parser.add_argument("--tones", action="store_true", help="each hand ten times, in the ten tones of the Monk scale")
+    parser.add_argument(
+        "--varied", action="store_true", help="fingers touch or are half bent, hands are turned further"
+    )
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled samples instead")
     parser.add_argument("--video", type=Path, metavar="FILE", help="render the bundled video instead")
     arguments = parser.parse_args()
@@ -62,7 +65,8 @@ def render(arguments: argparse.Namespace) -> None:
         return
     from training.render.store import render_shards
 
-    kind = "tones" if arguments.tones else "people" if arguments.people else "train"
+    kinds = ("varied", "tones", "people")
+    kind = next((kind for kind in kinds if getattr(arguments, kind)), "train")
     render_shards(
         arguments.out or Path("data/render", kind),
         arguments.count,
@@ -73,6 +77,7 @@ def render(arguments: argparse.Namespace) -> None:
         arguments.quality,
         arguments.people,
         arguments.tones,
+        arguments.varied,
     )
 
 

@@ -26,7 +26,6 @@ MEMBER = "dist/profiles/generic-hand/left.glb"
 SHA256 = "bc67783144944ea1cda54d9247885825ea5fb9d4651469fe7d00be517a5c2b87"
 CACHE = Path(__file__).parents[2] / "data" / "render"
 
-FINGERS = ("thumb", "index", "middle", "ring", "little")
 BONES = ("metacarpal", "proximal", "intermediate", "distal", "tip")
 # Joint order: the wrist, each finger from palm to tip, the forearm.
 WRIST, FOREARM = 0, 25

@@ -3,9 +3,12 @@
 Every finger is clearly raised or clearly lowered: a half-bent finger would have no unambiguous label. A raised thumb
 is abducted from the hand; a lowered one rests on the bent fingers, along the side of the fist or, with no finger bent,
 across the palm. Contact angles are solved for, so the thumb neither floats nor penetrates, whatever the hand's shape.
+
+Those hands have their fingers apart and upright. `vary` brings raised fingers together until they touch, bends them,
+lays a raised thumb along the palm and turns hands further: what people do who were not told how to hold a hand.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -301,12 +304,81 @@ def sample_appearance(rng: np.random.Generator, rig: Rig, up: Raised, right: boo
     )
 
 
-def sample_hand(seed: int, index: int, rig: Rig, tone: int | None = None) -> HandParams:
+def finger_gap(rest: np.ndarray, radii: np.ndarray, fingers: np.ndarray, a: int, b: int) -> float:
+    """Return the gap between two of the four fingers, mm; less than 0 where they overlap.
+
+    Args:
+        rest: joint frames of the rest pose (J, 4, 4).
+        radii: (J,) half the thickness of the bones.
+        fingers: rows of `Pose.fingers`.
+        a: one finger, 0 index … 3 little.
+        b: the other one.
+    """
+    ends, thickness = [], []
+    for k in (a, b):
+        chain = CHAINS[k + 1]
+        frames = np.array(chain_frames(rest, chain, finger_rotations(fingers[k])))
+        ends.append((frames[1:-1, :3, 3], frames[2:, :3, 3]))
+        thickness.append(radii[list(chain[1:-1])])
+    distances = segment_distances(*ends[0], *ends[1]) - thickness[0][:, None] - thickness[1]
+    return float(distances[1:, 1:].min())  # the lowest bones meet in the palm
+
+
+def close_fingers(rng: np.random.Generator, rig: Rig, shape: Shape, fingers: np.ndarray, up: Raised) -> np.ndarray:
+    """Return angles of the four fingers with some or all neighbours among the raised ones brought together.
+
+    Bisection on the spread: from the middle finger outwards, each finger moves until it almost touches its neighbour.
+    """
+    rest, radii, fingers = scaled_joints(rig, shape), rig.radii.copy(), fingers.copy()
+    for finger, chain in enumerate(CHAINS):
+        radii[list(chain)] *= shape.width[finger]
+    fingers[1, 1] = rng.normal(0, 2.5)
+    share = 1.0 if rng.random() < 0.75 else 0.5  # of the pairs
+    for k, neighbour, inwards in ((0, 1, 1), (2, 1, -1), (3, 2, -1)):
+        if not (up[k + 1] and up[neighbour + 1]) or rng.random() > share:
+            continue
+        # Fingers in line hide each other; they are bent alike, too.
+        fingers[k, [0, 2, 3]] = fingers[neighbour, [0, 2, 3]] + rng.normal(0, (2.5, 3, 1.5))
+        gap = rng.uniform(-0.5, 1.5)
+        apart, together = -12.0 * inwards, 24.0 * inwards
+        for _ in range(10):
+            fingers[k, 1] = (apart + together) / 2
+            if finger_gap(rest, radii, fingers, k, neighbour) > gap:
+                apart = fingers[k, 1]
+            else:
+                together = fingers[k, 1]
+    return fingers
+
+
+def vary(rng: np.random.Generator, rig: Rig, params: HandParams) -> HandParams:
+    """Return a hand with fingers together or half bent, and turned further; its label stays."""
+    up, pose, view = params.raised, params.pose, params.view
+    fingers, thumb = pose.fingers.copy(), pose.thumb.copy()
+    raised_fingers = np.array(up[1:])
+    if rng.random() < 0.25:  # not stretched out, as in a hand that is at ease
+        bend = rng.uniform(8, 28)
+        fingers[raised_fingers] += np.array([0.5, 0, 1, 0.4]) * bend
+    if rng.random() < 0.7:
+        fingers = close_fingers(rng, rig, params.shape, fingers, up)
+    if up[THUMB] and rng.random() < 0.5:  # along the palm, not away from it
+        thumb[0] = rng.uniform(-6, 12)
+        thumb[3:] = rng.uniform(-4, 10, 2)
+    tilt = view.tilt + rng.normal(0, 22)
+    if sum(up) <= 2 and up[THUMB]:  # a thumb up, down or aside; little finger and thumb; a pistol
+        tilt = rng.uniform(-180, 180)
+    return replace(params, pose=replace(pose, fingers=fingers, thumb=thumb), view=replace(view, tilt=float(tilt)))
+
+
+def sample_hand(seed: int, index: int, rig: Rig, tone: int | None = None, varied: bool = False) -> HandParams:
     """Return hand number `index` of a seed, independent of all other indices.
 
-    A given Monk `tone`, 1 … 10, replaces the sampled one and changes nothing else.
+    A given Monk `tone`, 1 … 10, replaces the sampled one and changes nothing else. With `varied`, fingers may touch
+    (see `vary`), and fists are fewer.
     """
     rng = np.random.default_rng((seed, index))
     count, right = int(rng.integers(len(COUNTS))), bool(rng.integers(2))
+    if varied:
+        count = int(rng.choice(len(COUNTS), p=(0.08, 0.17, 0.2, 0.17, 0.18, 0.2)))
     up, sampled_tone = sample_gesture(rng, count), int(rng.integers(1, 11))
-    return sample_appearance(rng, rig, up, right, tone or sampled_tone)
+    params = sample_appearance(rng, rig, up, right, tone or sampled_tone)
+    return vary(rng, rig, params) if varied else params

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from training.files import atomic_write
 
 SHARD_SIZE = 250
+FLAGS = ("people", "tones", "varied")  # options without a value
 LABEL_FIELDS: dict[str, tuple[type, tuple[int, ...]]] = {  # dtype and shape per hand; the keys are those in a shard
     "raised": (np.bool_, (5,)),  # thumb, index, middle, ring, little
     "count": (np.uint8, ()),
@@ -95,8 +96,8 @@ def read_shard(shard: Path) -> dict[str, np.ndarray]:
 
 def shard_options(shard: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Return the options a shard was rendered with, as far as it records them."""
-    recorded = {key: int(shard[key]) for key in ("seed", "people", "tones", "quality") if key in shard}
-    return {"tones": 0, **recorded, "shard": len(shard["ends"])}
+    recorded = {key: int(shard[key]) for key in ("seed", "people", "tones", "varied", "quality") if key in shard}
+    return {"tones": 0, "varied": 0, **recorded, "shard": len(shard["ends"])}
 
 
 def encode_webp(rgba: np.ndarray, quality: int) -> np.ndarray:
@@ -107,14 +108,14 @@ def encode_webp(rgba: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _render_one(
-    variant: str, seed: int, index: int, quality: int, people: bool, tones: bool
+    variant: str, seed: int, index: int, quality: int, people: bool, tones: bool, varied: bool
 ) -> tuple[np.ndarray, dict[str, object]]:
     """Render one hand in a worker process and return its compressed picture and labels."""
     from training.render.generate import generate  # Mitsuba is needed in the workers only
     from training.render.scene import init_mitsuba
 
     init_mitsuba(variant)
-    params, rendering = generate(seed, index, people, tones)
+    params, rendering = generate(seed, index, people, tones, varied)
     view = params.view
     return encode_webp(rendering.rgba, quality), {
         "raised": params.raised,
@@ -158,6 +159,7 @@ def render_shards(
     quality: int = 101,
     people: bool = False,
     tones: bool = False,
+    varied: bool = False,
 ) -> None:
     """Render the first hands of a seed into a folder, skipping shards that exist.
 
@@ -171,6 +173,7 @@ def render_shards(
         quality: of the WebP pictures, 1 … 100, or 101 for lossless.
         people: give each hand the mesh of another person, see `training.render.people`.
         tones: let every ten hands be one hand in the ten tones of the Monk scale.
+        varied: let fingers touch or be half bent, see `training.render.sampling.vary`.
 
     Raises:
         FileExistsError: the folder has shards rendered with other options, so hands would be duplicated or missing.
@@ -179,12 +182,12 @@ def render_shards(
         BrokenProcessPool: a worker died, for example because LLVM is too old for Mitsuba.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {"seed": seed, "people": people, "tones": tones, "quality": quality, "shard": shard}
+    wanted = {"seed": seed, "people": people, "tones": tones, "varied": varied, "quality": quality, "shard": shard}
     for path in sorted(folder.glob("shard-*.npz")):
         existing = wanted | shard_options(read_shard(path))
         if existing != wanted:
-            flags = " ".join(f"--{key} {value}" for key, value in existing.items() if key not in ("people", "tones"))
-            flags += " --people" * existing["people"] + " --tones" * existing["tones"]
+            flags = " ".join(f"--{key} {value}" for key, value in existing.items() if key not in FLAGS)
+            flags += "".join(f" --{flag}" * existing[flag] for flag in FLAGS)
             raise FileExistsError(f"{path} was rendered with {flags}. Choose another folder: --out FOLDER")
     count = -(-count // shard) * shard
     spans = [(folder / f"shard-{a // shard:05d}.npz", range(a, a + shard)) for a in range(0, count, shard)]
@@ -200,8 +203,8 @@ def render_shards(
     ):
         for path, span in missing:
             hands = []
-            constants = map(repeat, (quality, people, tones))
+            constants = map(repeat, (quality, people, tones, varied))
             for hand in pool.map(_render_one, repeat(variant), repeat(seed), span, *constants):
                 hands.append(hand)
                 bar.update()
-            write_shard(path, hands, seed=seed, people=people, tones=tones, quality=quality)
+            write_shard(path, hands, seed=seed, people=people, tones=tones, varied=varied, quality=quality)

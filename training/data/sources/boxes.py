@@ -4,9 +4,9 @@ import csv
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 
+import cv2
 import numpy as np
 import yaml
 
@@ -27,12 +27,13 @@ class BoxLabelledFrames(FrameDataset):
 
     Args:
         root: the data set.
-        labels: label of each class name; None for one that is no count: frames with such a hand are left out.
+        labels: label of each class name; None for one that is no hand, or two: frames with it are left out.
         group: return person or session of an image, from its file.
         validation: whether a group is held out for validation.
         tables: the folder of the images of each CSV table, both below `root`.
-        exclude: glob pattern of file names to leave out.
+        exclude: whether an image is left out, from its file; images with doubtful labels, copies and the like are.
         subfolder: folder below `root` that holds the data set.
+        aspect: width / height of images that were stretched into squares: square ones are stretched back.
 
     Raises:
         BadData: no images or labels in `root`, or labels of another form.
@@ -45,18 +46,19 @@ class BoxLabelledFrames(FrameDataset):
         group: Callable[[Path], str],
         validation: Callable[[str], bool] = lambda group: False,
         tables: Mapping[str, str] | None = None,
-        exclude: str = "",
+        exclude: Callable[[Path], bool] = lambda file: False,
         subfolder: str = "",
+        aspect: float = 1,
     ):
         root = Path(root) / subfolder
         if tables is None:
             label_files, hands = read_yolo(root)
         else:
             label_files, hands = read_csv(root, tables)
-        self.labels, self.hands = {name: label for name, label in labels.items() if label}, hands
+        self.labels, self.hands, self.aspect = {name: label for name, label in labels.items() if label}, hands, aspect
         if unknown := {name for named in hands.values() for name, _ in named} - set(labels):
             raise BadData(f"{root}: unexpected class {min(unknown)!r}: labels are of {', '.join(labels)}.")
-        labelled = [file for file in sorted(hands) if not fnmatch(file.name, exclude)]
+        labelled = [file for file in sorted(hands) if not exclude(file)]
         files = [file for file in labelled if file.exists()]
         if missing := len(labelled) - len(files):
             warnings.warn(f"{root}: {missing} of {len(labelled)} labelled images are missing.", stacklevel=2)
@@ -67,9 +69,15 @@ class BoxLabelledFrames(FrameDataset):
 
     def frame(self, index: int) -> Frame:
         image, hands = read_rgb(self.files[index]), self.hands[self.files[index]]
+        if self.aspect != 1 and image.shape[0] == image.shape[1]:
+            image = cv2.resize(
+                image, (image.shape[1], round(image.shape[0] / self.aspect)), interpolation=cv2.INTER_AREA
+            )
         scale = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
         boxes = np.array([box for _, box in hands], np.float32).reshape(-1, 4) * scale
-        return Frame(image, boxes, np.array([self.labels[name].target for name, _ in hands], np.int64))
+        labels = [self.labels[name] for name, _ in hands]
+        targets = np.array([label.target for label in labels], np.int64)
+        return Frame(image, boxes, targets, fingers=np.array([label.fingers for label in labels], np.int64))
 
 
 def read_yolo(root: Path) -> tuple[list[Path], dict[Path, Hands]]:

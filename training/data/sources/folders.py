@@ -38,14 +38,14 @@ class OneHandFolder(FrameDataset):
         super().__init__(root, [file for files in folders.values() for file in files])
         self.labels = labels
         names = [(relabel or {}).get(file.name, name) for name, files in folders.items() for file in files]
-        self.targets = np.array([labels[name].target for name in names])
+        self.image_labels = [labels[name] for name in names]
         self.groups = [group(file, k) for files in folders.values() for k, file in enumerate(files)]
         self.validation = np.array([validation(group) for group in self.groups], bool)
 
     def frame(self, index: int) -> Frame:
         image = read_rgb(self.files[index])
         mask, skin = self.segment(image)
-        return one_hand_frame(image, mask, self.targets[index], skin)
+        return one_hand_frame(image, mask, self.image_labels[index], skin)
 
     def segment(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the mask of hand, forearm and sleeve, and that of bare skin if it differs: (H, W) uint8 each."""

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from handful.labels import COUNTS, SIDES, encode
+from handful.labels import COUNTS, FINGERS, SIDES, encode
 from training.data.frames import Frame, FrameDataset
 from training.errors import BadData
 from training.render import load_hands
@@ -18,11 +18,11 @@ VALIDATION_STRIDE = 10  # every tenth hand is held out for validation
 RENDER_OPTIONS = {
     "train": "--count 6000",
     "people": "--count 3000 --people",
+    "varied": "--count 2500 --seed 4 --people --varied",
     "val": "--count 2000 --seed 2",
     "calibration": "--count 1000 --seed 3",
     "tones": "--count 2500 --seed 2 --tones",
 }
-FINGERS = np.array(["thumb", "index", "middle", "ring", "little"])
 
 
 class Rendered(FrameDataset):
@@ -54,7 +54,8 @@ class Rendered(FrameDataset):
     def frame(self, index: int) -> Frame:
         rgba, labels = self.hands.picture(index), self.hands.labels
         target = encode(int(labels["count"][index]), SIDES[int(labels["right"][index])])
-        hand = Frame(rgba[..., :3], labels["box"][index][None], np.array([target]), np.ascontiguousarray(rgba[..., 3]))
+        mask, fingers = np.ascontiguousarray(rgba[..., 3]), (labels["raised"][index] * (1 << np.arange(5))).sum()
+        hand = Frame(rgba[..., :3], labels["box"][index][None], np.array([target]), mask, np.array([fingers]))
         if self.backgrounds is None:
             return hand
         # All ten tones of a hand share one composition: nothing but the tone differs.
@@ -103,7 +104,7 @@ class Rendered(FrameDataset):
 
 def finger_names(raised: np.ndarray) -> str:
     """Return the names of the fingers raised, (5,) bool: "thumb + little"."""
-    return " + ".join(FINGERS[raised]) or "fist"
+    return " + ".join(name for name, up in zip(FINGERS, raised, strict=True) if up) or "fist"
 
 
 def composite_frame(hand: Frame, background: np.ndarray, rng: np.random.Generator) -> Frame:
@@ -122,4 +123,4 @@ def composite_frame(hand: Frame, background: np.ndarray, rng: np.random.Generato
     matrix = np.column_stack([np.eye(2) * zoom, shift + (zoom - 1) / 2])
     warped = cv2.warpAffine(cutout, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     image = (warped[..., :3] + (1 - warped[..., 3:]) * background).round().astype(np.uint8)
-    return Frame(image, (hand.boxes * zoom + np.tile(shift, 2)).astype(np.float32), hand.targets)
+    return Frame(image, (hand.boxes * zoom + np.tile(shift, 2)).astype(np.float32), hand.targets, fingers=hand.fingers)

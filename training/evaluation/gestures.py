@@ -1,0 +1,90 @@
+"""HaGRID: hundreds of people at home, by gesture. Pictures without boxes, never trained on and used for no choice."""
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from handful import FingerCounter, Prediction
+from training.data.frames import read_rgb
+from training.data.registry import ALL_FINGERS, Label
+from training.errors import BadData
+
+TITLE = "People at home, by gesture (HaGRID)"
+PATH = "people/vlm-edge-hagrid/data/hagrid_380_resize336/images"
+# HaGRID by Kapitanov et al., 2024, arXiv:2206.08219, CC BY-SA 4.0: 190 pictures of github.com/andrewchen3019/
+# vlm-edge-hagrid at commit 7f160f46, ten of each gesture in a folder of its name.
+GESTURES = {
+    "fist": Label(0, ""),
+    "one": Label(1, "index"),
+    "peace": Label(2, "index middle"),
+    "peace_inverted": Label(2, "index middle"),
+    "two_up": Label(2, "index middle"),
+    "two_up_inverted": Label(2, "index middle"),
+    "three": Label(3, "index middle ring"),
+    "three2": Label(3, "thumb index middle"),
+    "four": Label(4, "index middle ring little"),
+    "palm": Label(5, ALL_FINGERS),
+    "stop": Label(5, ALL_FINGERS),
+    "stop_inverted": Label(5, ALL_FINGERS),
+    "like": Label(1, "thumb"),
+    "dislike": Label(1, "thumb"),
+    "call": Label(2, "thumb little"),
+    "rock": Label(2, "index little"),
+    "mute": Label(1, "index"),
+    "ok": Label(3, "middle ring little"),
+}
+COUNTING = tuple(GESTURES)[:12]  # how people count; the others are other signs
+GROUPS = {
+    "counting": COUNTING,
+    "fingers spread": ("fist", "one", "peace", "peace_inverted", "three", "three2", "four", "palm"),
+    "fingers together": ("two_up", "two_up_inverted", "stop", "stop_inverted"),
+    "other signs": tuple(GESTURES)[12:],
+    **{gesture: (gesture,) for gesture in GESTURES},
+}
+
+
+def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
+    """Return the accuracy of a model on HaGRID: totals, which fingers, and the pictures that are wrong.
+
+    Args:
+        counter: the model.
+        folder: the data folder.
+
+    Raises:
+        BadData: the pictures are not there, or one cannot be read.
+    """
+    files = [file for gesture in GESTURES for file in sorted((folder / PATH / gesture).glob("*.jpg"))]
+    if not files:
+        raise BadData(f"{folder / PATH}: no pictures here.")
+    rows = []
+    for file in tqdm(files, "HaGRID", unit=" pictures"):
+        label, prediction = GESTURES[file.parent.name], counter(read_rgb(file))
+        rows.append(
+            {
+                "gesture": file.parent.name,
+                "file": file.relative_to(folder).as_posix(),
+                "label": label.count,
+                "predicted": prediction.total,
+                "total": prediction.total == label.count,
+                "fingers": raised_in(prediction) == (label.raised or ""),
+            }
+        )
+
+    def accuracy(gestures: tuple[str, ...]) -> dict:
+        own = [row for row in rows if row["gesture"] in gestures]
+        right = {key: sum(row[key] for row in own) / max(len(own), 1) for key in ("total", "fingers")}
+        return {"pictures": len(own), "total_accuracy": right["total"], "finger_accuracy": right["fingers"]}
+
+    return {
+        "title": TITLE,
+        "short_title": "HaGRID",
+        **accuracy(COUNTING),
+        "groups": {"gesture": [{"group": name, **accuracy(gestures)} for name, gestures in GROUPS.items()]},
+        "errors": [{key: row[key] for key in ("file", "label", "predicted")} for row in rows if not row["total"]],
+    }
+
+
+def raised_in(prediction: Prediction) -> str:
+    """Return the raised fingers of the only hand that raises any: "index middle"; "several hands" if more do."""
+    hands = [hand for hand in prediction.hands if hand.fingers]
+    return "several hands" if len(hands) > 1 else " ".join(hands[0].raised) if hands else ""
