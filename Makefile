@@ -6,8 +6,7 @@ PIP = $(PY) -m pip install -q --disable-pip-version-check
 INSTALL = $(PIP) uv==0.13.9 && $(PY) -m uv pip install -q --python $(PY) -r $(1) || $(PIP) -r $(1)
 # Packages are compiled when they are first imported, most of them never, and stay so whatever the shell says.
 export PYTHONDONTWRITEBYTECODE =
-N ?= 6000
-PEOPLE ?= 3000
+N ?= 2500
 
 .PHONY: run browser test coverage lint data render train evaluate leave-out export bench screenshots tiny sweep
 
@@ -38,13 +37,13 @@ data: .venv/.test
 
 # To learn from, and to measure with.
 render: .venv/.test
-	$(PY) -m training.render --count $(N)
-	$(PY) -m training.render --count $(PEOPLE) --people
-	$(PY) -m training.render --count 2000 --out data/render/val --seed 2
-	$(PY) -m training.render --count 2500 --out data/render/tones --seed 2 --tones
-	$(PY) -m training.render --count 1000 --out data/render/calibration --seed 3
+	$(PY) -m training.render --count $(N) --seed 4 --people --varied
+	$(PY) -m training.render --count 1000 --out data/render/val --seed 2
+	$(PY) -m training.render --count 1000 --out data/render/tones --seed 2 --tones
+	$(PY) -m training.render --count 500 --out data/render/calibration --seed 3
 
 train: .venv/.test
+	$(PY) -m training mine
 	$(PY) -m training detector fit --config training/configs/detector.yaml
 	$(PY) -m training fit --config training/configs/classifier.yaml
 	$(PY) -m training prune

@@ -124,7 +124,7 @@ def cached_crops(name: str, dataset: FrameDataset, size: int, margin: float, cac
 
 
 def cut_crops(name: str, dataset: FrameDataset, size: int, margin: float, images: Path, table: Path) -> None:
-    """Crop every hand of a source: pixels to `images`; frame index, target, box and fingers, (M, 7) float32, to `table`."""
+    """Crop every hand of a source: pixels to `images`; index, target, box and fingers, (M, 7) float32, to `table`."""
     rows: list[tuple[float, ...]] = []
     with atomic_write(images) as part, part.open("wb") as out:
         for i in tqdm(range(len(dataset)), f"Cropping {name}", unit=" images"):

@@ -1,7 +1,7 @@
 """Frames with labelled hands, and the interface that all sources share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from torchvision.datasets import VisionDataset
 
 from handful.images import BadImage, decode
+from handful.labels import COUNT_UNKNOWN, NO_HAND
 from training.data.registry import Label
 from training.errors import BadData
 
@@ -32,6 +33,15 @@ class Frame:
     targets: np.ndarray
     mask: np.ndarray | None = None
     fingers: np.ndarray | None = None
+
+
+def counted(frame: Frame) -> Frame | None:
+    """Return a frame as it is evaluated: with its hands only, None if one of them is in a pose that is no count."""
+    if (frame.targets == COUNT_UNKNOWN).any():
+        return None
+    hands = frame.targets != NO_HAND
+    fingers = None if frame.fingers is None else frame.fingers[hands]
+    return replace(frame, boxes=frame.boxes[hands], targets=frame.targets[hands], fingers=fingers)
 
 
 class FrameDataset(VisionDataset):

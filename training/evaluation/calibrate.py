@@ -19,7 +19,7 @@ from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from handful.labels import CLASSES, SIDE_UNKNOWN, count_of, decode, decode_probabilities, marginal_over_sides
-from training.data.frames import Frame
+from training.data.frames import Frame, counted
 from training.data.registry import open_calibration
 from training.errors import BadData
 from training.evaluation.metrics import IOU_THRESHOLD
@@ -217,7 +217,11 @@ def load_runner(detector: Path, classifier: Path, folder: Path, frames: int) -> 
     detector_network, _ = load(detector, DetectorModule, DETECTOR_COMMAND)
     classifier_network, provenance = load(classifier, ClassifierModule, CLASSIFIER_COMMAND)
     sources = {
-        name: [dataset.frame(int(i)) for i in tqdm(spread(indices, frames), name, unit=" frames")]
+        name: [
+            frame
+            for i in tqdm(spread(indices, frames), name, unit=" frames")
+            if (frame := counted(dataset.frame(int(i)))) is not None
+        ]
         for name, (dataset, indices) in open_calibration(folder).items()
     }
     if not sources:

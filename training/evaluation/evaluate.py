@@ -5,6 +5,7 @@ The metrics go to JSON files, which the Evaluation page and `python -m training 
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from tqdm import tqdm
 from handful import MODEL, FingerCounter
 from training.data.backgrounds import load_backgrounds
 from training.data.corruptions import CorruptedFrames
-from training.data.frames import Frame, FrameDataset
-from training.data.registry import HELD_OUT, open_held_out
+from training.data.frames import FrameDataset, counted
+from training.data.registry import HELD_OUT, SOURCES, open_held_out, open_source
 from training.data.sources.rendered import Rendered
 from training.errors import BadData
+from training.evaluation.gestures import evaluate_gestures
 from training.evaluation.metrics import FramePrediction, compute_metrics, metrics_by_group
 from training.files import atomic_write
 
@@ -66,14 +68,18 @@ def evaluate(
             predictions = predict_frames(counter, corrupted, range(len(corrupted)), folder)
             metrics |= metrics_by_group(predictions, corrupted.traits())
         write_json(output / f"{name}.json", metrics)
-    if backgrounds:
-        write_json(output / "empty.json", {"set": "empty", **header, **false_alarms(counter, backgrounds)})
+    if empty := pictures_without_hands(folder, backgrounds):
+        write_json(output / "empty.json", {"set": "empty", **header, **false_alarms(counter, empty)})
+    try:
+        write_json(output / "hagrid.json", {"set": "hagrid", **header, **evaluate_gestures(counter, folder)})
+    except BadData as error:
+        print(f"hagrid: skipped. {error}")
     write_summary(output, counts)
 
 
 def delete_stale_metrics(output: Path, counter: FingerCounter) -> None:
     """Delete the metrics of other models."""
-    for name in (*HELD_OUT, "empty"):
+    for name in (*HELD_OUT, "empty", "hagrid"):
         file = output / f"{name}.json"
         if file.exists() and read_json(file)["model"]["sha256"] != counter.sha256:
             file.unlink()
@@ -82,12 +88,17 @@ def delete_stale_metrics(output: Path, counter: FingerCounter) -> None:
 def predict_frames(
     counter: FingerCounter, frames: FrameDataset, indices: Iterable[int], folder: Path
 ) -> list[FramePrediction]:
-    """Run the model on frames of a set; files are relative to the data folder, and images are dropped."""
+    """Run the model on frames of a set; files are relative to the data folder, and images are dropped.
+
+    Frames with a hand in a pose that is no count are left out.
+    """
     predictions = []
     for i in tqdm(indices, type(frames).__name__, unit=" pictures"):
-        frame = frames.frame(i)
+        frame = counted(frames.frame(i))
+        if frame is None:
+            continue
         file = frames.path(i).relative_to(folder).as_posix()
-        labels = Frame(np.empty((0, 0, 3), np.uint8), frame.boxes, frame.targets)
+        labels = replace(frame, image=np.empty((0, 0, 3), np.uint8), mask=None)
         predictions.append(FramePrediction(file, labels, counter(frame.image).hands))
     return predictions
 
@@ -105,18 +116,43 @@ def metrics_by_tone(counter: FingerCounter, folder: Path, backgrounds: list[np.n
     return metrics_by_group(predict_frames(counter, hands, range(len(hands)), folder), hands.traits())
 
 
-def false_alarms(counter: FingerCounter, backgrounds: list[np.ndarray]) -> dict:
+def pictures_without_hands(folder: Path, backgrounds: list[np.ndarray]) -> dict[str, Iterable[tuple[str, np.ndarray]]]:
+    """Return all pictures held out that show no hand, (H, W, 3) uint8 RGB, by set, each with its name."""
+    sets: dict[str, Iterable[tuple[str, np.ndarray]]] = {}
+    if backgrounds:
+        sets["Places"] = [(f"background {i}", image) for i, image in enumerate(backgrounds)]
+    for name, source in SOURCES.items():
+        if not source.without_hands or source.calibration:
+            continue
+        try:
+            frames = open_source(name, folder)
+        except BadData as error:
+            print(f"{name}: skipped. {error}")
+            continue
+        held_out = np.flatnonzero(frames.validation)
+        # One at a time: hundreds of pictures need not be in memory.
+        sets[source.title] = ((frames.path(i).relative_to(folder).as_posix(), frames.frame(i).image) for i in held_out)
+    return sets
+
+
+def false_alarms(counter: FingerCounter, sets: dict[str, Iterable[tuple[str, np.ndarray]]]) -> dict:
     """Return how many pictures without hands the model predicts hands in, and which."""
-    alarms = []
-    for i, image in enumerate(backgrounds):
-        if hands := counter(image).hands:
-            alarms.append({"background": i, "hands": [{"predicted": hand.label, **hand.to_dict()} for hand in hands]})
-    print(f"empty: false alarms in {len(alarms)} of {len(backgrounds)} pictures without hands")
+    groups, alarms = [], []
+    for title, pictures in sets.items():
+        total, before = 0, len(alarms)
+        for name, image in pictures:
+            total += 1
+            if hands := counter(image).hands:
+                predicted = [{"predicted": hand.label, **hand.to_dict()} for hand in hands]
+                alarms.append({"file": name, "hands": predicted})
+        groups.append({"group": title, "pictures": total, "false_alarms": len(alarms) - before})
+        print(f"{title}: false alarms in {len(alarms) - before} of {total} pictures without hands")
     return {
-        "title": "Places without hands",
+        "title": "Pictures without hands",
         "short_title": "Without hands",
-        "pictures": len(backgrounds),
+        "pictures": sum(group["pictures"] for group in groups),
         "false_alarms": len(alarms),
+        "groups": groups,
         "alarms": alarms,
     }
 

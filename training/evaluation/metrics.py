@@ -10,6 +10,7 @@ from torchvision.ops import box_iou
 from handful import Hand
 from handful.labels import CLASSES, COUNTS, SIDE_UNKNOWN, SIDES, count_of, marginal_over_sides
 from training.data.frames import Frame
+from training.data.registry import FINGERS_UNKNOWN, fingers_as_bits
 
 IOU_THRESHOLD = 0.5
 CALIBRATION_BINS = 15
@@ -29,14 +30,19 @@ def compute_metrics(predictions: Sequence[FramePrediction]) -> dict:
     A prediction matches a label if their boxes have an IoU of 0.5 or more, each at most once. A frame is correct if
     every hand is matched, every match is correct (see `is_correct`), and nothing else is predicted. Its total is
     correct if the predicted counts add up to the labelled ones; with no hand predicted it is 0, which is correct for
-    fists: `recall` shows those that were missed.
+    fists: `recall` shows those that were missed. `finger_accuracy` is the share of matches with exactly the labelled
+    fingers raised, where these are labelled.
     """
     matches: list[tuple[int, Hand]] = []  # (target, prediction)
+    raised: list[tuple[int, Hand]] = []  # (labelled fingers as bits, prediction)
     labelled = predicted = correct_totals = 0
     errors = []
     for file, frame, hands in predictions:
-        matched = [(int(frame.targets[k]), hands[h]) for k, h in match_boxes(frame.boxes, hands)]
+        pairs = match_boxes(frame.boxes, hands)
+        matched = [(int(frame.targets[k]), hands[h]) for k, h in pairs]
         matches += matched
+        if frame.fingers is not None:
+            raised += [(int(frame.fingers[k]), hands[h]) for k, h in pairs]
         labelled, predicted = labelled + len(frame.boxes), predicted + len(hands)
         correct_totals += int(count_of(frame.targets).sum() == sum(hand.fingers for hand in hands))
         if not (len(matched) == len(frame.boxes) == len(hands) and all(is_correct(*match) for match in matched)):
@@ -56,6 +62,9 @@ def compute_metrics(predictions: Sequence[FramePrediction]) -> dict:
     of_count = marginal_over_sides(probabilities)[rows, count_of(classes)]
     ece, bins = reliability(np.where(side_known, probabilities[rows, classes], of_count), correct)
     sided = bool(side_known.any())
+    named = [(bits, hand) for bits, hand in raised if bits != FINGERS_UNKNOWN]
+    exact = sum(bits == fingers_as_bits(hand.raised) for bits, hand in named)
+    finger_accuracy = exact / len(named) if named else None
     return {
         "pictures": len(predictions),
         "correct": len(predictions) - len(errors),
@@ -63,6 +72,7 @@ def compute_metrics(predictions: Sequence[FramePrediction]) -> dict:
         "class_accuracy": correct.sum().item() / max(labelled, 1),
         "count_accuracy": np.trace(count_confusion).item() / max(labelled, 1),
         "side_accuracy": (np.trace(side_confusion) / side_confusion.sum()).item() if sided else None,
+        "finger_accuracy": finger_accuracy,
         "recall": len(matches) / max(labelled, 1),
         "precision": len(matches) / max(predicted, 1),
         "ece": ece,

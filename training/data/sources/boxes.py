@@ -60,7 +60,7 @@ class BoxLabelledFrames(FrameDataset):
             raise BadData(f"{root}: unexpected class {min(unknown)!r}: labels are of {', '.join(labels)}.")
         labelled = [file for file in sorted(hands) if not exclude(file)]
         files = [file for file in labelled if file.exists()]
-        if missing := len(labelled) - len(files):
+        if files and (missing := len(labelled) - len(files)):
             warnings.warn(f"{root}: {missing} of {len(labelled)} labelled images are missing.", stacklevel=2)
         files = [file for file in files if all(name in self.labels for name, _ in hands[file])]
         super().__init__(root, files, label_files)

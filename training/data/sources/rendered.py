@@ -17,11 +17,10 @@ VALIDATION_STRIDE = 10  # every tenth hand is held out for validation
 # Options that each folder is rendered with; those to evaluate on differ from those to train on.
 RENDER_OPTIONS = {
     "train": "--count 6000",
-    "people": "--count 3000 --people",
     "varied": "--count 2500 --seed 4 --people --varied",
-    "val": "--count 2000 --seed 2",
-    "calibration": "--count 1000 --seed 3",
-    "tones": "--count 2500 --seed 2 --tones",
+    "val": "--count 1000 --seed 2",
+    "calibration": "--count 500 --seed 3",
+    "tones": "--count 1000 --seed 2 --tones",
 }
 
 
