@@ -2,6 +2,7 @@
 
 Sets are named as by `python -m training evaluate`, and read alike. Those that end in -all hold what Handful was trained
 on: there, MediaPipe's accuracy is compared with that of a model trained without them (`python -m training leave-out`).
+Pictures of faces, students and homes show no hand.
 Benchmarks run with the sets that are there; `python -m training data` fetches them.
 """
 
@@ -16,8 +17,8 @@ import cv2
 import numpy as np
 
 from handful.images import decode
-from handful.labels import count_of
-from training.data.registry import HELD_OUT, SOURCES, open_held_out, open_source
+from handful.labels import NO_HAND, count_of
+from training.data.registry import HELD_OUT, SOURCES, Source, open_held_out, open_source
 from training.errors import BadData
 
 if TYPE_CHECKING:
@@ -54,8 +55,13 @@ class FrameSet:
 
     Attributes:
         title: its name in tables.
-        source: name in `SOURCES` of the whole source, or in `HELD_OUT` of its held-out part; "": the bundled samples.
+        source: name in `SOURCES` of the source, or in `HELD_OUT` of its held-out part; "": there are only `files`.
         whole: all of the source, of which Handful was trained on most, instead of the held-out part.
+        without_hands: frames of the source that are held out for validation and show no hand.
+        files: return the files below the project's folder with their totals, if they are of no source.
+        work: whose they are.
+        groups: return groups of the pictures that are reported too: the names of the folders of each.
+        stills: no frame follows another: there is nothing to track.
         corrupted: each frame in each of the conditions of `CorruptedFrames`.
         size: width and height that frames are resized to, of which only those of one hand are used; None: all, as they
             are.
@@ -65,8 +71,13 @@ class FrameSet:
     """
 
     title: str
-    source: str
+    source: str = ""
     whole: bool = False
+    without_hands: bool = False
+    files: Callable[[Path], dict[Path, int]] = lambda root: {}
+    work: str = ""
+    groups: Callable[[], dict[str, Sequence[str]]] = dict
+    stills: bool = False
     corrupted: bool = False
     size: tuple[int, int] | None = None
     max_frames: int = 0
@@ -75,15 +86,18 @@ class FrameSet:
     @property
     def credit(self) -> str:
         """Whose pictures they are."""
-        if not self.source:
-            return "bundled with Handful"
-        return (SOURCES if self.whole else HELD_OUT)[self.source].credit
+        return self.row.credit if self.source else self.work
+
+    @property
+    def row(self) -> Source:
+        """Its row of the registry."""
+        return (SOURCES if self.whole or self.without_hands else HELD_OUT)[self.source]
 
     def session(self, path: Path) -> str:
         """Return the recording session of a picture."""
         if not self.source:
             return ""
-        session = (SOURCES if self.whole else HELD_OUT)[self.source].session(path)
+        session = self.row.session(path)
         return f"{path.parent.name}/{session}" if self.corrupted else session
 
 
@@ -95,8 +109,28 @@ def whole_set(source: str, **options) -> FrameSet:
     return FrameSet(f"{SOURCES[source].short_title}, all", source, whole=True, **options)
 
 
+def sample_files(root: Path) -> dict[Path, int]:
+    """Return the bundled samples and their totals."""
+    return {file: int(file.name[0]) for file in sorted((root / "assets/samples").glob("[0-5][LR]_*.jpg"))}
+
+
+def hagrid_files(root: Path) -> dict[Path, int]:
+    """Return HaGRID's pictures of gestures that people count with, and their totals."""
+    from training.evaluation.gestures import COUNTING, GESTURES, PATH
+
+    folders = {root / "data" / PATH / gesture: GESTURES[gesture].count or 0 for gesture in COUNTING}
+    return {file: total for folder, total in folders.items() for file in sorted(folder.glob("*.jpg"))}
+
+
+def hagrid_groups() -> dict[str, Sequence[str]]:
+    """Return the gestures whose fingers are apart, and those whose fingers touch."""
+    from training.evaluation.gestures import GROUPS
+
+    return {name: GROUPS[name] for name in ("fingers spread", "fingers together")}
+
+
 FRAME_SETS = {
-    "samples": FrameSet("Rendered samples", "", border="edges"),
+    "samples": FrameSet("Rendered samples", files=sample_files, work="bundled with Handful", border="edges"),
     "fingers-test": held_out_set("fingers-test", max_frames=300, border="black"),
     "webcam": held_out_set("webcam"),
     # At a webcam's size: the one whose times are published.
@@ -107,6 +141,19 @@ FRAME_SETS = {
     "webcam-all": whole_set("webcam"),
     "digits-all": whole_set("digits", border="edges"),
     "counting-all": whole_set("counting"),
+    "hagrid": FrameSet(
+        "People at home, by gesture",
+        files=hagrid_files,
+        work="HaGRID by Kapitanov et al., github.com/andrewchen3019/vlm-edge-hagrid (CC BY-SA 4.0)",
+        groups=hagrid_groups,
+        stills=True,
+    ),
+    # As in `python -m training evaluate`: pictures to calibrate with are left out.
+    **{
+        name: FrameSet(source.title, name, without_hands=True, stills=True)
+        for name, source in SOURCES.items()
+        if source.without_hands and not source.calibration
+    },
 }
 
 
@@ -124,8 +171,10 @@ def load_frames(name: str, root: Path, max_frames: int = 0) -> list[LabelledPict
     frame_set = FRAME_SETS[name]
     max_frames = max_frames or frame_set.max_frames
     if not frame_set.source:
-        files = sorted((root / "assets/samples").glob("[0-5][LR]_*.jpg"))
-        return [LabelledPicture(file, int(file.name[0])) for file in spread(files, max_frames)]
+        files = frame_set.files(root)
+        if not files:
+            print(f"{frame_set.title}: skipped. There are no pictures.", file=sys.stderr)
+        return [LabelledPicture(file, files[file]) for file in spread(list(files), max_frames)]
     try:
         frames, paths = open_set(frame_set, root / "data")
     except BadData as error:
@@ -145,6 +194,9 @@ def open_set(frame_set: FrameSet, data: Path) -> tuple["FrameDataset", dict[int,
     if frame_set.whole:
         frames = open_source(frame_set.source, data)
         indices = np.arange(len(frames))
+    elif frame_set.without_hands:
+        frames = open_source(frame_set.source, data)
+        indices = np.flatnonzero(frames.validation)
     else:
         frames, indices = open_held_out(frame_set.source, data)
     if frame_set.size:
@@ -166,7 +218,8 @@ def to_picture(frame_set: FrameSet, frames: "FrameDataset", index: int, path: Pa
         image = frames.frame(index).image
         return cv2.resize(image, frame_set.size) if frame_set.size else image
 
-    total = int(count_of(frames.frame(index).targets).sum())
+    targets = frames.frame(index).targets
+    total = int(count_of(targets[targets < NO_HAND]).sum())
     is_file = path.is_file() and not frame_set.size
     return LabelledPicture(path, total, frame_set.session(path), None if is_file else load)
 

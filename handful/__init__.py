@@ -9,12 +9,13 @@
 
 from handful.counter import MODEL, Box, FingerCounter, Hand, Prediction, hand_from_probabilities, shared_counter
 from handful.images import BadImage
-from handful.labels import CLASSES, COUNTS, SIDES
+from handful.labels import CLASSES, COUNTS, FINGERS, SIDES
 from handful.model_store import BadModel
 
 __all__ = [
     "CLASSES",
     "COUNTS",
+    "FINGERS",
     "MODEL",
     "SIDES",
     "BadImage",

@@ -21,7 +21,7 @@ from handful.model_store import BadModel
 from handful.overlay import draw
 
 COLUMNS = (
-    *("file", "width", "height", "total", "fingers", "side", "confidence", "x0", "y0", "x1", "y1"),
+    *("file", "width", "height", "total", "fingers", "raised", "side", "confidence", "x0", "y0", "x1", "y1"),
     *(*CLASSES, "ms", "error"),
 )
 PROGRESS_WIDTH = 30  # characters
@@ -99,7 +99,8 @@ def run(paths: Sequence[Path], table: csv.DictWriter, overlays: Path | None, roo
         failed |= "error" in result
         for hand in result.get("hands") or [{}]:
             box = dict(zip(("x0", "y0", "x1", "y1"), hand.get("box", ()), strict=False))
-            table.writerow(result | hand | box | hand.get("probabilities", {}))
+            raised = {"raised": "+".join(hand.get("raised", ()))}
+            table.writerow(result | hand | raised | box | hand.get("probabilities", {}))
         print(json.dumps(result), flush=True)
         if progress:
             bar = "#" * (PROGRESS_WIDTH * done // len(pictures))

@@ -32,14 +32,15 @@ class Track:
     Attributes:
         last_hand: the hand as predicted in the last frame that it was detected in.
         smoothed: the hand with smoothed probabilities, box and crop.
-        evidence: (12,) float, the sum of the frames' probabilities, weighted by their duration and age.
+        evidence: (17,) float, the sum of the frames' probabilities, of classes and then of fingers, weighted by their
+            duration and age.
         first_seen, last_seen: times of detections, in seconds.
         shown: whether the hand is part of the tracker's predictions.
     """
 
     def __init__(self, hand: Hand, seconds: float, shown: bool):
         self.last_hand = self.smoothed = hand
-        self.evidence = FIRST_FRAME_WEIGHT * hand.probabilities
+        self.evidence = FIRST_FRAME_WEIGHT * all_probabilities(hand)
         self.first_seen = self.last_seen = seconds
         self.shown = shown
 
@@ -48,15 +49,16 @@ class Track:
         elapsed = seconds - self.last_seen
         self.last_hand, self.last_seen = hand, seconds
         decay = math.exp(-elapsed / PROBABILITY_TIME_CONSTANT_S)
-        self.evidence = decay * self.evidence + (1 - decay) * hand.probabilities
-        probabilities = (self.evidence / self.evidence.sum()).astype(np.float32)
+        self.evidence = decay * self.evidence + (1 - decay) * all_probabilities(hand)
+        weight = self.evidence[: len(CLASSES)].sum()  # those of the classes add up to 1 in each frame
+        probabilities, fingers = np.split((self.evidence / weight).astype(np.float32), [len(CLASSES)])
         biased = probabilities.copy()
         if self.shown:
             biased[CLASSES.index(self.smoothed.label)] *= HYSTERESIS
         decay = math.exp(-elapsed / BOX_TIME_CONSTANT_S)
         box = interpolate(hand.box, self.smoothed.box, decay)
         crop = interpolate(hand.crop, self.smoothed.crop, decay)
-        smoothed = hand_from_probabilities(box, crop, biased, hand.gradcam_maps)
+        smoothed = hand_from_probabilities(box, crop, biased, hand.gradcam_maps, fingers)
         confidence = float(probabilities[CLASSES.index(smoothed.label)])
         self.smoothed = replace(smoothed, confidence=confidence, probabilities=probabilities)
 
@@ -65,9 +67,9 @@ class Tracker:
     """Smooths the predictions for one stream.
 
     Probabilities, box and crop of a hand are smoothed exponentially. Its predicted class changes when another one is
-    clearly more probable (hysteresis); its confidence is the smoothed probability of that class. Hands stay through
-    short gaps in their detection, and a hand that appears in a running stream is shown after a short delay. Grad-CAM
-    maps are those of a hand's last frame.
+    clearly more probable (hysteresis); its confidence is the smoothed probability of that class, and as many fingers
+    are raised as it says. Hands stay through short gaps in their detection, and a hand that appears in a running stream
+    is shown after a short delay. Grad-CAM maps are those of a hand's last frame.
     """
 
     def __init__(self) -> None:
@@ -117,6 +119,11 @@ class Tracker:
                 matched[i] = track
         self.tracks = [matched[i] for i in sorted(matched)]
         return list(tracks.values()), list(new.values())
+
+
+def all_probabilities(hand: Hand) -> np.ndarray:
+    """Return the probabilities of a hand's classes, then those of its fingers: (17,)."""
+    return np.concatenate([hand.probabilities, hand.finger_probabilities])
 
 
 def affinity(track: Track, hand: Hand) -> float:

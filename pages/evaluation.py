@@ -17,6 +17,7 @@ from web.widgets import DATA, PRIMARY_COLOR, label_from_name, open_prediction, s
 METRICS = MODEL.parent / "metrics"
 MAX_THUMBNAILS = 12
 MEDIAPIPE_COLOR = "#9a9a9a"
+LEARNED_COLOR = "#b59a6a"
 SELECTED_COLOR = "#f0904d"
 GRID_COLOR = "#80808040"
 COLUMNS = {
@@ -86,14 +87,24 @@ def best_mode(results: dict, modes: Sequence[str]) -> float | None:
     return max((results[mode]["accuracy"] for mode in modes if mode in results), default=None)
 
 
+def learned_accuracy(results: dict) -> float | None:
+    """Return the accuracy of MediaPipe with the learned rule, if it was run on this set."""
+    return results["learned"]["accuracy"] if "learned" in results else None
+
+
 def show_overview(sets: dict[str, dict], empty: dict | None, mediapipe: dict) -> None:
     st.write("How often the model is correct on people, rooms and sessions that it was not trained on:")
     show_accuracy_table([(row["short_title"], name, row) for name, row in sets.items()], mediapipe)
+    learned = (
+        "**Learned:** the same with a rule learned from its landmarks of our training pictures. "
+        if any("learned" in results for results in mediapipe["sets"].values())
+        else ""
+    )
     st.caption(
         "**Total:** pictures whose predicted fingers add up to the correct total. **MediaPipe:** its total on the same "
         "pictures (on every twelfth of Kaggle Fingers), with the best of three finger rules and the better of its two "
-        "modes. **Count:** labelled hands that are detected with the correct number of fingers. **Side:** detected "
-        "hands that are correctly left or right. **Recall:** labelled hands that are detected. **Precision:** "
+        f"modes. {learned}**Count:** labelled hands that are detected with the correct number of fingers. **Side:** "
+        "detected hands that are correctly left or right. **Recall:** labelled hands that are detected. **Precision:** "
         "detections that are hands. Kaggle Fingers is the exception: its test pictures are much like its training "
         "pictures."
     )
@@ -103,20 +114,40 @@ def show_overview(sets: dict[str, dict], empty: dict | None, mediapipe: dict) ->
             f"False alarms: it detects a hand in **{empty['false_alarms']} of {empty['pictures']}** pictures without "
             f"hands ({share:.0%})."
         )
+    without_hands = [one for one in mediapipe["sets"].values() if "false_alarms" in one.get("static", {})]
+    if pictures := sum(one["frames"] for one in without_hands):
+        own, other = (
+            sum(one[name]["false_alarms"] for one in without_hands) / pictures for name in ("handful", "static")
+        )
+        st.write(
+            f"Beside MediaPipe, on {pictures:,} pictures without hands: it detects a hand in **{own:.1%}**, MediaPipe "
+            f"in **{other:.1%}**."
+        )
+    hagrid = mediapipe["sets"].get("hagrid", {"frames": 0})
+    if hagrid["frames"]:
+        st.write(
+            f"{hagrid['title']} (HaGRID), {hagrid['frames']} pictures: **{percent(hagrid['handful']['accuracy'])}** of "
+            f"the totals are correct; MediaPipe's: {percent(best_mode(hagrid, mediapipe['modes']))}, with the learned "
+            f"rule {percent(learned_accuracy(hagrid))}."
+        )
 
 
 def show_accuracy_table(rows: list[tuple[str, str, dict]], mediapipe: dict) -> None:
     """Show a table of (title, name among MediaPipe's sets, metrics)."""
+    has_learned = any("learned" in mediapipe["sets"].get(name, {}) for _, name, _ in rows)
     html = ""
     for title, name, row in rows:
-        own, other = row["total_accuracy"], best_mode(mediapipe["sets"].get(name, {}), mediapipe["modes"])
-        totals = [percent(own), percent(other)]
-        if other is not None:  # the better one is bold; both, if they round to the same
-            best = max(round(own, 3), round(other, 3))
-            totals = [f"<b>{percent(x)}</b>" if round(x, 3) == best else percent(x) for x in (own, other)]
+        results = mediapipe["sets"].get(name, {})
+        shares = [row["total_accuracy"], best_mode(results, mediapipe["modes"])]
+        if has_learned:
+            shares.append(learned_accuracy(results))
+        totals = [percent(share) for share in shares]
+        if len(known := [round(share, 3) for share in shares if share is not None]) > 1:
+            # The best one is bold; all of them, if they round to the same.
+            totals = [f"<b>{text}</b>" if text == percent(max(known)) else text for text in totals]
         cells = [f"{row['pictures']:,}", *totals, *(percent(row[key]) for key in COLUMNS)]
         html += f"<tr><th>{title}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-    names = ("", "Pictures", "Total", "Media&shy;Pipe", *COLUMNS.values())
+    names = ("", "Pictures", "Total", "Media&shy;Pipe", *["Learned"] * has_learned, *COLUMNS.values())
     head = "".join(f"<th>{name}</th>" for name in names)
     st.html(f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{html}</tbody></table>')
 
@@ -128,9 +159,12 @@ def label_axis() -> alt.Axis:
 def show_conditions(conditions: list[dict], mediapipe: dict) -> None:
     """Draw the total accuracy of the same frames in each condition, beside MediaPipe's where it is known."""
     others = mediapipe["sets"].get("webcam-harder", {}).get("conditions", {})
-    models = ["Handful", "MediaPipe"]
+    colors_of = {"Handful": PRIMARY_COLOR, "MediaPipe": MEDIAPIPE_COLOR, "MediaPipe, learned": LEARNED_COLOR}
+    models = list(colors_of)
     bars = [(row["group"], models[0], row["total_accuracy"]) for row in conditions]
     bars += [(condition, models[1], best_mode(other, mediapipe["modes"])) for condition, other in others.items()]
+    bars += [(name, models[2], learned_accuracy(other)) for name, other in others.items() if "learned" in other]
+    models = [model for model in models if any(model == bar[1] for bar in bars)]
     base = alt.Chart(pd.DataFrame(bars, columns=["condition", "model", "share"])).encode(
         alt.Y(
             "condition:N",
@@ -143,7 +177,7 @@ def show_conditions(conditions: list[dict], mediapipe: dict) -> None:
         alt.X("share:Q", scale=alt.Scale(domain=[0, 1.1]), axis=None),
         tooltip=["condition:N", "model:N", alt.Tooltip("share:Q", format=".1%")],
     )
-    colors = alt.Scale(domain=models, range=[PRIMARY_COLOR, MEDIAPIPE_COLOR])
+    colors = alt.Scale(domain=models, range=[colors_of[model] for model in models])
     legend = alt.Legend(title=None, orient="top") if others else None
     marks = base.mark_bar(opacity=0.75, cornerRadiusEnd=3).encode(alt.Color("model:N", scale=colors, legend=legend))
     text = base.mark_text(align="left", dx=5, color="gray").encode(alt.Text("share:Q", format=".0%"))

@@ -69,15 +69,16 @@ def show_table(files: list[UploadedFile], results: dict[str, Result]) -> int:
         row = {
             "file": file.name,
             "fingers": result.total,
+            "raised": ", ".join("+".join(hand.raised) for hand in result.hands),
             "side": ", ".join(hand.side for hand in result.hands),
             "confidence": min((hand.confidence for hand in result.hands), default=None),
             "ms": round(result.milliseconds, 2),
         }
         rows.append(row)
         lines.append({"file": file.name, **result.to_dict()})
-    table = pd.DataFrame(rows, columns=["file", "fingers", "side", "confidence", "ms", "error"])
+    table = pd.DataFrame(rows, columns=["file", "fingers", "raised", "side", "confidence", "ms", "error"])
     table = table.astype({"fingers": "Int64"})  # nullable: a refused picture has no count
-    # Errors come second, where a phone shows them too, and only if there are any.
+    # Errors come second, where a phone shows them too, and only if there are any; raised fingers are in the CSV only.
     columns = ["file", *(["error"] if table["error"].any() else []), "fingers", "side", "confidence", "ms"]
     selection = st.dataframe(
         table,

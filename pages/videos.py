@@ -37,8 +37,12 @@ def show_example(shown: bool) -> None:
 
 
 def to_row(frame: AnnotatedFrame) -> dict:
-    hands = ", ".join(f"{hand.side} {hand.fingers}" for hand in frame.prediction.hands)
-    return {"seconds": round(frame.seconds, 3), "fingers": frame.prediction.total, "hands": hands}
+    return {
+        "seconds": round(frame.seconds, 3),
+        "fingers": frame.prediction.total,
+        "hands": ", ".join(f"{hand.side} {hand.fingers}" for hand in frame.prediction.hands),
+        "raised": ", ".join("+".join(hand.raised) for hand in frame.prediction.hands),
+    }
 
 
 def process(file: UploadedFile | None, gradcam: bool, key: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from handful import CLASSES, FingerCounter
+from handful import CLASSES, FINGERS, FingerCounter
 from handful.images import decode
 from handful.labels import COUNTS
 from training.data.registry import SOURCES
@@ -107,7 +107,7 @@ def write_model(path: Path, image_type: int = onnx.TensorProto.UINT8, **shapes: 
     `shapes` replaces shapes of outputs; () leaves an output out.
     """
     outputs = {"boxes": (1, 4), "squares": (1, 4), "scores": (1,)}
-    outputs |= {"probabilities": (1, len(CLASSES)), "gradcam": (1, len(CLASSES), 8, 8)}
+    outputs |= {"probabilities": (1, len(CLASSES)), "gradcam": (1, len(CLASSES), 8, 8), "fingers": (1, len(FINGERS))}
     outputs = {name: shape for name, shape in (outputs | shapes).items() if shape}
     zeros = {name: onnx.numpy_helper.from_array(np.zeros(shape, np.float32)) for name, shape in outputs.items()}
     graph = onnx.helper.make_graph(

@@ -130,7 +130,11 @@ def parse_prediction(message: dict) -> Prediction:
     """Convert a prediction from the browser."""
     hands = [
         hand_from_probabilities(
-            tuple(hand["box"]), tuple(hand["crop"]), np.array(hand["probabilities"], np.float32), NO_GRADCAM
+            tuple(hand["box"]),
+            tuple(hand["crop"]),
+            np.array(hand["probabilities"], np.float32),
+            NO_GRADCAM,
+            np.array(hand["finger_probabilities"], np.float32),
         )
         for hand in message["hands"]
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from handful import CLASSES, COUNTS, SIDES, Hand, Prediction, shared_counter
+from handful import CLASSES, COUNTS, FINGERS, SIDES, Hand, Prediction, shared_counter
 from handful.images import BadImage, decode
 from handful.labels import decode as decode_label
 from handful.labels import describe
@@ -41,10 +41,18 @@ def fingers_in_words(count: int) -> str:
     return f"{count} finger{'' if count == 1 else 's'}"
 
 
-def show_probabilities(hand: Hand | None) -> None:
-    """Draw the probability of every class as a bar, always at the same place and scale.
+def finger_marks(hand: Hand) -> str:
+    """Return the HTML of five small marks, thumb to little finger, of which those of raised fingers are lit."""
+    marks = "".join(f'<i class="{"raised" if finger in hand.raised else ""}"></i>' for finger in FINGERS)
+    label = f"raised: {', '.join(hand.raised) or 'none'}"
+    return f'<span role="img" aria-label="{label}" title="{label}" class="fingers {hand.side}">{marks}</span>'
 
-    One row per count: left hands grow to the left, right hands to the right, as hands lie on a table.
+
+def show_probabilities(hand: Hand | None) -> None:
+    """Draw the raised fingers and the probability of every class as a bar, always at the same place and scale.
+
+    The fingers are marked beside the hand's side. Below, one row per count: left hands grow to the left, right hands to
+    the right, as hands lie on a table.
     """
     probabilities = hand.probabilities if hand else np.zeros(len(CLASSES))
     rows = []
@@ -58,17 +66,19 @@ def show_probabilities(hand: Hand | None) -> None:
             f'<span aria-hidden="true" class="track right"><i style="width:{right:.1%}"></i></span>'
             f'<span aria-hidden="true">{right:.0%}</span>'
         )
-    st.html(
-        '<div class="bars" data-testid="probabilities"><span aria-hidden="true" class="head left">left</span>'
-        '<b></b><span aria-hidden="true" class="head">right</span>' + "".join(rows) + "</div>"
+    marks = {hand.side: finger_marks(hand)} if hand else {}
+    left, right = (
+        f'<span class="head {side}"><span aria-hidden="true">{side}</span>{marks.get(side, "")}</span>'
+        for side in SIDES
     )
+    st.html(f'<div class="bars" data-testid="probabilities">{left}<b></b>{right}{"".join(rows)}</div>')
 
 
 def show_count_chart(counts: Sequence[tuple], height: int, span: tuple[float, float] | None = None) -> None:
     """Draw the count over time as a step chart.
 
     Args:
-        counts: (seconds, fingers) of each frame, or (seconds, fingers, hands): the tooltip has what is given.
+        counts: (seconds, fingers) of each frame, or (seconds, fingers, hands, raised): the tooltip has what is given.
         height: pixels.
         span: first and last second of the axis; by default those of the counts.
     """
@@ -76,7 +86,7 @@ def show_count_chart(counts: Sequence[tuple], height: int, span: tuple[float, fl
     # pandas; and as a plain Vega-Lite spec, since Altair's validation would take longer than all else.
     ends = (0, len(counts) - 1)
     steps = [(round(row[0], 2), *row[1:]) for i, row in enumerate(counts) if i in ends or row[1:] != counts[i - 1][1:]]
-    names = ["seconds", "fingers", "hands"][: len(steps[0])]
+    names = ["seconds", "fingers", "hands", "raised"][: len(steps[0])]
     top = max(10, *(step[1] for step in steps))
     spec = {
         "height": height,

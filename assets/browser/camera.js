@@ -219,10 +219,11 @@ class Camera {
     if (!this.stream || this.frameTime < this.startTime) return; // from before a stop
     this.hands = hands;
     this.predictions.push({
-      hands: hands.map(({ box, crop, probabilities }) => ({
+      hands: hands.map(({ box, crop, probabilities, finger_probabilities: fingerProbabilities }) => ({
         box: box.map((x) => round(x, 1)),
         crop: crop.map((x) => round(x, 1)),
         probabilities: probabilities.map((p) => round(p, 5)),
+        finger_probabilities: fingerProbabilities.map((p) => round(p, 5)),
       })),
       width,
       height,

@@ -60,7 +60,7 @@ async function predict(bitmap) {
   bitmap.close();
   const { rgb, brightness } = toRgb(context.getImageData(0, 0, width, height).data);
   const image = new ort.Tensor("uint8", rgb, [height, width, 3]);
-  const { boxes, squares, probabilities, gradcam } = await session.run({ image });
+  const { boxes, squares, probabilities, gradcam, fingers: fingerProbabilities } = await session.run({ image });
   image.dispose();
   const hands = Array.from({ length: boxes.dims[0] }, (_, i) => {
     const scores = row(probabilities, i);
@@ -69,6 +69,7 @@ async function predict(bitmap) {
       box: row(boxes, i),
       crop: row(squares, i),
       probabilities: scores,
+      finger_probabilities: row(fingerProbabilities, i),
       fingers,
       side,
       confidence: scores[label],

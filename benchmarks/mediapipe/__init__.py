@@ -1,13 +1,16 @@
 """Accuracy and time compared with MediaPipe 0.10.21, the usual way to count fingers, on the same frames in one run.
 
-MediaPipe finds landmarks of hands; counting fingers from them is left to rules, of which the worker has three. It runs
-in a separate environment, as it needs an older numpy. That is created on first use (`.venv-mediapipe`, about 1 GB;
-delete the folder to undo it).
+MediaPipe finds landmarks of hands; counting fingers from them is left to rules. The worker has three that are written
+by hand; another one is learned from pictures that Handful is trained on (`learned.py`). MediaPipe runs in a separate
+environment, as it needs an older numpy. That is created on first use (`.venv-mediapipe`, about 1 GB; delete the folder
+to undo it). It also keeps the landmarks that were learned from.
 
-Wherever there was a choice, it favours MediaPipe: its best rule is chosen for each set and mode, knowing the labels;
-the rules' thresholds were tuned on these very frames; close crops are adapted to it (`pad`); its time is that of
+Wherever there was a choice, it favours MediaPipe: its best rule of the three is chosen for each set and mode, knowing
+the labels; their thresholds were tuned on these very frames; close crops are adapted to it (`pad`); its time is that of
 `process` alone, without rules; and it uses as many threads as it likes, where Handful uses one. Handful gets every
 picture unchanged. A frame without a detected hand counts as 0 fingers, for both, which is correct for fists.
+
+For sets that end in -all, the rule is learned without their source, as Handful is for leave-out.
 """
 
 import json
@@ -16,16 +19,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from joblib import Memory
 
 from benchmarks import ROOT, Unavailable, machine, summary
 from benchmarks.frames import FRAME_SETS, LabelledPicture, digest, load_frames
+from benchmarks.mediapipe.learned import Samples, collect, describe, fit, total
 from handful import MODEL, FingerCounter
 from training.files import atomic_write
 from training.markdown import markdown_table
@@ -96,10 +103,17 @@ class Worker:
         self.process.stdout.close()
         self.errors.close()
 
-    def __call__(self, image: np.ndarray, reset: bool) -> dict[str, dict]:
-        """Run each mode on a picture (H, W, 3) uint8 RGB. `reset`: the picture does not follow the one before."""
+    def __call__(self, image: np.ndarray, reset: bool, modes: Sequence[str] = ()) -> dict[str, dict]:
+        """Run some modes on a picture (H, W, 3) uint8 RGB.
+
+        Args:
+            image: the picture.
+            reset: whether it does not follow the one before.
+            modes: which; () for all.
+        """
+        header = {"shape": image.shape, "reset": reset, "modes": list(modes or self.modes)}
         with suppress(BrokenPipeError):  # _receive raises
-            self.process.stdin.write(json.dumps({"shape": image.shape, "reset": reset}).encode() + b"\n")
+            self.process.stdin.write(json.dumps(header).encode() + b"\n")
             self.process.stdin.write(image.tobytes())
             self.process.stdin.flush()
         return self._receive()
@@ -128,14 +142,24 @@ def pad(image: np.ndarray, border: str) -> np.ndarray:
     return cv2.copyMakeBorder(image, PADDING_PX, PADDING_PX, PADDING_PX, PADDING_PX, kind)
 
 
+def detect(image: np.ndarray, border: str, worker: Worker) -> list[dict]:
+    """Return MediaPipe's hands in a picture, static, in its pixels; it is adapted if it has a border."""
+    adapted = pad(image, border) if border else image
+    hands = worker(adapted, True, ["static"])["static"]["landmarks"]
+    if border:
+        scale, offset = max(image.shape[:2]) / PADDED_PX, np.array([PADDING_PX, PADDING_PX, 0])
+        hands = [hand | {"points": ((np.array(hand["points"]) - offset) * scale).tolist()} for hand in hands]
+    return hands
+
+
 def predict_all(
-    pictures: list[LabelledPicture], counter: FingerCounter, worker: Worker, border: str = ""
+    pictures: list[LabelledPicture], counter: FingerCounter, worker: Worker, border: str = "", modes: Sequence[str] = ()
 ) -> list[dict]:
-    """Run both on each picture in turn, so that whatever slows the machine slows both.
+    """Run both on each picture in turn, so that whatever slows the machine slows both. MediaPipe: in all modes if ().
 
     Returns:
         A row each: {"total": the label, "condition", "handful": {"ms", "cpu_ms", "hands", "total"},
-        and for each mode of MediaPipe {"ms", "cpu_ms", "hands", "totals": {rule: total}}}
+        and for each mode of MediaPipe {"ms", "cpu_ms", "hands", "totals": {rule: total}, "landmarks"}}
     """
     rows = []
     session = None
@@ -144,7 +168,7 @@ def predict_all(
         adapted = pad(image, border) if border else image
         if not i:  # warm-up
             counter(image)
-            worker(adapted, False)
+            worker(adapted, False, modes)
         start, cpu = time.perf_counter(), time.process_time()
         prediction = counter(image)
         ms, cpu_ms = 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - cpu)
@@ -153,15 +177,18 @@ def predict_all(
                 "total": picture.total,
                 "condition": picture.path.parent.name,
                 "handful": {"total": prediction.total, "hands": len(prediction.hands), "ms": ms, "cpu_ms": cpu_ms},
-                **worker(adapted, picture.session != session),
+                **worker(adapted, picture.session != session, modes),
             }
         )
         session = picture.session
     return rows
 
 
-def compute_metrics(rows: list[dict], modes: list[str]) -> dict:
-    """Return accuracy of the total, share of frames without a hand, and times, for the rows of `predict_all`."""
+def compute_metrics(rows: list[dict], modes: Sequence[str]) -> dict:
+    """Return accuracy of the total, share of frames without a hand, and times, for the rows of `predict_all`.
+
+    Rows may have the total of the learned rule, too, as "learned".
+    """
     labels = np.array([row["total"] for row in rows])
 
     def accuracy(totals: list[int]) -> float:
@@ -187,16 +214,33 @@ def compute_metrics(rows: list[dict], modes: list[str]) -> dict:
             **common(mode),
             "times_handful": {clock: ratio(mode, clock) for clock in CLOCKS},
         }
+    if "learned" in rows[0]:
+        metrics["learned"] = {"accuracy": accuracy([row["learned"] for row in rows])}
     return metrics
 
 
-def metrics_by_condition(rows: list[dict], modes: list[str]) -> dict[str, dict]:
-    """Return the accuracies in each condition, MediaPipe's by the best rule for the condition."""
-    metrics = {}
-    for condition in dict.fromkeys(row["condition"] for row in rows):
-        measured = compute_metrics([row for row in rows if row["condition"] == condition], modes)
-        metrics[condition] = {name: {"accuracy": measured[name]["accuracy"]} for name in ("handful", *modes)}
+def metrics_by_condition(
+    rows: list[dict], modes: Sequence[str], groups: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, dict]:
+    """Return pictures and accuracies in each condition or group of conditions, MediaPipe's by the best rule for it."""
+    metrics: dict[str, dict] = {}
+    for name, conditions in (groups or {row["condition"]: [row["condition"]] for row in rows}).items():
+        if own := [row for row in rows if row["condition"] in conditions]:
+            measured = compute_metrics(own, modes)
+            accuracies = {key: {"accuracy": one["accuracy"]} for key, one in measured.items()}
+            metrics[name] = {"frames": len(own), **accuracies}
     return metrics
+
+
+def count_false_alarms(rows: list[dict], modes: Sequence[str]) -> dict[str, dict]:
+    """Return in how many pictures without hands each reports one."""
+    return {name: {"false_alarms": sum(row[name]["hands"] > 0 for row in rows)} for name in ("handful", *modes)}
+
+
+def learn(worker: Worker) -> Samples | None:
+    """Return what rules are learned from; landmarks found earlier are read from MediaPipe's environment."""
+    find = Memory(ENVIRONMENT / "landmarks", verbose=0).cache(detect, ignore=["worker"])
+    return collect(lambda image, border: find(image, border, worker), ROOT / "data")
 
 
 def run(frames: int = 0) -> dict:
@@ -208,16 +252,28 @@ def run(frames: int = 0) -> dict:
     python = environment()
     sets: dict = {}
     with Worker(python) as worker:
-        counter = FingerCounter()
+        counter, samples = FingerCounter(), learn(worker)
+        rule_without = cache(lambda source: fit(samples, source) if samples else None)
         for name, frame_set in FRAME_SETS.items():
             pictures = load_frames(name, ROOT, frames)
             sets[name] = {"title": frame_set.title, "source": frame_set.credit, "frames": len(pictures)}
-            if pictures:
-                print(f"{frame_set.title}: {len(pictures)} frames ...", file=sys.stderr, flush=True)
-                rows = predict_all(pictures, counter, worker, frame_set.border)
-                sets[name] |= {"digest": digest(pictures), **compute_metrics(rows, worker.modes)}
-                if frame_set.corrupted:
-                    sets[name]["conditions"] = metrics_by_condition(rows, worker.modes)
+            if not pictures:
+                continue
+            print(f"{frame_set.title}: {len(pictures)} frames ...", file=sys.stderr, flush=True)
+            modes = [mode for mode in worker.modes if mode == "static" or not frame_set.stills]
+            rows = predict_all(pictures, counter, worker, frame_set.border, modes)
+            sets[name]["digest"] = digest(pictures)
+            if frame_set.without_hands:
+                sets[name] |= count_false_alarms(rows, modes)
+                continue
+            if rule := rule_without(frame_set.source if frame_set.whole else ""):
+                for row in rows:
+                    row["learned"] = total(rule, row["static"]["landmarks"])
+            sets[name] |= compute_metrics(rows, modes)
+            if frame_set.corrupted:
+                sets[name]["conditions"] = metrics_by_condition(rows, modes)
+            if groups := frame_set.groups():
+                sets[name]["groups"] = metrics_by_condition(rows, modes, groups)
         return {
             "date": date.today().isoformat(),
             "machine": machine(),
@@ -227,6 +283,7 @@ def run(frames: int = 0) -> dict:
                 "exported": counter.metadata.get("exported", ""),
             },
             "modes": worker.modes,
+            "learned": describe(rule, samples) if samples and (rule := rule_without("")) else {},
             "sets": sets,
         }
 
@@ -241,40 +298,66 @@ def save(results: dict) -> None:
 
 
 def report(results: dict) -> str:
-    """Return the results as tables: accuracy, times, each of MediaPipe's rules, and corrupted frames."""
+    """Return the results as tables: accuracy, false alarms, times, each of MediaPipe's rules, and corrupted frames."""
     modes = results["modes"]
-    names = ("Handful", *(f"MediaPipe {mode}" for mode in modes))
-    sets = [measured for measured in results["sets"].values() if measured["frames"]]
+    names = {"handful": "Handful", **{mode: f"MediaPipe {mode}" for mode in modes}}
+    counting = {**names, "learned": "MediaPipe static, learned rule"}
+    there = [measured for measured in results["sets"].values() if measured["frames"]]
+    sets = [measured for measured in there if "accuracy" in measured["handful"]]
+    measured_rules = {mode: one[mode]["rules"] for one in sets for mode in modes if mode in one}
+    all_rules = [(mode, rule) for mode in modes for rule in measured_rules.get(mode, ())]
     accuracy, times, rules = [], [], []
     for measured in sets:
-        title, columns = measured["title"], [measured[name] for name in ("handful", *modes)]
-        shares = [f"{column[key]:.1%}" for key in ("accuracy", "no_hand") for column in columns]
-        accuracy.append([title, str(measured["frames"]), *shares])
+        title = measured["title"]
+        for group, one in {"": measured, **measured.get("groups", {})}.items():
+            shares = [percent(one.get(name, {}).get("accuracy")) for name in counting]
+            shares += [percent(one.get(name, {}).get("no_hand")) for name in names]
+            accuracy.append([f"… {group}" if group else title, str(one["frames"]), *shares])
         for clock, clock_name in CLOCKS.items():
-            medians = [f"{column[clock]['median']:.1f}" for column in columns]
-            ratios = [f"{measured[mode]['times_handful'][clock]:.1f}×" for mode in modes]
+            medians = [f"{measured[name][clock]['median']:.1f}" if name in measured else "–" for name in names]
+            ratios = [f"{measured[mode]['times_handful'][clock]:.1f}×" if mode in measured else "–" for mode in modes]
             times.append([f"{title}: {clock_name}", *medians, *ratios])
-        rules.append([title, *(f"{share:.1%}" for mode in modes for share in measured[mode]["rules"].values())])
-    rule_names = [f"{mode} {rule}" for mode in modes for rule in sets[0][mode]["rules"]] if sets else []
+        shares = [measured[mode]["rules"].get(rule) if mode in measured else None for mode, rule in all_rules]
+        rules.append([title, *map(percent, shares)])
     versions = results["mediapipe"]
     texts = [
         results["machine"],
         f"MediaPipe {versions['mediapipe']} (numpy {versions['numpy']}) processes each frame alone (static), or tracks "
-        "from frame to frame.\nFrames with the correct total (MediaPipe: by its best rule for the set), and frames "
-        "without a detected hand:",
-        markdown_table(["Set", "frames", *names, *(f"no hand: {name}" for name in names)], accuracy),
+        "from frame to frame.\nFrames with the correct total (MediaPipe: by its best rule for the set of three "
+        "written by hand, or by a learned rule),\nand frames without a detected hand:",
+        markdown_table(
+            ["Set", "frames", *counting.values(), *(f"no hand: {name}" for name in names.values())], accuracy
+        ),
         "Median ms a frame, in turns, and the median of MediaPipe's time over Handful's for the same frame.\n"
         "On a busy machine, elapsed times are longer, most of all with MediaPipe's many threads: compare CPU times.",
-        markdown_table(["Set", *names, *(f"{mode} / Handful" for mode in modes)], times),
+        markdown_table(["Set", *names.values(), *(f"{mode} / Handful" for mode in modes)], times),
         "MediaPipe's rules:",
-        markdown_table(["Set", *rule_names], rules),
+        markdown_table(["Set", *(f"{mode} {rule}" for mode, rule in all_rules)], rules),
     ]
+    if learned := results.get("learned"):
+        texts.append(
+            f"The learned rule has seen {sum(learned['hands'].values()):,} hands of {len(learned['hands'])} sources; "
+            f"on people and sessions left out of them, it counts {learned['cross_validation']:.1%} correctly."
+        )
+    if empty := [measured for measured in there if "false_alarms" in measured["handful"]]:
+        texts.append("Pictures without hands in which one is reported:")
+        rows = [
+            [measured["title"], str(measured["frames"])]
+            + [str(measured[name]["false_alarms"]) if name in measured else "–" for name in names]
+            for measured in empty
+        ]
+        texts.append(markdown_table(["Set", "pictures", *names.values()], rows))
     if conditions := results["sets"].get("webcam-harder", {}).get("conditions"):
         texts.append("The webcam frames in each condition, correct totals (MediaPipe: by its best rule for each):")
         rows = [
-            [title, *(f"{one['accuracy']:.1%}" for one in by_name.values())] for title, by_name in conditions.items()
+            [title, *(percent(by_name.get(name, {}).get("accuracy")) for name in counting)]
+            for title, by_name in conditions.items()
         ]
-        texts.append(markdown_table(["Condition", *names], rows))
+        texts.append(markdown_table(["Condition", *counting.values()], rows))
     if missing := [measured["title"] for measured in results["sets"].values() if not measured["frames"]]:
         texts.append(f"Not available, skipped: {', '.join(missing)}.")
     return "\n\n".join(texts)
+
+
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"

@@ -2,10 +2,11 @@
 
 Standard output begins with a line of JSON: {"versions": {...}, "modes": ["static", "tracking"]}.
 On standard input, for each frame, comes a line of JSON, then the bytes of its pixels:
-{"shape": [480, 640, 3], "reset": false} and 480*640*3 bytes of RGB. "reset" restarts tracking.
-On standard output, for each frame, goes a line of JSON with an entry per mode:
-{"static": {"ms": 23.1, "cpu_ms": 25.4, "hands": 1, "totals": {"upright": 3, "distance": 3, "angles": 3}}, ...}
-It ends with its input.
+{"shape": [480, 640, 3], "reset": false, "modes": ["static"]} and 480*640*3 bytes of RGB. "reset" restarts tracking.
+On standard output, for each frame, goes a line of JSON with an entry per mode, in "landmarks" one per hand:
+{"static": {"ms": 23.1, "cpu_ms": 25.4, "hands": 1, "totals": {"upright": 3, "distance": 3, "angles": 3},
+"landmarks": [{"points": [[x, y, z], ...], "world": [[x, y, z], ...], "side": "Right"}]}, ...}
+Points are in pixels, world landmarks in metres. It ends with its input.
 """
 
 import json
@@ -58,7 +59,7 @@ RULES = (upright, distance, angles)
 
 
 def predict(hands, image: np.ndarray) -> dict:
-    """Return time, CPU time of all threads, the number of hands, and the total by each rule, of one frame."""
+    """Return time, CPU time of all threads, the number of hands, the total by each rule and landmarks of one frame."""
     start, cpu = time.perf_counter(), time.process_time()
     output = hands.process(image)
     result = {"ms": 1000 * (time.perf_counter() - start), "cpu_ms": 1000 * (time.process_time() - cpu)}
@@ -77,7 +78,13 @@ def predict(hands, image: np.ndarray) -> dict:
             strict=True,
         )
     ]
-    return result | {"totals": {rule.__name__: sum(rule(*hand) for hand in landmarks) for rule in RULES}}
+    return result | {
+        "totals": {rule.__name__: sum(rule(*hand) for hand in landmarks) for rule in RULES},
+        "landmarks": [
+            {"points": points.round(3).tolist(), "world": world.round(5).tolist(), "side": side}
+            for points, world, side in landmarks
+        ],
+    }
 
 
 def main() -> None:
@@ -97,7 +104,7 @@ def main() -> None:
             modes["tracking"].reset()
         # In turns: the first one runs with a cold cache.
         turn += 1
-        order = MODES if turn % 2 else MODES[::-1]
+        order = header["modes"][:: 1 if turn % 2 else -1]
         result = {mode: predict(modes[mode], image) for mode in order}
         print(json.dumps(result), flush=True)
 

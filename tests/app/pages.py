@@ -35,6 +35,11 @@ def probability_bars(page: AppTest) -> list[str]:
     return [element.body for element in page.html if "bars" in element.body]
 
 
+def finger_marks(page: AppTest) -> list[str]:
+    """Return the accessible labels of the finger marks, one for each hand."""
+    return re.findall('aria-label="(raised: .*?)"', "".join(probability_bars(page)))
+
+
 def file_name(page: AppTest) -> str:
     """Return the heading of the picture that the Pictures page shows."""
     return next(match[1] for element in page.html if (match := re.fullmatch("<h3.*?>(.*)</h3>", element.body)))

@@ -16,9 +16,9 @@ import pytest
 from anyio import CapacityLimiter
 
 import handful.cli as cli
-from handful import CLASSES, shared_counter
+from handful import CLASSES, FINGERS, shared_counter
 from handful.images import decode
-from tests.builders import SAMPLES, png
+from tests.builders import SAMPLES, png, sample_png
 from web import api, inference, metrics
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +50,13 @@ def test_predict_returns_what_the_command_line_prints(client, tmp_path, monkeypa
     assert returned.pop("ms") > 0
     assert printed.pop("ms") > 0
     assert returned == printed
+
+
+def test_the_answer_has_the_fields_of_the_schema(client):
+    schema = client.get("/api/openapi.json").json()["components"]["schemas"]["Hand"]["properties"]
+    [hand] = predict(client, sample_png("5L")).json()["hands"]
+    assert list(hand) == list(schema)
+    assert hand["raised"] == schema["raised"]["items"]["enum"] == list(FINGERS)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 import handful
 import web.widgets
-from handful import CLASSES
+from handful import CLASSES, FINGERS
 from tests.app.pages import metric, open_page, probability_bars
 from tests.builders import sample_png, write_fingers
 from training.data.frames import Frame
@@ -45,9 +45,8 @@ def metrics(data, tmp_path, monkeypatch) -> dict:
         frame = Frame(np.zeros((9, 9, 3), np.uint8), np.float32([[0, 0, 9, 9]]), np.array([CLASSES.index(label)]))
         probabilities = np.full(len(CLASSES), 0.01, np.float32)
         probabilities[CLASSES.index("2L" if label == "3L" else label)] = 0.89
-        hand = handful.hand_from_probabilities(
-            (0, 0, 9, 9), (0, 0, 9, 9), probabilities, np.zeros((len(CLASSES), 8, 8), np.float32)
-        )
+        maps, fingers = np.zeros((len(CLASSES), 8, 8), np.float32), np.zeros(len(FINGERS), np.float32)
+        hand = handful.hand_from_probabilities((0, 0, 9, 9), (0, 0, 9, 9), probabilities, maps, fingers)
         predictions.append(FramePrediction(path.relative_to(data).as_posix(), frame, (hand,)))
     metrics = {
         "set": "fingers-test",
@@ -153,6 +152,35 @@ def test_every_set_beside_mediapipe(metrics, tmp_path):
     for key in "recall", "side_accuracy":
         page.segmented_control[0].set_value(key).run()
         assert not page.exception
+
+
+def test_the_learned_rule_has_a_column_and_bars(metrics, tmp_path):
+    shares = {"static": {"accuracy": 0.5}, "learned": {"accuracy": 0.95}}
+    empty = {"frames": 50, "handful": {"false_alarms": 1}, "static": {"false_alarms": 5}}
+    conditions = [{"group": "dim", "pictures": 8, "total_accuracy": 0.9}]
+    write_metrics(
+        tmp_path,
+        webcam=metrics | {"title": "Large: sessions", "short_title": "Large", "conditions": conditions},
+        fingers_test=metrics,
+        mediapipe={
+            "modes": ["static", "tracking"],
+            "sets": {"webcam": shares, "webcam-harder": {"conditions": {"dim": shares}}, "faces": empty, "homes": empty}
+            | {"hagrid": {"title": "Gestures", "frames": 9, "handful": {"accuracy": 0.97}, **shares}},
+        },
+    )
+    page = open_page("evaluation")
+    share, hands = "91.7%", ["91.7%", "100.0%", "100.0%", "100.0%"]
+    assert accuracy_tables(page) == [
+        [["Large", "36", share, "50.0%", "<b>95.0%</b>", *hands], ["Small", "36", share, "–", "–", *hands]]
+    ]
+    chart = page.get("vega_lite_chart")[0].proto
+    bars = convert_arrow_bytes_to_pandas_df(chart.datasets[0].data.data if chart.datasets else chart.data.data)
+    assert bars["model"].tolist() == ["Handful", "MediaPipe", "MediaPipe, learned"]
+    texts = " ".join(text.value for text in page.markdown)
+    assert "on 100 pictures without hands: it detects a hand in **2.0%**, MediaPipe in **10.0%**" in texts
+    assert "Gestures (HaGRID), 9 pictures: **97.0%**" in texts
+    assert "MediaPipe's: 50.0%, with the learned rule 95.0%" in texts
+    assert "**Learned:**" in " ".join(text.value for text in page.caption)
 
 
 def test_a_cell_of_the_confusion_matrix_is_chosen_in_a_box_too(metrics):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import time
 from io import BytesIO
@@ -17,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from handful import Prediction, shared_counter
 from tests.app.frames import IMAGE, feed, make_hand, make_prediction, video_frame
-from tests.app.pages import load_page, metric, open_page, texts
+from tests.app.pages import finger_marks, load_page, metric, open_page, probability_bars, texts
 from tests.builders import SAMPLES
 from web import browser_camera as browser
 from web import inference, metrics, turn_servers
@@ -139,6 +140,22 @@ def test_the_page_shows_the_latest_prediction(connection):
     assert json.loads(region.proto.json) == "3 fingers"
     probabilities = processor.stream.latest.prediction.hands[0].probabilities
     assert f'aria-label="3: {probabilities[3]:.0%} left, {probabilities[9]:.0%} right"' in page.html[0].body
+
+
+def test_every_hand_has_its_finger_marks(connection):
+    hands = make_hand("2L", fingers=(0.1, 0.9, 0.2, 0.3, 0.8)), make_hand("0R", box=(420.0, 100.0, 600.0, 400.0))
+    connection.video_processor.stream.latest = Latest(make_prediction(*hands), math.inf, 20)
+    page = open_page("live")
+    assert finger_marks(page) == ["raised: index, little", "raised: none"]
+    left, right = probability_bars(page)
+    assert re.findall('<i class="(raised|)"></i>', left) == ["", "raised", "", "", "raised"]
+    assert re.findall('<i class="(raised|)"></i>', right) == [""] * 5
+    assert 'class="fingers left"' in left
+    assert 'class="fingers right"' in right
+
+    connection.video_processor.stream.latest = Latest(make_prediction(), math.inf, 20)
+    page.run()
+    assert finger_marks(page) == []
 
 
 def test_the_page_shows_that_no_hand_is_in_view_and_that_video_has_stopped(connection):
@@ -330,7 +347,12 @@ def test_a_prediction_survives_the_way_from_the_browser():
         "height": expected.height,
         "milliseconds": 20.5,
         "hands": [
-            {"box": hand.box, "crop": hand.crop, "probabilities": [float(p) for p in hand.probabilities]}
+            {
+                "box": hand.box,
+                "crop": hand.crop,
+                "probabilities": hand.probabilities.tolist(),
+                "finger_probabilities": hand.finger_probabilities.tolist(),
+            }
             for hand in expected.hands
         ],
     }
@@ -342,6 +364,7 @@ def test_a_prediction_survives_the_way_from_the_browser():
 def test_predictions_from_the_browser_update_the_page(monkeypatch):
     hand = make_hand("3L")
     sent = {"box": hand.box, "crop": hand.crop, "probabilities": hand.probabilities.tolist()}
+    sent["finger_probabilities"] = [0.9, 0.8, 0.1, 0.2, 0.7]
     message = {"width": 640, "height": 480, "milliseconds": 20.5, "hands": [sent], "seconds": 0.5, "brightness": 120}
 
     def camera(key: str, on_predictions, **settings) -> dict:
@@ -353,6 +376,7 @@ def test_predictions_from_the_browser_update_the_page(monkeypatch):
     page = open_in_browser_mode()
     assert not page.exception
     assert metric(page) == "3"
+    assert finger_marks(page) == ["raised: thumb, index, little"]
     assert "20 ms per frame" in texts(page)
 
 

@@ -10,7 +10,7 @@ import handful
 import web.widgets
 from handful import CLASSES, Prediction, shared_counter
 from handful.images import decode
-from tests.app.pages import file_name, metric, open_page, probability_bars
+from tests.app.pages import file_name, finger_marks, metric, open_page, probability_bars
 from tests.builders import sample_png
 from web import inference
 
@@ -83,6 +83,7 @@ def test_every_hand_has_its_probability_bars(monkeypatch, hands):
     page.file_uploader[0].set_value(upload("3L")).run()
     assert not page.exception
     assert len(probability_bars(page)) == hands
+    assert finger_marks(page) == [f"raised: {', '.join(hand.raised)}" for hand in prediction.hands]
     assert [info.value for info in page.info] == ([] if hands else ["No hand was detected in this picture."])
     assert page.image
 
@@ -100,6 +101,7 @@ def test_several_pictures_are_a_table_in_which_errors_have_a_column():
     table = page.dataframe[0].value
     assert list(table["file"]) == ["three.png", "notes.png", "empty.jpg", "five.png"]
     assert list(table["fingers"].isna()) == [False, True, True, False]
+    assert table["raised"][3] == "thumb+index+middle+ring+little"
     assert "PNG" in table["error"][1]
     assert "empty" in table["error"][2]
     assert table["error"].isna()[0]

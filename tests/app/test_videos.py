@@ -13,6 +13,7 @@ import pytest
 import streamlit as st
 from PIL import Image
 
+from handful import FINGERS
 from tests.app.pages import open_page
 from tests.builders import SAMPLES, make_video
 from web import metrics, video
@@ -199,6 +200,7 @@ def test_in_the_example_a_hand_counts_from_zero_to_five():
     counts = [row["fingers"] for row in example.rows]
     # One second each, of which the hand moves during the first third.
     assert [counts[20 * count + 10 : 20 * count + 20] for count in range(6)] == [[count] * 10 for count in range(6)]
+    assert (example.rows[15]["raised"], example.rows[-1]["raised"]) == ("", "+".join(FINGERS))
     page.button[0].click().run()
     assert not page.session_state.videos
     assert not page.toggle[0].disabled

@@ -15,7 +15,7 @@ import benchmarks
 from benchmarks import Unavailable, api, largest, live, load, soak, speed, start, steady, summary
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.app_server import run_app
-from handful import CLASSES, Hand, Prediction
+from handful import CLASSES, FINGERS, Hand, Prediction
 from handful.images import decode
 from web.video import annotate
 
@@ -93,7 +93,8 @@ def test_speed_runs(capsys, tmp_path, monkeypatch):
 
 def predicted(fingers: int) -> Prediction:
     box, probabilities = (0, 0, 8, 8), np.eye(len(CLASSES), dtype=np.float32)[fingers]
-    hand = Hand(box, box, fingers, "left", 1.0, probabilities, np.zeros((len(CLASSES), 2, 2)))
+    maps, raised = np.zeros((len(CLASSES), 2, 2)), np.zeros(len(FINGERS))
+    hand = Hand(box, box, fingers, "left", 1.0, probabilities, maps, raised)
     return Prediction((hand,), 8, 8, 1.0)
 
 

@@ -53,6 +53,7 @@ def test_the_browser_predicts_the_same_as_python(page, runtime):
         assert message["brightness"] == pytest.approx(image[..., 1].mean())
         for ours, theirs, drawn in zip(python.hands, browser.hands, message["hands"], strict=True):
             assert theirs.probabilities == pytest.approx(ours.probabilities, abs=1e-3)
+            assert theirs.finger_probabilities == pytest.approx(ours.finger_probabilities, abs=1e-3)
             assert theirs.box == pytest.approx(ours.box, abs=0.05)
             assert (drawn["fingers"], drawn["side"]) == (ours.fingers, ours.side)
             heatmap = np.reshape(drawn["heatmap"]["values"], (drawn["heatmap"]["height"], drawn["heatmap"]["width"]))
@@ -148,7 +149,8 @@ FAKE_WORKER = """
         }
         postMessage({bitmap}) {
             const heatmap = {width: 1, height: 1, values: [1]}, probabilities = Array(12).fill(1 / 12);
-            const hand = {box: [100, 100, 300, 300], crop: [100, 100, 300, 300], probabilities, heatmap};
+            const box = [100, 100, 300, 300], finger_probabilities = Array(5).fill(0.5);
+            const hand = {box, crop: box, probabilities, finger_probabilities, heatmap};
             const hands = [{...hand, fingers: 3, side: "left", confidence: 0.9}];
             const prediction = {hands, width: 640, height: 480, milliseconds: 5, brightness: 120};
             this.pending++;

@@ -112,6 +112,7 @@ def test_the_browser_counts_by_itself(page, expected, runtime):
     expect(metric(page, "Fingers")).to_have_text(str(expected.total), timeout=TIMEOUT_MS)
     expect(page.get_by_text(f"{hand.side} · {expected.total}")).to_be_visible()
     expect(page.get_by_text(FPS_CAPTION)).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_role("img", name=f"raised: {', '.join(hand.raised)}")).to_be_visible()
     announcement = page.get_by_role("status").filter(has_text=f"{expected.total} fingers").element_handle()
 
     # The hand's box is drawn on the picture, both mirrored or not.

@@ -13,12 +13,13 @@ from playwright.sync_api import expect
 
 from benchmarks.app_server import run_app
 from benchmarks.dockerfile import free_port
-from handful import CLASSES, shared_counter
+from handful import CLASSES, FINGERS, shared_counter
 from handful.images import decode
 from tests.browser.actions import PICTURE, TIMEOUT_MS, choose, metric
 from tests.builders import make_video
 from training.data.sources.own_hand import OwnHand
 
+LEFT = "rgb(52, 132, 198)"  # of left hands, in the style sheet
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 NGINX_CONFIG = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
@@ -114,6 +115,9 @@ def test_a_dropped_picture_is_predicted_and_explained(page):
     probabilities = page.locator(".bars > span:not(.track):not(.head)")
     expect(probabilities).to_have_count(len(CLASSES))
     assert sum(int(text.rstrip("%")) for text in probabilities.all_inner_texts()) == pytest.approx(100, abs=6)
+    marks = page.get_by_role("img", name=f"raised: {', '.join(hand.raised)}").locator("i")
+    lit = [mark.evaluate("mark => getComputedStyle(mark).backgroundColor") == LEFT for mark in marks.all()]
+    assert lit == [finger in hand.raised for finger in FINGERS]
     expect(page.locator(".bars .predicted")).to_have_text(str(hand.fingers))
     expect(page.locator(".bars .predicted")).to_have_css("font-weight", "700")
     expect(page.locator(".bars b").nth(1)).to_have_css("font-weight", "400")
@@ -141,7 +145,7 @@ def test_a_large_video_can_be_stopped_and_its_result_downloaded(page, tmp_path):
     assert video.evaluate("async video => { await video.play(); return video.videoWidth; }") == 640
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV").click()
-    assert download.value.path().read_text().startswith("seconds,fingers,hands\n0.0,3,left 3\n")
+    assert download.value.path().read_text().startswith("seconds,fingers,hands,raised\n0.0,3,left 3,")
 
 
 def test_an_embedding_site_can_let_the_app_upload_and_use_the_camera(page, address):

@@ -38,14 +38,14 @@ def networks():
 def runner(networks):
     hands = [frame_of(label, 0) for label in ("0L", "1R", "3L", "5R")]
     empty = Frame(np.full((120, 160, 3), 128, np.uint8), np.empty((0, 4), np.float32), np.empty(0, int))
-    return CascadeRunner(*networks, 128, {"hands": hands, "empty": [empty]})
+    return CascadeRunner(*networks, 112, {"hands": hands, "empty": [empty]})
 
 
 def test_the_runner_predicts_what_the_cascade_predicts(runner, networks):
     frame = runner.sources["hands"][2]
     boxes, probabilities = runner.predict(CONFIG, frame)
     with torch.inference_mode():
-        expected, _, _, expected_probabilities, _ = Cascade(*networks, 128, CONFIG).eval()(frame.image)
+        expected, _, _, expected_probabilities, *_ = Cascade(*networks, 112, CONFIG).eval()(frame.image)
     torch.testing.assert_close(boxes, expected)
     torch.testing.assert_close(probabilities, expected_probabilities)
 
@@ -54,7 +54,7 @@ def test_results_name_accuracy_and_cost(runner):
     result = runner.run(CONFIG)
     assert result.by_source == {"hands": 1.0, "empty": 1.0}
     assert runner.run(replace(CONFIG, threshold=1.0, other_threshold=1.0)).by_source == {"hands": 0.0, "empty": 1.0}
-    expensive = runner.run(replace(CONFIG, crop_scale=1.0, flip_confidence=1.1))
+    expensive = runner.run(replace(CONFIG, crop_scale=1.25 * CONFIG.crop_scale, flip_confidence=1.1))
     assert expensive.cost > 1.5 * result.cost
     assert expensive.utility < result.utility, "passes that bring nothing are not worth their price"
 
@@ -113,7 +113,7 @@ def test_ablate_prints_a_row_for_each_stage(runner, monkeypatch, capsys):
     assert [cell.strip() for cell in rows[0]] == ["Frames correct", "mean", "hands", "empty", "passes"]
     cost = {row[0].strip(): float(row[-1]) for row in rows[2:]}
     assert "without flip TTA" in cost
-    assert cost["crops of 128 pixels"] > cost["crops of 112 pixels"] > cost["as exported"]
+    assert cost["crops of 128 pixels"] > cost["crops of 96 pixels"]
     assert rows[2][1].strip() == "100.0%"
 
 

@@ -50,7 +50,7 @@ def test_crops_are_cut_once_and_again_when_an_image_changes(digit_folder, tmp_pa
         return open_at(digit_folder, "digits", validation=lambda group: int(group) >= 2)
 
     frames, cache = open_folder(), tmp_path / "cache"
-    images, targets, boxes, validation = cached_crops("digits", frames, 32, 1.3, cache)
+    images, targets, boxes, validation, fingers = cached_crops("digits", frames, 32, 1.3, cache)
     assert isinstance(images, np.memmap)
     assert images.shape == (15, 32, 32, 4)
     frame = frames[4]
@@ -59,13 +59,14 @@ def test_crops_are_cut_once_and_again_when_an_image_changes(digit_folder, tmp_pa
     assert boxes.shape == (15, 4)
     assert (boxes[:, 2:] - boxes[:, :2]).max(1) == pytest.approx(32 / 1.3, abs=0.01)
     assert validation.tolist() == frames.validation.tolist()
+    assert fingers.tolist() == [2] * 3 + [6] * 3 + [7] * 3 + [30] * 3 + [31] * 3, "1 is the thumb, 2 the index finger …"
 
     read, frame_of = [], type(frames).frame
     monkeypatch.setattr(type(frames), "frame", lambda self, i: read.append(i) or frame_of(self, i))
     assert (cached_crops("digits", frames, 32, 1.3, cache).images == images).all()
     assert not read
     write_image(frames.files[0], np.full((100, 100, 3), 200, np.uint8))
-    images, targets, boxes, _ = cached_crops("digits", open_folder(), 32, 1.3, cache)
+    images, targets, boxes, *_ = cached_crops("digits", open_folder(), 32, 1.3, cache)
     assert len(read) == 15
     assert len(images) == len(targets) == len(boxes) == 14, "no hand is left in the changed one"
     assert len(list(cache.iterdir())) == 2, "the older crops are deleted"
@@ -142,9 +143,11 @@ def test_each_hand_of_a_frame_is_a_crop(tmp_path):
 def test_a_batch_has_crops_of_all_sources():
     def crops_of(value, *targets):
         boxes = np.tile(np.float32([2, 2, 6, 6]), (3, 1))
-        return Crops(np.full((3, 8, 8, 4), value, np.uint8), np.array(targets), boxes, np.zeros(3, bool))
+        images = np.full((3, 8, 8, 4), value, np.uint8)
+        return Crops(images, np.array(targets), boxes, np.zeros(3, bool), np.array(targets) + 10)
 
     mixed = CropDataset([(crops_of(1, 0, 1, 2), np.array([2, 0])), (crops_of(2, 13, 14, 15), np.array([1]))])
-    images, targets = mixed.__getitems__([2, 0, 1])
+    images, targets, fingers = mixed.__getitems__([2, 0, 1])
     assert images[:, 0, 0, 0].tolist() == [2, 1, 1]
     assert targets.tolist() == [14, 2, 0]
+    assert fingers.tolist() == [24, 12, 10]

@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from handful import CLASSES, FingerCounter, hand_from_probabilities
+from handful import CLASSES, FINGERS, FingerCounter, hand_from_probabilities
 from handful.images import decode
 from handful.labels import SIDE_UNKNOWN, encode
-from tests.builders import write_fingers, write_rendered, write_webcam
+from tests.builders import write_fingers, write_image, write_rendered, write_webcam
 from training.cli import main
 from training.data.corruptions import CONDITIONS, CORRUPTIONS, DISTANCES, CorruptedFrames
 from training.data.frames import Frame
 from training.data.registry import open_held_out
 from training.data.sources.rendered import Rendered
+from training.evaluation import gestures
 from training.evaluation.evaluate import evaluate, write_json
 from training.evaluation.metrics import FramePrediction, compute_metrics, metrics_by_group, reliability
 from training.evaluation.report import report
@@ -40,7 +41,8 @@ def predicted(*labels, confidence=0.9, shift=0.0):
         probabilities = np.full(len(CLASSES), (1 - confidence) / (len(CLASSES) - 1), np.float32)
         probabilities[CLASSES.index(label)] = confidence
         box = (k * 20 + shift, 0.0, k * 20 + 10 + shift, 10.0)
-        hands.append(hand_from_probabilities(box, box, probabilities, np.zeros((len(CLASSES), 8, 8), np.float32)))
+        maps, fingers = np.zeros((len(CLASSES), 8, 8), np.float32), np.zeros(len(FINGERS), np.float32)
+        hands.append(hand_from_probabilities(box, box, probabilities, maps, fingers))
     return tuple(hands)
 
 
@@ -347,13 +349,31 @@ def test_false_alarms_are_listed(tmp_path):
     assert len(empty["alarms"][0]["hands"][0]["box"]) == 4
 
 
+def test_faces_held_out_and_hagrid_are_evaluated(tmp_path):
+    hand, grey = decode(ROOT / "assets/samples/5R_0.jpg"), np.full((120, 160, 3), 128, np.uint8)
+    for name, image in {"val/23": hand, "val/43": grey, "val/13": hand, "train/7": hand}.items():
+        write_image(tmp_path / f"people/EthnicityDetection/fair_face/{name}.jpg", image)
+    write_image(tmp_path / gestures.PATH / "palm/1.jpg", hand)
+    evaluate(tmp_path, output=tmp_path / "metrics")
+    empty = json.loads((tmp_path / "metrics/empty.json").read_text())
+    faces = {"group": "Faces (FairFace)", "pictures": 2, "false_alarms": 1}
+    assert empty["groups"] == [faces], "neither what is trained on nor what calibrates"
+    assert empty["alarms"][0]["file"] == "people/EthnicityDetection/fair_face/val/23.jpg"
+    hagrid = json.loads((tmp_path / "metrics/hagrid.json").read_text())
+    assert (hagrid["pictures"], hagrid["total_accuracy"]) == (1, 1.0)
+    assert len(hagrid["model"]["sha256"]) == 64
+
+
 def test_report_has_a_row_for_each_set_with_mediapipe(tmp_path, capsys):
     both = metrics_of((labelled("3L"), predicted("3L")), (labelled("0L"), ()))
     conditions = [
         {"group": name, "total_accuracy": 0.9, "count_accuracy": 0.8, "recall": 0.7} for name in ("grey", "poor line")
     ]
     write_json(tmp_path / "webcam.json", {"title": "Webcam", "conditions": conditions, **both})
-    write_json(tmp_path / "empty.json", {"pictures": 53, "false_alarms": 6})
+    groups = [{"group": "Faces", "pictures": 53, "false_alarms": 6}]
+    write_json(tmp_path / "empty.json", {"pictures": 53, "false_alarms": 6, "groups": groups})
+    gesture = {"group": "stop", "pictures": 10, "total_accuracy": 0.9, "finger_accuracy": 0.8}
+    write_json(tmp_path / "hagrid.json", {"groups": {"gesture": [gesture]}})
     left_out = {"title": "One man", **both, "side_accuracy": None}
     write_json(tmp_path / "leave-one-out.json", {"sources": {"counting": left_out}})
     modes = {"static": {"accuracy": 0.976}, "tracking": {"accuracy": 0.826}}
@@ -367,6 +387,8 @@ def test_report_has_a_row_for_each_set_with_mediapipe(tmp_path, capsys):
     assert "| grey | 90.0% | 80.0% | 70.0% | 97.6% | 82.6% |" in lines
     assert "| poor line | 90.0% | 80.0% | 70.0% | – | – |" in lines
     assert "False alarms: 6 of 53 pictures without hands." in lines
+    assert "| Faces | 53 | 6 |" in lines
+    assert "| stop | 10 | 90.0% | 80.0% |" in lines
     assert "| One man " + shares.format("–", "") in lines
 
 

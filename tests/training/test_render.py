@@ -27,6 +27,7 @@ from training.render import hand as hands
 from training.render import load_hands, people
 from training.render.bundled import render_sample, render_video
 from training.render.generate import generate, render_hand
+from training.render.hand import CHAINS, scaled_joints
 from training.render.sampling import (
     COMMON_GESTURES,
     INDEX,
@@ -35,6 +36,7 @@ from training.render.sampling import (
     RING,
     THUMB,
     HandParams,
+    finger_gap,
     sample_appearance,
     sample_hand,
     sample_pose,
@@ -343,9 +345,9 @@ def test_a_failed_or_wrong_download_of_the_bodies_raises(tmp_path, monkeypatch):
     ("folder", "options"),
     [
         ("train", "--count 6000"),
-        ("people", "--count 3000 --people"),
-        ("val", "--count 2000 --seed 2"),
-        ("tones", "--count 2500 --seed 2 --tones"),
+        ("varied", "--count 2500 --seed 4 --people --varied"),
+        ("val", "--count 500 --seed 2"),
+        ("tones", "--count 500 --seed 2 --tones"),
     ],
 )
 def test_a_missing_folder_is_reported_with_the_command_that_renders_it(tmp_path, folder, options):
@@ -443,3 +445,41 @@ def test_a_failed_npm_download_is_reported(tmp_path, monkeypatch):
     with pytest.raises(NoPackage, match="ENOTFOUND"):
         hands.fetch_mesh(tmp_path)
     assert not list(tmp_path.glob("*.glb"))
+
+
+# Varied hands
+
+
+def test_varied_hands_bring_fingers_together_and_keep_their_labels(rig):
+    """Gaps between neighbours that are raised, from the middle of the fingers on; less than 0 mm is an overlap."""
+    gaps = {False: [], True: []}
+    for varied, own in gaps.items():
+        for index in range(120):
+            hand = sample_hand(11, index, rig, varied=varied)
+            radii = rig.radii.copy()
+            for finger, chain in enumerate(CHAINS):
+                radii[list(chain)] *= hand.shape.width[finger]
+            for a in range(3):
+                if hand.raised[a + 1] and hand.raised[a + 2]:
+                    rest = scaled_joints(rig, hand.shape)
+                    own.append(finger_gap(rest, radii, hand.pose.fingers, a, a + 1))
+    assert np.mean(np.array(gaps[False]) < 2) < 0.1, "apart"
+    assert np.mean(np.array(gaps[True]) < 2) > 0.4, "most neighbours touch"
+    assert min(gaps[True]) > -4, "and do not overlap"
+
+
+def test_varied_hands_turn_thumbs_in_every_direction_and_are_seldom_fists(rig):
+    hands = [sample_hand(12, index, rig, varied=True) for index in range(300)]
+    thumbs = np.array([hand.view.tilt for hand in hands if hand.raised == (True, False, False, False, False)])
+    assert (np.abs(thumbs) > 90).any()
+    assert (np.abs(thumbs) < 90).any()
+    assert np.mean([hand.count == 0 for hand in hands]) < 0.14
+    assert {hand.count for hand in hands} == set(range(6))
+
+
+def test_other_hands_are_those_that_they_were(rig):
+    """Sets for evaluation stay comparable."""
+    hand = sample_hand(5, 17, rig)
+    again = sample_hand(5, 17, rig, varied=False)
+    np.testing.assert_array_equal(hand.pose.fingers, again.pose.fingers)
+    assert hand.view == again.view

@@ -81,7 +81,7 @@ def test_fitting_keeps_the_shape_and_tells_the_scale():
 def test_scenes_differ_and_hold_what_they_tell():
     rng = np.random.default_rng(0)
     frame = (np.repeat(draw_hand("5L", rng)[:, :, None], 3, 2), np.float32([[20, 20, 110, 110]]))
-    scenes = SceneDataset([[frame]], [WALL], [cutouts()], length=40)
+    scenes = SceneDataset([([frame], 1)], [WALL], [(cutouts(), 1)], length=40)
     torch.manual_seed(0)
     made = [scenes[i] for i in range(40)]
     assert {len(boxes) for _, boxes in made} >= {0, 1, 2}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from handful.labels import CLASSES, COUNTS, SIDE_UNKNOWN, encode
+from handful.labels import CLASSES, COUNT_UNKNOWN, COUNTS, SIDE_UNKNOWN, encode
 from tests.builders import (
     draw_person,
     open_at,
@@ -25,8 +25,10 @@ from training.augment.pipeline import Augment
 from training.data import panoramas, registry
 from training.data.backgrounds import background_files
 from training.data.crops import CropDataModule
+from training.data.frames import counted
 from training.data.masks import hand_box
 from training.data.registry import SOURCES, Label, Source, name_before_pic, open_source, prepare
+from training.data.scenes import hand_boxes
 from training.data.sources import fingers
 from training.data.sources.boxes import BoxLabelledFrames
 from training.data.sources.finger_counting import SET1
@@ -307,6 +309,8 @@ def test_dvc_tracks_the_folders_that_sources_are_fetched_and_rendered_to():
     for source in SOURCES.values():
         if source.commit or source.fetch:
             assert fetched & {Path("data") / source.path, *(Path("data") / source.path).parents}
+    trained_on = yaml.safe_load((ROOT / "training/configs/classifier.yaml").read_text())["data"]["sources"]
+    for source in map(SOURCES.__getitem__, trained_on):
         if source.path.startswith("render/"):
             assert Path("data") / source.path in rendered
     others = {path for source in SOURCES.values() for path in (source.held_out_path, source.calibration)}
@@ -337,7 +341,7 @@ def test_a_new_source_is_one_row(server, tmp_path, monkeypatch, capsys):
         path="people/threes",
         reader="training.data.sources.boxes:BoxLabelledFrames",
         options={
-            "labels": {"three": Label(3, "index middle ring", "left"), "ok": None},
+            "labels": {"three": Label(3, "index middle ring", "left"), "ok": Label(None)},
             "group": lambda file: file.stem,
             "validation": lambda group: group == "1",
         },
@@ -375,8 +379,68 @@ def test_a_new_source_is_one_row(server, tmp_path, monkeypatch, capsys):
     hands.setup("fit")
     assert hands.credits == ["Threes by Some One, github.com/someone/hands (CC0)"]
     assert (len(hands.train), len(hands.val)) == (2, 1)
-    images, targets = next(iter(hands.train_dataloader()))
+    images, targets, raised = next(iter(hands.train_dataloader()))
     assert images.shape == (4, 32, 32, 3)
+    assert raised.tolist() == [14] * 4
     assert {CLASSES[target] for target in targets} <= {"3L", "3R"}, "some are flipped"
     with pytest.raises(BadData, match="no backgrounds without hands"):
         CropDataModule({"threes": 4}, Augment(), str(tmp_path), empty=2).setup("fit")
+
+
+# Lists made by eye
+
+
+@pytest.mark.parametrize("folder", sorted(path.name for path in registry.LISTS.iterdir()))
+def test_lists_are_of_a_source_that_is_trained_on_and_sorted(folder):
+    assert any(source.path == f"people/{folder}" for source in SOURCES.values())
+    for file in (registry.LISTS / folder).glob("*.txt"):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        assert lines
+        assert lines == sorted(set(lines))
+
+
+def test_files_are_listed_by_name_by_original_or_with_their_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "LISTS", tmp_path)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/excluded.txt").write_text("a.jpg\nB1_jpg\nval/3.jpg\n")
+    is_listed = registry.listed("set", "excluded")
+    assert is_listed(Path("x/a.jpg"))
+    assert is_listed(Path("x/B1_jpg.rf.0123.jpg")), "each augmented copy of an original"
+    assert is_listed(Path("x/val/3.jpg"))
+    assert not is_listed(Path("x/train/3.jpg"))
+    assert not is_listed(Path("x/B12_jpg.rf.0123.jpg"))
+
+
+def test_groups_follow_from_file_names():
+    assert registry.whatsapp_batch(Path("IMG-20230312-WA0525_jpg.rf.1.jpg")) == "0312-0524"
+    assert registry.whatsapp_batch(Path("IMG-20230312-WA0523_jpg.rf.1.jpg")) == "0312-0508"
+    assert registry.whatsapp_batch(Path("IMG_20230314_101010_jpg.rf.1.jpg")) == "camera IMG_20230314"
+    assert registry.chilean_signer(Path("N-12-_jpeg_jpg.rf.1.jpg")) == "blue walls"
+    assert registry.chilean_signer(Path("IMG-20221104-WA0001_jpg.rf.1.jpg")) == "20221104"
+
+
+def yolo_square(root: Path, side: int = 100) -> Path:
+    """Write one square frame with a hand of each class, one and other, and its YOLO labels."""
+    write_image(root / "images/1.jpg", np.full((side, side, 3), 200, np.uint8))
+    (root / "labels").mkdir()
+    (root / "labels/1.txt").write_text("0 0.25 0.5 0.1 0.4\n1 0.75 0.5 0.1 0.4\n")
+    (root / "data.yaml").write_text("names: [one, other]")
+    return root
+
+
+def test_a_hand_in_a_pose_that_is_no_count_is_a_hand(tmp_path):
+    labels = {"one": Label(1, "index"), "other": Label(None)}
+    frames = BoxLabelledFrames(yolo_square(tmp_path), labels, lambda file: "")
+    frame = frames.frame(0)
+    assert frame.targets.tolist() == [SIDE_UNKNOWN + 1, COUNT_UNKNOWN]
+    assert frame.fingers.tolist() == [2, registry.FINGERS_UNKNOWN]
+    assert len(hand_boxes(frame)) == 2, "the detector learns both"
+    assert counted(frame) is None, "what it counts cannot be evaluated"
+
+
+def test_frames_that_were_stretched_into_squares_are_stretched_back(tmp_path):
+    labels = dict.fromkeys(("one", "other"), Label(1))
+    frames = BoxLabelledFrames(yolo_square(tmp_path), labels, lambda file: "", aspect=2)
+    frame = frames.frame(0)
+    assert frame.image.shape == (50, 100, 3)
+    np.testing.assert_allclose(frame.boxes, [[20, 15, 30, 35], [70, 15, 80, 35]], atol=0.01)

@@ -1,6 +1,7 @@
 """Trainings from the command line, on a small data set."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import optuna
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 import wandb
 import yaml
 from lightning import Trainer
@@ -21,15 +23,16 @@ from torch.utils.data import DataLoader, default_collate
 import training.export.export
 import training.export.prune
 from handful import MODEL, FingerCounter
-from handful.labels import CLASSES, NO_HAND, SIDE_UNKNOWN
+from handful.labels import CLASSES, COUNT_UNKNOWN, FINGERS, NO_HAND, SIDE_UNKNOWN
 from tests.builders import draw_hand, write_fingers, write_webcam
 from training.cli import main
 from training.data.backgrounds import load_backgrounds
+from training.data.registry import FINGERS_UNKNOWN
 from training.data.scenes import collate_scenes
 from training.export.cascade import Cascade
 from training.export.export import load
 from training.lightning import cli
-from training.lightning.classifier import ClassifierModule
+from training.lightning.classifier import ClassifierModule, classifier_losses, partial_finger_loss
 from training.lightning.detector import DetectorModule
 from training.lightning.image_logger import ImageLogger
 from training.networks.backbone import backbone, fold_batchnorm
@@ -106,7 +109,7 @@ def leave_out(folder: Path) -> list[str]:
     detector, classifier = (
         yaml.safe_load((ROOT / f"training/configs/{name}.yaml").read_text()) for name in ("detector", "fingers")
     )
-    detector["data"] = {"sources": ["fingers", "webcam"], "batch_size": 16, "workers": 0}
+    detector["data"] = {"sources": {"fingers": 1, "webcam": 2}, "batch_size": 16, "workers": 0}
     classifier["data"] |= {"sources": {"fingers": 60, "webcam": 60}, "batch_size": 60, "workers": 0}
     for name, config in ("detector", detector), ("classifier", classifier):
         config["trainer"] |= {"accelerator": "cpu", "enable_progress_bar": False}
@@ -159,7 +162,7 @@ def test_leave_one_out_trains_without_the_source_and_evaluates_on_all_of_it(back
     metadata = FingerCounter(folder / "runs/webcam/handful.onnx").metadata
     assert "HandsDataset" not in metadata["data"]
     assert yaml.safe_load(metadata["config"])["trainer"]["max_epochs"] == 1
-    assert yaml.safe_load(metadata["detector config"])["data"]["sources"] == ["fingers"]
+    assert yaml.safe_load(metadata["detector config"])["data"]["sources"] == {"fingers": 1}
     capsys.readouterr()
     main(command)
     assert "webcam: already evaluated" in capsys.readouterr().out
@@ -323,7 +326,11 @@ def test_two_processes_train_together_and_log_metrics_of_all_pictures(background
 def test_validation_metrics_do_not_depend_on_the_batch_size():
     rng = torch.Generator().manual_seed(0)
     targets = torch.tensor([1, NO_HAND, NO_HAND, 9, SIDE_UNKNOWN + 3, NO_HAND, 5])
-    crops = [(torch.randint(256, (192, 192, 4), generator=rng, dtype=torch.uint8), target) for target in targets]
+    fingers = torch.tensor([2, -1, -1, 7, -1, -1, 31])
+    crops = [
+        (torch.randint(256, (192, 192, 4), generator=rng, dtype=torch.uint8), target, raised)
+        for target, raised in zip(targets, fingers, strict=True)
+    ]
     boxes = [torch.tensor([[10.0, 10, 90, 90]] * n) for n in (0, 2, 0, 0, 1)]
     frames = [(torch.randint(256, (3, 96, 96), generator=rng, dtype=torch.uint8), two.view(-1, 4)) for two in boxes]
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
@@ -338,10 +345,41 @@ def test_validation_metrics_do_not_depend_on_the_batch_size():
         assert one[0] == pytest.approx(all_together[0], abs=1e-5)
 
 
+def test_fingers_are_learned_from_names_and_from_counts():
+    # Thumb, index, middle, ring, little; a logit of log 3 is a probability of 3/4.
+    logits = torch.tensor([[0.0, math.log(3), -math.log(3), 0.0, 0.0]]).repeat(2, 1)
+    named, counted = torch.tensor([2, FINGERS_UNKNOWN]), torch.tensor([1, 1])
+    only_index = 0.75 * 0.75 / 8
+    # Exactly one: the index finger, the middle one, or one of the three others.
+    one = (0.75 * 0.75 + 0.25 * 0.25 + 3 * 0.25 * 0.75) / 8
+    losses = [partial_finger_loss(logits[k : k + 1], counted[k : k + 1], named[k : k + 1]) for k in range(2)]
+    assert losses[0].item() == pytest.approx(-math.log(only_index), rel=1e-5)
+    assert losses[1].item() == pytest.approx(-math.log(one), rel=1e-5)
+    assert partial_finger_loss(logits, counted, named).item() == pytest.approx(sum(map(float, losses)), rel=1e-5)
+
+
+def test_a_hand_in_a_pose_that_is_no_count_teaches_presence_alone():
+    logits = [torch.randn(3, n, generator=torch.Generator().manual_seed(0)) for n in (len(CLASSES), 1, len(FINGERS))]
+    targets, fingers = torch.tensor([COUNT_UNKNOWN, NO_HAND, 3]), torch.full((3,), FINGERS_UNKNOWN)
+    losses, sizes = classifier_losses(logits[0], logits[1][:, 0], logits[2], targets, fingers)
+    assert sizes.tolist() == [3, 1, 1]
+    known = classifier_losses(*(part[2:] for part in (logits[0], logits[1][:, 0], logits[2], targets, fingers)))[0]
+    torch.testing.assert_close(losses[1:], known[1:])
+    presence = F.binary_cross_entropy_with_logits(logits[1][:, 0], torch.tensor([1.0, 0, 1]), reduction="sum")
+    torch.testing.assert_close(losses[0], presence)
+
+
+def test_frozen_stages_keep_their_weights():
+    module = ClassifierModule(HandClassifier(), frozen=3)
+    stages = {name.split(".")[0] for name, weight in module.network.features.named_parameters() if weight.requires_grad}
+    assert stages == {"3", "4", "5"}
+    assert all(weight.requires_grad for weight in module.network.fingers.parameters())
+
+
 def test_a_logged_error_does_not_keep_its_batch_in_memory():
     logger, run = ImageLogger(worst=1), (Trainer(accelerator="cpu", logger=False), ClassifierModule(HandClassifier()))
     logger.on_validation_epoch_start(*run)
-    batch = (torch.zeros(5, 192, 192, 4, dtype=torch.uint8), torch.arange(5))
+    batch = (torch.zeros(5, 192, 192, 4, dtype=torch.uint8), torch.arange(5), torch.arange(5))
     logger.on_validation_batch_end(*run, {"logits": -torch.eye(len(CLASSES))[:5]}, batch)
     ((_, _, image, _),) = logger.errors
     assert image.untyped_storage().nbytes() == 192 * 192 * 4

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import handful.cli as cli
-from handful import CLASSES, FingerCounter, shared_counter
+from handful import CLASSES, FINGERS, FingerCounter, shared_counter
 from handful.images import decode
 
 HAND = Path(__file__).parents[2] / "assets/samples/5L_0.jpg"
@@ -54,8 +54,9 @@ def test_prints_one_json_line_per_picture(folder, capsys):
     assert list(line) == ["file", "width", "height", "total", "hands", "ms"]
     assert (line["file"], line["width"], line["height"]) == ("hand.jpg", 256, 256)
     [hand] = line["hands"]
-    assert list(hand) == ["fingers", "side", "confidence", "box", "probabilities"]
+    assert list(hand) == ["fingers", "raised", "side", "confidence", "box", "probabilities"]
     assert line["total"] == hand["fingers"] == 5
+    assert hand["raised"] == list(FINGERS)
     assert list(hand["probabilities"]) == list(CLASSES)
     x0, y0, x1, y1 = hand["box"]
     assert 0 <= x0 < x1 <= 256
@@ -122,17 +123,20 @@ def test_unreadable_folder_is_reported(folder, capsys, monkeypatch):
 
 
 def test_table_has_a_row_per_hand_and_per_picture_without_hands(folder, capsys):
-    assert cli.main(["hand.jpg", "in/a/two.png", "broken.png", "--csv", "table.csv"]) == 1
-    picture, without_hands, error = lines(capsys.readouterr().out)
+    shutil.copy(HAND.with_name("0R_0.jpg"), "fist.jpg")
+    assert cli.main(["hand.jpg", "fist.jpg", "in/a/two.png", "broken.png", "--csv", "table.csv"]) == 1
+    picture, _, without_hands, error = lines(capsys.readouterr().out)
     with open("table.csv", newline="", encoding="utf-8") as file:
-        first, second, third = csv.DictReader(file)
+        first, fist, second, third = csv.DictReader(file)
     assert without_hands["hands"] == []
     assert (second["file"], second["total"], second["fingers"]) == ("in/a/two.png", "0", "")
     [hand] = picture["hands"]
     expected = {key: picture[key] for key in ("file", "width", "height", "total", "ms")}
     expected |= {key: hand[key] for key in ("fingers", "side", "confidence")}
+    expected |= {"raised": "thumb+index+middle+ring+little"}
     expected |= {**dict(zip(("x0", "y0", "x1", "y1"), hand["box"], strict=True)), **hand["probabilities"], "error": ""}
     assert first == {key: str(value) for key, value in expected.items()}
+    assert (fist["fingers"], fist["raised"], fist["side"]) == ("0", "", "right")
     assert {key: value for key, value in third.items() if value} == error
 
 

@@ -7,6 +7,7 @@ import torch
 from handful.labels import (
     CLASSES,
     COUNTS,
+    FINGERS,
     MIRRORED,
     NO_HAND,
     SIDE_UNKNOWN,
@@ -18,6 +19,7 @@ from handful.labels import (
     encode,
     marginal_over_sides,
     mirror,
+    raised_fingers,
 )
 
 ALL = [(count, side) for side in (*SIDES, None) for count in COUNTS]
@@ -67,6 +69,17 @@ def test_decode_probabilities_chooses_the_count_before_the_side():
     probabilities = np.zeros(len(CLASSES))
     probabilities[[encode(3, "left"), encode(3, "right"), encode(4, "left")]] = 0.29, 0.31, 0.4
     assert decode_probabilities(probabilities) == encode(3, "right")
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_the_raised_fingers_are_the_most_likely_ones_thumb_first(count):
+    probabilities = np.array([0.2, 0.9, 0.6, 0.4, 0.7])
+    likely = ("index", "little", "middle", "ring", "thumb")[:count]
+    assert raised_fingers(probabilities, count) == tuple(finger for finger in FINGERS if finger in likely)
+
+
+def test_of_equally_likely_fingers_the_first_ones_are_raised():
+    assert raised_fingers(np.full(len(FINGERS), 0.5), 2) == ("thumb", "index")
 
 
 def test_describe_names_count_and_side():

@@ -263,8 +263,14 @@ def test_model_with_other_classes_is_not_used(change, tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize(
     "change",
-    [{"image_type": onnx.TensorProto.FLOAT}, {"probabilities": (1, 7)}, {"boxes": (4,)}, {"squares": ()}],
-    ids=["float image", "seven classes", "boxes of rank 1", "no squares"],
+    [
+        {"image_type": onnx.TensorProto.FLOAT},
+        {"probabilities": (1, 7)},
+        {"boxes": (4,)},
+        {"squares": ()},
+        {"fingers": ()},
+    ],
+    ids=["float image", "seven classes", "boxes of rank 1", "no squares", "no fingers"],
 )
 def test_model_with_other_inputs_or_outputs_is_not_used(change, tmp_path, monkeypatch, caplog):
     write_model(tmp_path / "new.onnx")

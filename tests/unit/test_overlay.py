@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from handful import CLASSES, COUNTS, SIDES, FingerCounter, Hand, Prediction
+from handful import CLASSES, COUNTS, FINGERS, SIDES, FingerCounter, Hand, Prediction
 from handful.overlay import COLORMAP, COLORS, browser_colors, draw
 
 GREY = np.full((240, 320, 3), 128, np.uint8)
@@ -18,7 +18,8 @@ def hand(box, *, crop=None, side="left", fingers=3, hot=None) -> Hand:
     for label, cell in (hot or {}).items():
         maps[(CLASSES.index(label), *cell)] = 0.25  # any value: maps are scaled to a maximum of 1
     probabilities = np.full(len(CLASSES), 1 / len(CLASSES), np.float32)
-    return Hand(box, crop or box, fingers, side, float(probabilities[0]), probabilities, maps)
+    raised = np.zeros(len(FINGERS), np.float32)
+    return Hand(box, crop or box, fingers, side, float(probabilities[0]), probabilities, maps, raised)
 
 
 def prediction(*hands: Hand) -> Prediction:

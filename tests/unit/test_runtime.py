@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from handful import CLASSES, COUNTS, FingerCounter, Hand, Prediction, hand_from_probabilities, shared_counter
+from handful import CLASSES, COUNTS, FINGERS, FingerCounter, Hand, Prediction, hand_from_probabilities, shared_counter
 from handful.images import decode
 
 SAMPLES = Path(__file__).parents[2] / "assets/samples"
@@ -31,9 +31,10 @@ def scene(height: int, width: int, hands: dict[str, tuple[int, int, int]]) -> np
     return picture
 
 
-def hand(probabilities, maps=None) -> Hand:
+def hand(probabilities, maps=None, fingers=(0.1, 0.9, 0.6, 0.2, 0.7)) -> Hand:
     maps = np.zeros((len(CLASSES), 8, 8), np.float32) if maps is None else maps
-    return hand_from_probabilities((0, 0, 9, 9), (0, 0, 9, 9), np.asarray(probabilities, np.float32), maps)
+    probabilities, fingers = np.asarray(probabilities, np.float32), np.asarray(fingers, np.float32)
+    return hand_from_probabilities((0, 0, 9, 9), (0, 0, 9, 9), probabilities, maps, fingers)
 
 
 # The model
@@ -60,6 +61,10 @@ def test_prediction_of_one_hand(counter, height, width, size):
     assert hand.probabilities.dtype == np.float32
     assert hand.probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert (hand.probabilities >= 0).all()
+    assert hand.finger_probabilities.shape == (len(FINGERS),)
+    assert hand.finger_probabilities.dtype == np.float32
+    assert ((hand.finger_probabilities >= 0) & (hand.finger_probabilities <= 1)).all()
+    assert hand.raised == FINGERS
 
 
 @pytest.mark.parametrize("shape", [(480, 640), (1, 1), (2, 3000), (3000, 2), (128, 128)])
@@ -158,6 +163,7 @@ def test_prediction_as_json(counter):
     assert (data["width"], data["height"], data["total"]) == (300, 256, prediction.total)
     [hand] = data["hands"]
     assert hand["box"] == pytest.approx(prediction.hands[0].box, abs=0.05)
+    assert (hand["fingers"], hand["raised"]) == (1, list(prediction.hands[0].raised))
     assert hand["confidence"] == pytest.approx(prediction.hands[0].confidence, abs=1e-4)
     assert list(hand["probabilities"]) == list(CLASSES)
     assert list(hand["probabilities"].values()) == pytest.approx(prediction.hands[0].probabilities.tolist(), abs=1e-4)
@@ -179,6 +185,16 @@ def test_count_is_predicted_over_both_sides():
     predicted = hand(list(probabilities.values()))
     assert predicted.label == "3R"  # not 4L, the most probable single class
     assert predicted.confidence == pytest.approx(0.31)
+
+
+@pytest.mark.parametrize(
+    ("label", "raised"), [("0R", ()), ("1L", ("index",)), ("3R", ("index", "middle", "little")), ("5L", FINGERS)]
+)
+def test_as_many_fingers_are_raised_as_the_class_says(label, raised):
+    """Whatever their own probabilities: two of them are below 0.5, three above."""
+    predicted = hand(np.eye(len(CLASSES))[CLASSES.index(label)])
+    assert predicted.raised == raised
+    assert predicted.to_dict()["raised"] == list(raised)
 
 
 # Grad-CAM

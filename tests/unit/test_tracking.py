@@ -1,5 +1,7 @@
 """Tracking: smooth, with little delay, and consistent."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,13 +15,22 @@ HERE, BESIDE, FAR = 100, 190, 450
 RATES = pytest.mark.parametrize("rate", [10, 24, 30])
 
 
-def hand(label: str, x: float = HERE, y: float = 100, *, confidence: float = 0.9, other: str = "0L") -> Hand:
+def hand(
+    label: str,
+    x: float = HERE,
+    y: float = 100,
+    *,
+    confidence: float = 0.9,
+    other: str = "0L",
+    fingers: Sequence[float] = (0.1, 0.9, 0.8, 0.7, 0.6),
+) -> Hand:
     """Return a hand of class `label`; the rest of the probability is that of class `other`."""
     probabilities = np.zeros(len(CLASSES), np.float32)
     probabilities[CLASSES.index(label)] += confidence
     probabilities[CLASSES.index(other)] += 1 - confidence
     box, crop = (x, y, x + 100, y + 150), (x - 25, y, x + 125, y + 150)
-    return hand_from_probabilities(box, crop, probabilities, np.zeros((len(CLASSES), 8, 8), np.float32))
+    maps = np.zeros((len(CLASSES), 8, 8), np.float32)
+    return hand_from_probabilities(box, crop, probabilities, maps, np.array(fingers, np.float32))
 
 
 def prediction(*hands: Hand, width: int = 640) -> Prediction:
@@ -92,6 +103,20 @@ def test_confidence_is_the_smoothed_probability_of_the_predicted_class():
     assert smoothed.probabilities[CLASSES.index("5L")] == pytest.approx(1 - smoothed.confidence)
 
 
+def test_raised_fingers_are_smoothed_and_as_many_as_the_smoothed_count():
+    """A single frame changes neither; a longer change is followed as fast as the count is."""
+    index_and_middle, index_and_little = (0.1, 0.9, 0.8, 0.2, 0.1), (0.1, 0.9, 0.2, 0.1, 0.8)
+    stream = Stream()
+    stream.hold(1, hand("2L", fingers=index_and_middle))
+    assert stream(hand("2L", fingers=index_and_little)).hands[0].raised == ("index", "middle")
+    assert stream(hand("5L", fingers=(1, 1, 1, 1, 1))).hands[0].raised == ("index", "middle")
+    stream.hold(1, hand("2L", fingers=index_and_middle))
+    (smoothed,) = stream.hold(0.2, hand("2L", fingers=index_and_little))[-1].hands
+    assert smoothed.raised == ("index", "little")
+    assert smoothed.finger_probabilities[0] == pytest.approx(0.1, abs=1e-5)
+    assert 0.6 < smoothed.finger_probabilities[4] < 0.8
+
+
 def test_box_is_smoothed():
     stream = Stream()
     stream.hold(1, hand("3L", HERE))
@@ -127,9 +152,10 @@ def test_smoothing_does_not_depend_on_the_frame_rate():
     for rate in 10, 30, 120:
         stream = Stream(rate)
         stream.hold(2, hand("3L", HERE))
-        smoothed.append(stream.hold(0.1, hand("5L", HERE + 20))[-1].hands[0])
+        smoothed.append(stream.hold(0.1, hand("5L", HERE + 20, fingers=(0.9, 0.8, 0.9, 0.9, 0.7)))[-1].hands[0])
     for other in smoothed[1:]:
         np.testing.assert_allclose(other.probabilities, smoothed[0].probabilities, atol=1e-4)
+        np.testing.assert_allclose(other.finger_probabilities, smoothed[0].finger_probabilities, atol=1e-4)
         np.testing.assert_allclose(other.box, smoothed[0].box, atol=1e-3)
 
 
@@ -249,5 +275,6 @@ def test_any_stream_gives_consistent_predictions(frames):
         assert [one.box[0] for one in smoothed.hands] == sorted(one.box[0] for one in smoothed.hands)
         for one in smoothed.hands:
             assert one.probabilities.sum() == pytest.approx(1, abs=1e-5)
+            assert len(one.raised) == one.fingers
             assert one.confidence == one.probabilities[CLASSES.index(one.label)]
             assert 0 <= one.box[0] < one.box[2] <= 640

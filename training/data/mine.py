@@ -51,12 +51,14 @@ def mine(folder: Path = Path("data"), model: Path = MODEL, runs: Path = Path("ru
         for i in tqdm(np.flatnonzero(~frames.validation), name, unit=" pictures"):
             key = frames.path(i).relative_to(folder / source.path).as_posix()
             known = boxes.get(key, [])
-            new = [list(map(round, hand.box)) for hand in counter(frames.frame(i).image).hands]
+            new = [[float(round(x)) for x in hand.box] for hand in counter(frames.frame(i).image).hands]
             if merged := [*known, *(box for box in new if box not in known)]:
                 boxes[key] = merged
         table.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(table) as part, part.open("w", newline="", encoding="utf-8") as out:
-            csv.writer(out, lineterminator="\n").writerows([name, *box] for name in boxes for box in boxes[name])
+            csv.writer(out, lineterminator="\n").writerows(
+                [key, *map(round, box)] for key in boxes for box in boxes[key]
+            )
         print(f"{table}: {sum(map(len, boxes.values()))} boxes in {len(boxes)} of {len(frames)} pictures")
     if not found:
         raise BadData(f"{folder}: no pictures without hands here. Fetch some: python -m training data")

@@ -16,8 +16,9 @@ VARIANTS: dict[str, dict[str, float]] = {
     "one pass of each network": {"refine_size": 0.0, "flip_confidence": 0.0},
     "frames of 124 pixels": {"detector_scale": 0.775},
     "frames of 192 pixels": {"detector_scale": 1.2},
-    "crops of 112 pixels": {"crop_scale": 0.875},
-    "crops of 128 pixels": {"crop_scale": 1.0},
+    "crops of 96 pixels": {"crop_scale": 0.8572},
+    "crops of 112 pixels": {"crop_scale": 1.0},
+    "crops of 128 pixels": {"crop_scale": 1.143},
 }
 
 

@@ -37,7 +37,7 @@ PASS_PRICE = 0.02
 SEARCH: dict[str, tuple[float, ...]] = {
     "crop_margin": (1.0, 1.1, 1.2, 1.3),
     "detector_scale": (0.8, 0.9, 1.0, 1.1, 1.2),
-    "crop_scale": (0.625, 0.75, 0.875, 1.0),
+    "crop_scale": (0.715, 0.8572, 1.0, 1.143),  # 80, 96, 112 and 128 pixels
     "threshold": tuple(np.arange(0.3, 0.81, 0.04).round(2).tolist()),
     "other_threshold": tuple(np.arange(0.3, 0.91, 0.04).round(2).tolist()),
     "refine_low": (0.1, 0.2, 0.3),

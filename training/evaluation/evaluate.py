@@ -52,7 +52,8 @@ def evaluate(
         except BadData as error:
             print(f"{name}: skipped. {error}")
     backgrounds = load_backgrounds(folder, validation=True)
-    if not sets and not backgrounds:
+    empty = pictures_without_hands(folder, backgrounds)
+    if not sets and not empty:
         raise BadData(f"{folder}: no data to evaluate on. Fetch the data sets: python -m training data")
     output.mkdir(parents=True, exist_ok=True)
     delete_stale_metrics(output, counter)
@@ -68,7 +69,7 @@ def evaluate(
             predictions = predict_frames(counter, corrupted, range(len(corrupted)), folder)
             metrics |= metrics_by_group(predictions, corrupted.traits())
         write_json(output / f"{name}.json", metrics)
-    if empty := pictures_without_hands(folder, backgrounds):
+    if empty:
         write_json(output / "empty.json", {"set": "empty", **header, **false_alarms(counter, empty)})
     try:
         write_json(output / "hagrid.json", {"set": "hagrid", **header, **evaluate_gestures(counter, folder)})
@@ -129,10 +130,14 @@ def pictures_without_hands(folder: Path, backgrounds: list[np.ndarray]) -> dict[
         except BadData as error:
             print(f"{name}: skipped. {error}")
             continue
-        held_out = np.flatnonzero(frames.validation)
-        # One at a time: hundreds of pictures need not be in memory.
-        sets[source.title] = ((frames.path(i).relative_to(folder).as_posix(), frames.frame(i).image) for i in held_out)
+        sets[source.title] = held_out_pictures(frames, folder)
     return sets
+
+
+def held_out_pictures(frames: FrameDataset, folder: Path) -> Iterable[tuple[str, np.ndarray]]:
+    """Yield the frames of a set that are held out, one at a time, each with its path in the data folder."""
+    for i in np.flatnonzero(frames.validation).tolist():
+        yield frames.path(i).relative_to(folder).as_posix(), frames.frame(i).image
 
 
 def false_alarms(counter: FingerCounter, sets: dict[str, Iterable[tuple[str, np.ndarray]]]) -> dict:

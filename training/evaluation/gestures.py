@@ -72,8 +72,9 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
 
     def accuracy(gestures: tuple[str, ...]) -> dict:
         own = [row for row in rows if row["gesture"] in gestures]
-        right = {key: sum(row[key] for row in own) / max(len(own), 1) for key in ("total", "fingers")}
-        return {"pictures": len(own), "total_accuracy": right["total"], "finger_accuracy": right["fingers"]}
+        totals, fingers = (sum(bool(row[key]) for row in own) for key in ("total", "fingers"))
+        number = max(len(own), 1)
+        return {"pictures": len(own), "total_accuracy": totals / number, "finger_accuracy": fingers / number}
 
     return {
         "title": TITLE,

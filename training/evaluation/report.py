@@ -51,8 +51,16 @@ def report(folder: Path = METRICS) -> None:
         mode_columns = [f"MediaPipe, total correct ({mode})" for mode in modes]
         header = ["The webcam frames", *(COLUMNS[key] for key in CONDITION_KEYS), *mode_columns]
         print("\n" + markdown_table(header, rows))
+    if hagrid := metrics.get("hagrid"):
+        keys = ("total_accuracy", "finger_accuracy")
+        rows = [
+            [r["group"], str(r["pictures"]), *(percent(r[key]) for key in keys)] for r in hagrid["groups"]["gesture"]
+        ]
+        print("\n" + markdown_table(["HaGRID", "Pictures", "Total correct", "Fingers correct"], rows))
     if empty := metrics.get("empty"):
         print(f"\nFalse alarms: {empty['false_alarms']} of {empty['pictures']} pictures without hands.")
+        rows = [[r["group"], str(r["pictures"]), str(r["false_alarms"])] for r in empty["groups"]]
+        print("\n" + markdown_table(["Pictures without hands", "Pictures", "False alarms"], rows))
     if left_out := metrics.get("leave-one-out"):
         rows = [row(own["title"], own, f"{name}-all") for name, own in left_out["sources"].items()]
         print("\n" + markdown_table(["Source left out", *columns], rows))

@@ -54,7 +54,9 @@ class ClassifierModule(TrainingModule):
     def training_step(self, batch: Batch) -> Tensor:
         images, targets, fingers = batch
         inputs = normalize(images.permute(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
-        loss = weighted_mean(*classifier_losses(*self.network(inputs), targets, fingers, self.label_smoothing))
+        logits, presence, finger_logits = self.network(inputs)
+        losses = classifier_losses(logits, presence, finger_logits, targets, fingers, self.label_smoothing)
+        loss = weighted_mean(*losses)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

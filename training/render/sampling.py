@@ -378,7 +378,7 @@ def sample_hand(seed: int, index: int, rig: Rig, tone: int | None = None, varied
     rng = np.random.default_rng((seed, index))
     count, right = int(rng.integers(len(COUNTS))), bool(rng.integers(2))
     if varied:
-        count = int(rng.choice(len(COUNTS), p=(0.08, 0.17, 0.2, 0.17, 0.18, 0.2)))
+        count = rng.choice(len(COUNTS), p=(0.08, 0.17, 0.2, 0.17, 0.18, 0.2))
     up, sampled_tone = sample_gesture(rng, count), int(rng.integers(1, 11))
     params = sample_appearance(rng, rig, up, right, tone or sampled_tone)
     return vary(rng, rig, params) if varied else params

@@ -18,9 +18,9 @@ VALIDATION_STRIDE = 10  # every tenth hand is held out for validation
 RENDER_OPTIONS = {
     "train": "--count 6000",
     "varied": "--count 2500 --seed 4 --people --varied",
-    "val": "--count 1000 --seed 2",
-    "calibration": "--count 500 --seed 3",
-    "tones": "--count 1000 --seed 2 --tones",
+    "val": "--count 500 --seed 2",
+    "calibration": "--count 250 --seed 3",
+    "tones": "--count 500 --seed 2 --tones",
 }
 
 
