@@ -56,6 +56,8 @@ def show_page() -> None:
             "other light, out of focus, or sent over a slow connection. Share of pictures with the correct total:"
         )
         show_conditions(conditions, mediapipe)
+    if hagrid := metrics.get("hagrid"):
+        show_gestures(hagrid["groups"]["gesture"], mediapipe)
     if left_out := metrics.get("leave-one-out"):
         show_leave_one_out(left_out["sources"], mediapipe)
 
@@ -112,7 +114,11 @@ def show_overview(sets: dict[str, dict], empty: dict | None, mediapipe: dict) ->
         share = empty["false_alarms"] / empty["pictures"]
         st.write(
             f"False alarms: it detects a hand in **{empty['false_alarms']} of {empty['pictures']}** pictures without "
-            f"hands ({share:.0%})."
+            f"hands ({share:.0%}): "
+            + ", ".join(
+                f"{group['false_alarms']} of {group['pictures']} ({group['group']})" for group in empty["groups"]
+            )
+            + "."
         )
     without_hands = [one for one in mediapipe["sets"].values() if "false_alarms" in one.get("static", {})]
     if pictures := sum(one["frames"] for one in without_hands):
@@ -122,13 +128,6 @@ def show_overview(sets: dict[str, dict], empty: dict | None, mediapipe: dict) ->
         st.write(
             f"Beside MediaPipe, on {pictures:,} pictures without hands: it detects a hand in **{own:.1%}**, MediaPipe "
             f"in **{other:.1%}**."
-        )
-    hagrid = mediapipe["sets"].get("hagrid", {"frames": 0})
-    if hagrid["frames"]:
-        st.write(
-            f"{hagrid['title']} (HaGRID), {hagrid['frames']} pictures: **{percent(hagrid['handful']['accuracy'])}** of "
-            f"the totals are correct; MediaPipe's: {percent(best_mode(hagrid, mediapipe['modes']))}, with the learned "
-            f"rule {percent(learned_accuracy(hagrid))}."
         )
 
 
@@ -150,6 +149,30 @@ def show_accuracy_table(rows: list[tuple[str, str, dict]], mediapipe: dict) -> N
     names = ("", "Pictures", "Total", "Media&shy;Pipe", *["Learned"] * has_learned, *COLUMNS.values())
     head = "".join(f"<th>{name}</th>" for name in names)
     st.html(f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{html}</tbody></table>')
+
+
+def show_gestures(rows: list[dict], mediapipe: dict) -> None:
+    """Show the accuracies of each gesture and group of gestures, beside MediaPipe's where they are known."""
+    st.header("People at home, by gesture")
+    st.write(
+        "Pictures of HaGRID: hundreds of people whom the model never met, at home, before their own cameras. None was "
+        "used for training, or to choose anything."
+    )
+    others = mediapipe["sets"].get("hagrid", {})
+    groups = {"counting": others, **others.get("groups", {})}
+    html = ""
+    for row in rows:
+        other = groups.get(row["group"], {})
+        shares = row["total_accuracy"], best_mode(other, mediapipe["modes"]), learned_accuracy(other)
+        cells = [str(row["pictures"]), *map(percent, shares), percent(row["finger_accuracy"])]
+        html += f"<tr><th>{row['group'].replace('_', ' ')}</th>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
+    names = ("", "Pictures", "Total", "Media&shy;Pipe", "Learned", "Fingers")
+    head = "".join(f"<th>{name}</th>" for name in names)
+    st.html(f'<table class="scores"><thead><tr>{head}</tr></thead><tbody>{html}</tbody></table>')
+    st.caption(
+        "**Learned:** MediaPipe's landmarks with a rule learned from our training pictures. **Fingers:** pictures in "
+        "which exactly the right fingers are raised, not only as many."
+    )
 
 
 def label_axis() -> alt.Axis:

@@ -65,7 +65,7 @@ def test_the_printed_tables_are_in_the_docs(capsys):
     benchmarks = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
     assert all(table in benchmarks for table in tables)
     card = (ROOT / "model/MODEL_CARD.md").read_text(encoding="utf-8")
-    held_out, _, left_out = tables
+    held_out, *_, left_out = tables
     assert held_out in card
     assert left_out in card
 
