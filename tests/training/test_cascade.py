@@ -162,14 +162,17 @@ def test_uncertain_crops_get_flip_tta(photograph):
     def check(flip_confidence):
         config = replace(CONFIG, flip_confidence=flip_confidence)
         with torch.no_grad():
-            logits, _, _ = Cascade(FixedDetector([]), classifier, SIZE, config).classify(crops)
-            plain, presence = classifier(normalize(crops))
-            flipped, _ = classifier(normalize(crops.flip(3)))
+            logits, _, fingers, _ = Cascade(FixedDetector([]), classifier, SIZE, config).classify(crops)
+            plain, presence, plain_fingers = classifier(normalize(crops))
+            flipped, _, flipped_fingers = classifier(normalize(crops.flip(3)))
         confidence = presence.sigmoid() * (plain / CONFIG.temperature).softmax(1).amax(1)
         mean = (plain + flipped[:, list(MIRRORED)]) / 2
         needs_tta = confidence < flip_confidence
         assert (mean - plain).abs().max() > 0.05, "equal passes would prove nothing"
         torch.testing.assert_close(logits, torch.where(needs_tta[:, None], mean, plain), atol=1e-3, rtol=1e-3)
+        mean_fingers = (plain_fingers + flipped_fingers) / 2  # a thumb stays a thumb in a mirror
+        expected = torch.where(needs_tta[:, None], mean_fingers, plain_fingers)
+        torch.testing.assert_close(fingers, expected, atol=1e-3, rtol=1e-3)
         return confidence
 
     confidence = check(0.0)
@@ -193,7 +196,7 @@ def test_of_boxes_in_each_other_the_one_that_is_recognised_is_reported():
     class WhiteClassifier(HandClassifier):
         def classify(self, features):
             white = features.amin((1, 2, 3))
-            return torch.eye(12)[3] * 20 * white[:, None], white * 0
+            return torch.eye(12)[3] * 20 * white[:, None], white * 0, torch.zeros(len(white), 5)
 
         def features(self, crops):
             return (crops[:, :, 30:66, 30:66] > 0).float()
@@ -207,7 +210,7 @@ def test_of_boxes_in_each_other_the_one_that_is_recognised_is_reported():
     del network._modules["features"]
     detector = FixedDetector([(0.9, 93, 56), (0.7, 113.4, 23)])  # 37 … 149 pixels, and in it 90 … 136
     config = replace(CONFIG, threshold=0.1, other_threshold=0.1, refine_size=0.0, flip_confidence=1.1)
-    boxes, _, _, probabilities, _ = Cascade(detector, network, SIZE, config)(picture)
+    boxes, _, _, probabilities, *_ = Cascade(detector, network, SIZE, config)(picture)
     assert boxes.tolist() == [pytest.approx([90, 90, 137, 137], abs=4)]
     assert marginal_over_sides(probabilities[0]).argmax() == 3
 

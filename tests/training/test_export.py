@@ -124,7 +124,7 @@ def test_every_output_equals_that_of_pytorch(cascade, exported, pictures):
     for picture in pictures:
         calls.clear()
         with torch.no_grad():
-            boxes, crops, scores, probabilities, _ = (o.numpy() for o in cascade(torch.from_numpy(picture)))
+            boxes, crops, scores, probabilities, _, fingers = (o.numpy() for o in cascade(torch.from_numpy(picture)))
         counts.append(len(calls))
         outputs = run(exported, picture)
         assert len(outputs[0]) == len(boxes) > 1
@@ -132,7 +132,8 @@ def test_every_output_equals_that_of_pytorch(cascade, exported, pictures):
         assert np.abs(outputs[1] - crops).max() < 1e-2
         assert np.abs(outputs[2] - scores).max() < 1e-3  # hardly trained networks are steep
         assert np.abs(outputs[3] - probabilities).max() < 1e-3
-        assert outputs[3].dtype == np.float32
+        assert np.abs(outputs[5] - fingers).max() < 1e-3
+        assert outputs[3].dtype == outputs[5].dtype == np.float32
     hook.remove()
     assert probabilities.max() > 0.2, "a network that knows nothing would prove nothing"
     assert set(counts) == {1, 2}, "the detections of some frames are refined, those of others are not"
@@ -147,8 +148,8 @@ def test_maps_equal_gradcam_by_autograd(cascade, exported, pictures, monkeypatch
 
     monkeypatch.setattr(training.export.cascade, "roi_crop", keep)
     for picture in pictures[::6]:
-        _, crops, _, _, maps = run(exported, picture)
-        assert maps.shape == (len(crops), len(CLASSES), 6, 6)
+        _, crops, _, _, maps, _ = run(exported, picture)
+        assert maps.shape == (len(crops), len(CLASSES), 8, 8)
         assert maps.dtype == np.float32
         assert maps.min() >= 0
         with torch.no_grad():
@@ -168,7 +169,7 @@ def test_without_a_likely_hand_there_is_no_output(exported, tmp_path, pictures):
     [bias] = [weights for weights in model.graph.initializer if weights.name == "detector.head.2.bias"]
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) - 20, bias.name))
     onnx.save(model, tmp_path / "none.onnx")
-    assert [len(output) for output in run(tmp_path / "none.onnx", pictures[0])] == [0] * 5
+    assert [len(output) for output in run(tmp_path / "none.onnx", pictures[0])] == [0] * 6
 
 
 def test_without_presence_there_is_no_hand(exported, tmp_path, pictures):
@@ -177,7 +178,7 @@ def test_without_presence_there_is_no_hand(exported, tmp_path, pictures):
     bias.CopyFrom(onnx.numpy_helper.from_array(np.float32([-9]), bias.name))
     onnx.save(model, tmp_path / "nothing.onnx")
     assert len(run(exported, pictures[0])[0]) > 0
-    assert [len(output) for output in run(tmp_path / "nothing.onnx", pictures[0])] == [0] * 5
+    assert [len(output) for output in run(tmp_path / "nothing.onnx", pictures[0])] == [0] * 6
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (2, 3000), (191, 193)])
@@ -270,7 +271,7 @@ def test_the_shipped_model_says_where_it_comes_from():
 def test_8_bit_weights_predict_nearly_the_same(exported, quantized, pictures):
     score, probability, map_correlation = [], [], []
     for picture in pictures:
-        boxes, _, scores, probabilities, maps = run(exported, picture)
+        boxes, _, scores, probabilities, maps, _ = run(exported, picture)
         outputs = run(quantized, picture)
         # Which places an untrained detector prefers is near to chance: only hands that both report are compared.
         overlap = box_iou(torch.tensor(boxes), torch.tensor(outputs[0])).numpy() > 0.9
@@ -320,7 +321,7 @@ def test_an_exported_file_is_all_that_another_export_needs():
         assert provenance["training commit"] == metadata[f"{prefix}training commit"]
         assert "; ".join(provenance["data"]) == metadata["data"]
         sources = yaml.safe_load(provenance["config"])["data"]["sources"]
-        assert {"fingers", "digits", "counting", "webcam", "rendered"} <= set(sources)
+        assert {"fingers", "digits", "counting", "webcam", "varied", "faces"} <= set(sources)
         assert len(network.state_dict()) > 20
     assert provenance["size"] == SIZE
 

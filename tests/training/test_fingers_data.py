@@ -141,7 +141,7 @@ def test_training_and_validation_share_no_crop(tmp_path):
 
 def test_the_hand_is_in_the_middle_of_its_crop(folder):
     frames = Fingers(folder, "train")
-    images, targets, boxes, _ = cached_crops("fingers", frames, 96, 1.3, folder / "cache")
+    images, targets, boxes, *_ = cached_crops("fingers", frames, 96, 1.3, folder / "cache")
     assert images.shape == (24, 96, 96, 4)
     assert sorted(targets) == sorted(frames.targets.tolist())
     for image, (x0, y0, x1, y1) in zip(images, boxes, strict=True):

@@ -23,7 +23,7 @@ from training.data.sources.own_hand import OwnHand
 from training.errors import BadData
 from training.export import onnx_weights
 from training.export.cascade import Cascade
-from training.export.config import CascadeConfig
+from training.export.export import stored_config
 from web.recording import Prompt, Shot
 
 ROOT = Path(__file__).parents[2]
@@ -170,9 +170,9 @@ def test_its_frames_without_the_hand_are_backgrounds(data_folder):
 
 def test_the_detector_trains_on_its_frames_with_cutouts_of_another_source(data_folder):
     with pytest.raises(BadData, match="no hands to cut out"):
-        SceneDataModule(("own",), str(data_folder)).setup("fit")
+        SceneDataModule({"own": 1}, str(data_folder)).setup("fit")
     write_rendered(data_folder / "render/train", 24)
-    scenes = SceneDataModule(("own", "rendered"), str(data_folder), scenes=8)
+    scenes = SceneDataModule({"own": 1, "rendered": 1}, str(data_folder), scenes=8)
     scenes.setup("fit")
     scene, boxes = scenes.train[0]
     assert scene.shape == (3, 160, 160)
@@ -182,13 +182,13 @@ def test_the_detector_trains_on_its_frames_with_cutouts_of_another_source(data_f
 
 def shipped_networks() -> Cascade:
     """Rebuild the PyTorch networks of the shipped model."""
-    return Cascade(onnx_weights.detector(), onnx_weights.classifier(), 128, CascadeConfig()).eval()
+    return Cascade(onnx_weights.detector(), onnx_weights.classifier(), 112, stored_config(MODEL)).eval()
 
 
 def predict(cascade: Cascade, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return box and probabilities of the first hand that a cascade predicts in a bundled sample."""
     with torch.inference_mode():
-        boxes, _, _, probabilities, _ = cascade(torch.from_numpy(decode(SAMPLES / f"{name}.jpg")))
+        boxes, _, _, probabilities, *_ = cascade(torch.from_numpy(decode(SAMPLES / f"{name}.jpg")))
     return boxes[0].numpy(), probabilities[0].numpy()
 
 

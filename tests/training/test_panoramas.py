@@ -83,7 +83,7 @@ def test_the_classifier_is_trained_on_crops_without_hands_too(folder):
     hands.prepare_data()
     hands.setup("fit")
     assert panoramas.CREDIT in hands.credits
-    images, targets = next(iter(hands.train_dataloader()))
+    images, targets, _ = next(iter(hands.train_dataloader()))
     assert images.shape == (64, 32, 32, 3)
     assert 16 < (targets == NO_HAND).sum() < 48
     hands.batch_size = 128

@@ -459,11 +459,11 @@ def test_the_backbone_is_pretrained():
 
 def test_shapes_and_size_of_the_classifier_are_as_documented():
     network = HandClassifier().eval()
-    x = torch.zeros(2, 3, 128, 128)
+    x = torch.zeros(2, 3, 112, 112)
     shapes = [list((x := layer(x)).shape[1:]) for layer in network.features]
-    assert shapes == [[32, 64, 64], [16, 64, 64], [24, 32, 32], [40, 16, 16], [80, 8, 8], [112, 8, 8]]
-    assert [output.shape for output in network.classify(x)] == [(2, len(CLASSES)), (2,)]
-    assert sum(p.numel() for p in network.parameters()) == 702_237
+    assert shapes == [[32, 56, 56], [16, 56, 56], [24, 28, 28], [40, 14, 14], [80, 7, 7], [112, 7, 7]]
+    assert [output.shape for output in network.classify(x)] == [(2, len(CLASSES)), (2,), (2, len(FINGERS))]
+    assert sum(p.numel() for p in network.parameters()) == 702_802
 
 
 @pytest.mark.parametrize(("gpu", "precision"), [(True, "bf16-mixed"), (False, "32-true")])

@@ -89,7 +89,8 @@ def test_crop_is_a_square_around_the_box_of_the_hand(counter):
     assert max(x1 - x0, y1 - y0) > 150
     left, top, right, bottom = hand.crop
     assert right - left == pytest.approx(bottom - top, rel=1e-4)
-    assert right - left == pytest.approx(1.1 * max(x1 - x0, y1 - y0), rel=1e-3)
+    margin = json.loads(counter.metadata["cascade"])["crop_margin"]
+    assert right - left == pytest.approx(margin * max(x1 - x0, y1 - y0), rel=1e-3)
     assert (left + right) / 2 == pytest.approx((x0 + x1) / 2, abs=0.1)
 
 
