@@ -252,6 +252,8 @@ def test_a_model_trained_on_a_recording_is_logged_credited_and_still_correct(bac
     metadata = {entry.key: entry.value for entry in onnx.load(background_result / "own.onnx").metadata_props}
     assert "own hand" in metadata["data"]
     assert shared_counter().metadata["data"] in metadata["data"]
+    credits = torch.load(background_result / "run/best.ckpt", weights_only=False)["provenance"]["data"]
+    assert set(shared_counter().metadata["data"].split("; ")) < set(credits), "the weights it went on from"
     # A few steps at a low learning rate change probabilities, but no predicted class.
     trained, shipped = torch.load(background_result / "cascade.pt", weights_only=False).eval(), shipped_networks()
     for label in ("3L", "5R", "1L"):

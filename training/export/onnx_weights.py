@@ -51,7 +51,8 @@ def read_model(file: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
 
 def _restore(network: Any, model: Path, prefix: str) -> Any:
     """Fold `network` and load the weights that `model` holds under names with a prefix."""
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in read_model(model)[0].graph.initializer}
+    exported, metadata = read_model(model)
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in exported.graph.initializer}
     network = fold_batchnorm(network)
 
     def tensor(name: str) -> torch.Tensor:
@@ -68,4 +69,5 @@ def _restore(network: Any, model: Path, prefix: str) -> Any:
     # Models of older versions have no head for fingers: it starts anew.
     known = [name for name in network.state_dict() if has(name)]
     network.load_state_dict({name: tensor(name) for name in known}, strict=False)
+    network.credits = metadata.get("data", "").split("; ")  # for a training that goes on from here
     return network.train()

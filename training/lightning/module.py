@@ -42,6 +42,7 @@ class TrainingModule(LightningModule):
         self.save_hyperparameters(ignore=["start"])
         self.network: Any = network.to(memory_format=torch.channels_last)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.initial_credits: list[str] = getattr(network, "credits", [])  # of weights from an exported model
         self.parent: dict[str, Any] = {}  # provenance of the initial weights
         if start:
             checkpoint = load_checkpoint(start, "fit --config training/configs/classifier.yaml")
@@ -67,7 +68,7 @@ class TrainingModule(LightningModule):
         checkpoint["provenance"] = {
             "training commit": self.commit,
             # The initial weights were trained on their own data.
-            "data": list(dict.fromkeys([*self.parent.get("data", []), *data.credits])),
+            "data": list(dict.fromkeys([*self.initial_credits, *self.parent.get("data", []), *data.credits])),
             "versions": f"python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in PACKAGES),
             "config": training_config(self.trainer, data.source_metadata, self.parent),
         }
