@@ -323,7 +323,7 @@ def test_an_exported_file_is_all_that_another_export_needs():
         sources = yaml.safe_load(provenance["config"])["data"]["sources"]
         assert {"fingers", "digits", "counting", "webcam", "varied", "faces"} <= set(sources)
         assert len(network.state_dict()) > 20
-    assert provenance["size"] == SIZE
+    assert provenance["size"] == 112
 
 
 def test_an_interrupted_export_leaves_the_old_model(tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ class TrainingModule(LightningModule):
         self.save_hyperparameters(ignore=["start"])
         self.network: Any = network.to(memory_format=torch.channels_last)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.initial_credits: list[str] = getattr(network, "credits", [])  # of weights from an exported model
+        self.initial_credits: Any = getattr(network, "credits", [])  # of weights from an exported model
         self.parent: dict[str, Any] = {}  # provenance of the initial weights
         if start:
             checkpoint = load_checkpoint(start, "fit --config training/configs/classifier.yaml")
