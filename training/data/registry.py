@@ -11,7 +11,8 @@ A data set on GitHub with boxes, or with a folder per class before a plain wall,
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,26 +75,28 @@ def name_before_pic(file: Path) -> str:
     return file.stem.partition("pic")[0] or "pic"
 
 
-def name_before_underscore(file: Path) -> str:
-    """Return the person of an image that is named PERSON_NUMBER."""
-    return file.name.partition("_")[0]
-
-
 def roboflow_original(file: Path) -> str:
     """Return the name of the original of a Roboflow export: what stands before ".rf." and a hash."""
     return file.name.partition(".rf.")[0]
 
 
+@cache
+def read_list(folder: str, kind: str) -> frozenset[str]:
+    """Return the lines of training/data/lists/FOLDER/KIND.txt: names of files, as in `listed`."""
+    return frozenset((LISTS / folder / f"{kind}.txt").read_text(encoding="utf-8").split())
+
+
 def listed(folder: str, kind: str) -> Callable[[Path], bool]:
-    """Return whether a file is in a list of a data set: by its name, or that of its Roboflow original.
+    """Return whether a file is in a list of a data set: by its name, also below its folder, or its Roboflow original.
 
     Args:
         folder: of the data set, and of its lists in training/data/lists.
         kind: name of the list: "excluded" for doubtful labels, copies, near duplicates and pictures of others, "used",
-            "validation" for people and rooms held out. They were made by eye, from all pictures of the set.
+            "validation" for people and rooms held out. They were made by eye.
     """
-    names = frozenset((LISTS / folder / f"{kind}.txt").read_text(encoding="utf-8").split())
-    return lambda file: not names.isdisjoint((file.name, roboflow_original(file), "/".join(file.parts[-2:])))
+    return lambda file: (
+        not read_list(folder, kind).isdisjoint((file.name, roboflow_original(file), "/".join(file.parts[-2:])))
+    )
 
 
 def unlisted(folder: str, kind: str) -> Callable[[Path], bool]:
@@ -102,10 +105,9 @@ def unlisted(folder: str, kind: str) -> Callable[[Path], bool]:
     return lambda file: not is_listed(file)
 
 
-def held_out_original(folder: str) -> Callable[[str], bool]:
-    """Return whether a group, which is a Roboflow original, is in the list of a data set's validation."""
-    is_listed = listed(folder, "validation")
-    return lambda group: is_listed(Path(group))
+def yolo_members(folder: str = "") -> tuple[str, ...]:
+    """Return the patterns of the files of a YOLO export below a folder of a repository."""
+    return tuple(f"{folder}{part}" for part in ("data.yaml", "*/images/*", "*/labels/*"))
 
 
 def whatsapp_batch(file: Path) -> str:
@@ -171,7 +173,7 @@ class Source:
     short_title: str
     work: str
     path: str
-    reader: str
+    reader: str = "training.data.sources.boxes:BoxLabelledFrames"
     url: str = ""
     licence: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -179,7 +181,7 @@ class Source:
     members: tuple[str, ...] = ("*",)
     fetch: str = ""
     session: Callable[[Path], str] = lambda file: ""
-    has_masks: bool = True
+    has_masks: bool = False
     whole_frames: bool = True
     frame_stride: int = 1
     held_out: str = ""
@@ -205,6 +207,26 @@ class Source:
 
 CALIBRATION_FACES = "fair_face/val/*[13579]3.jpg"
 is_excluded_face = listed("EthnicityDetection", "excluded")
+FACES = Source(
+    name="faces",
+    title="Faces (FairFace)",
+    short_title="Faces",
+    work="FairFace by Kimmo Kärkkäinen and Jungseock Joo, github.com/joojs/fairface",
+    url="github.com/sumanvithaeadala/EthnicityDetection",
+    licence="CC BY 4.0",
+    path="people/EthnicityDetection",
+    reader="training.data.sources.without_hands:WithoutHands",
+    # Every tenth of 45,000, without those who hold a hand to the face; half of those held out calibrate.
+    options={
+        "pattern": "fair_face/*/*.jpg",
+        "group": folder_name,
+        "validation": "val".__eq__,
+        "exclude": lambda file: file.match(CALIBRATION_FACES) or is_excluded_face(file),
+    },
+    commit="9b001ff28a8a2e7840bcf1c01c8efb97d22471e8",
+    members=("fair_face/train/*7.jpg", "fair_face/val/*3.jpg"),
+    without_hands=True,
+)
 
 # In the order of tables and downloads: closest to a user's own webcam first.
 SOURCES = {
@@ -218,7 +240,6 @@ SOURCES = {
             url="github.com/SubhiH/HandsDataset",
             licence="Apache-2.0",
             path="people/HandsDataset",
-            reader="training.data.sources.boxes:BoxLabelledFrames",
             # A man's frames with one or two hands, his face in view. The published splits have neighbouring frames of
             # one session on both sides: they are split anew by session. Hand_… seem to be of 11k Hands, which is for
             # academic use only.
@@ -232,7 +253,6 @@ SOURCES = {
             commit="1841136c67a4a796f9b21a16bd21f723e69755a7",
             members=("data/*_labels.csv", "images/train/*.jpg", "images/test/*.jpg"),
             session=name_before_pic,
-            has_masks=False,
             held_out="rooms and sessions never trained on",
             leave_out=True,
             inpaint=True,
@@ -267,6 +287,7 @@ SOURCES = {
             session=folder_name,
             held_out="people never trained on",
             leave_out=True,
+            has_masks=True,
         ),
         Source(
             name="counting",
@@ -283,6 +304,7 @@ SOURCES = {
             session=folder_name,
             leave_out=True,
             backgrounds="Backgrounds/Office/*.jpg",
+            has_masks=True,
         ),
         Source(
             name="rendered",
@@ -297,6 +319,7 @@ SOURCES = {
             held_out="backgrounds never trained on",
             held_out_path="render/val",
             calibration="render/calibration",
+            has_masks=True,
         ),
         Source(
             name="fingers",
@@ -315,6 +338,7 @@ SOURCES = {
             held_out_path="fingers",
             held_out_options={"split": "test"},
             calibration="validation",
+            has_masks=True,
         ),
         Source(
             name="gestures",
@@ -325,7 +349,6 @@ SOURCES = {
             url="github.com/dwivedi1997/Hand-Gesture-YOLOv8",
             licence="CC BY 4.0",
             path="people/Hand-Gesture-YOLOv8",
-            reader="training.data.sources.boxes:BoxLabelledFrames",
             # "five" is anything else, too: those, and stock pictures, are excluded.
             options={
                 "labels": {
@@ -343,8 +366,7 @@ SOURCES = {
                 "exclude": listed("Hand-Gesture-YOLOv8", "excluded"),
             },
             commit="fd632313b9d74d869f57b11a8b0bb249cbc537ae",
-            members=("data.yaml", "*/images/*", "*/labels/*"),
-            has_masks=False,
+            members=yolo_members(),
             calibration="validation",
             leave_out=True,
         ),
@@ -356,7 +378,6 @@ SOURCES = {
             url="github.com/Parasian14/ASL-YOLOV8",
             licence="Public domain",
             path="people/ASL-YOLOV8",
-            reader="training.data.sources.boxes:BoxLabelledFrames",
             options={
                 # The other letters are poses that are no count.
                 "labels": dict.fromkeys("ACEGHJKMNOPQTXZ", Label(None))
@@ -374,13 +395,12 @@ SOURCES = {
                     "B": Label(4, "index middle ring little"),
                 },
                 "group": roboflow_original,
-                "validation": held_out_original("ASL-YOLOV8"),
+                "validation": lambda group: group in read_list("ASL-YOLOV8", "validation"),
                 "exclude": listed("ASL-YOLOV8", "excluded"),
                 "subfolder": "ASL",
             },
             commit="ccb92c149ccddda68a9d23e544048c7c8104e0ea",
-            members=("ASL/data.yaml", "ASL/*/images/*", "ASL/*/labels/*"),
-            has_masks=False,
+            members=yolo_members("ASL/"),
             calibration="validation",
         ),
         Source(
@@ -391,7 +411,6 @@ SOURCES = {
             url="github.com/s44ndovvl/Proyecto_ia_legua_se-as_2025",
             licence="CC BY 4.0",
             path="people/Proyecto_ia_legua_se-as_2025",
-            reader="training.data.sources.boxes:BoxLabelledFrames",
             options={
                 "labels": dict.fromkeys("ACEFGJKOPXZ", Label(None))
                 | {
@@ -419,8 +438,7 @@ SOURCES = {
                 "subfolder": "dataset3",
             },
             commit="5408f001791688ee68bf19ca6cc9babab8fa90fe",
-            members=("dataset3/data.yaml", "dataset3/*/images/*", "dataset3/*/labels/*"),
-            has_masks=False,
+            members=yolo_members("dataset3/"),
             calibration="validation",
             leave_out=True,
         ),
@@ -432,7 +450,6 @@ SOURCES = {
             url="github.com/Laya-Shree/CV-Model-RockPaperScissors",
             licence="CC BY 4.0",
             path="people/CV-Model-RockPaperScissors",
-            reader="training.data.sources.boxes:BoxLabelledFrames",
             # Open hands with their fingers together, palms and backs. Other files are stock pictures; those of
             # Data/train are augmented inside their boxes.
             options={
@@ -456,7 +473,6 @@ SOURCES = {
                     for person in ("glu", "nasmi", "WIN")
                 ),
             ),
-            has_masks=False,
             frame_stride=2,
             calibration="validation",
             leave_out=True,
@@ -470,7 +486,6 @@ SOURCES = {
             url="github.com/LionelCauthy/gesture_count_recognition",
             licence="CC BY 4.0",
             path="people/gesture_count_recognition",
-            reader="training.data.sources.boxes:BoxLabelledFrames",
             options={
                 "labels": {
                     "ten": Label(0, ""),
@@ -504,7 +519,6 @@ SOURCES = {
                     for day in ("20251128", "20251130")
                 ),
             ),
-            has_masks=False,
             calibration="validation",
         ),
         Source(
@@ -515,7 +529,6 @@ SOURCES = {
             url="github.com/addisonElliott/ImageProcessing-FingerCounter",
             licence="MIT",
             path="people/ImageProcessing-FingerCounter",
-            reader="training.data.sources.boxes:BoxLabelledFrames",
             options={
                 "labels": {
                     "one": Label(1),
@@ -530,7 +543,6 @@ SOURCES = {
             },
             commit="bd2cc6777299238ce130aefe461ad51ba52f7341",
             members=("data/*/set-*/*.jpg",),
-            has_masks=False,
             calibration="validation",
         ),
         Source(
@@ -541,7 +553,6 @@ SOURCES = {
             url="github.com/Isuranga-2001/rock-paper-scissors-yolo",
             licence="CC BY 4.0",
             path="people/rock-paper-scissors-yolo",
-            reader="training.data.sources.boxes:BoxLabelledFrames",
             options={
                 "labels": {
                     "rock": Label(0, ""),
@@ -555,8 +566,7 @@ SOURCES = {
                 "aspect": 16 / 9,
             },
             commit="d7955d0ef064d9f9340e9b39845d5f3d82d3ac75",
-            members=tuple(f"datasets/rock-paper-scissors/{part}" for part in ("data.yaml", "*/images/*", "*/labels/*")),
-            has_masks=False,
+            members=yolo_members("datasets/rock-paper-scissors/"),
         ),
         Source(
             name="floors",
@@ -566,7 +576,6 @@ SOURCES = {
             url="github.com/hawkinsonb/rockpaperscissors-cnn",
             licence="MIT",
             path="people/rockpaperscissors-cnn",
-            reader="training.data.sources.boxes:BoxLabelledFrames",
             options={
                 "labels": {
                     "rock": Label(0, ""),
@@ -580,7 +589,6 @@ SOURCES = {
             },
             commit="4a67d7c382889dedfdb85c01fdfc82ababda35b9",
             members=("data/resized/256/*/*",),
-            has_masks=False,
             frame_stride=3,
             calibration="validation",
         ),
@@ -592,7 +600,6 @@ SOURCES = {
             url="github.com/emrecandir9/custom-gesture-dataset",
             licence="MIT",
             path="people/custom-gesture-dataset",
-            reader="training.data.sources.boxes:BoxLabelledFrames",
             options={
                 "labels": {
                     "emergency": Label(0, "", "right"),
@@ -614,119 +621,84 @@ SOURCES = {
             },
             commit="921f6b96145a55756feb3939774236b729f55a03",
             members=("dataset/photos/hand/*",),
-            has_masks=False,
         ),
-        *(
-            Source(
-                name=name,
-                title=f"{who} ({repository.partition('/')[2]})",
-                short_title=short_title,
-                work=work,
-                url=f"github.com/{repository}",
-                licence="CC BY 4.0",
-                path=f"people/{repository.partition('/')[2]}",
-                reader="training.data.sources.boxes:BoxLabelledFrames",
-                # One person and room each: nothing can be held out.
-                options={
-                    "labels": labels,
-                    "group": lambda file: "one person",
-                    "exclude": listed(repository.partition("/")[2], "excluded"),
-                    "subfolder": subfolder,
-                },
-                commit=commit,
-                members=tuple(f"{subfolder}/{part}".lstrip("/") for part in ("data.yaml", "*/images/*", "*/labels/*")),
-                has_masks=False,
-            )
-            for name, who, short_title, work, repository, commit, subfolder, labels in (
-                (
-                    "signs1",
-                    "Signs of a woman",
-                    "Signs, woman",
-                    "yolov5-demo, universe.roboflow.com/shikha-tiwari-vrwzs/yolov5-demo-pqk13",
-                    "18401172024/SignLanguageDetection1",
-                    "6a7b67868f83dab3dea919ae159512277d513fcb",
-                    "",
-                    {
-                        "Hello": Label(5, ALL_FINGERS),
-                        "I Love You": Label(3, "thumb index little"),
-                        "Yes": Label(0, ""),
-                        "No": Label(None),
-                        "Please": Label(None),
-                        "Thanks": None,
-                    },
-                ),
-                (
-                    "signs2",
-                    "Signs of a man at home",
-                    "Signs, home",
-                    "obj by Ayush, universe.roboflow.com/ayush-itncg/obj-dk89s",
-                    "ayush11223366/Sign-Language-Detection",
-                    "c49caa36075c0941cb96fa5b4359e79fbdf2e1f5",
-                    "roboflow",
-                    {
-                        "Loveyou": Label(3, "thumb index little"),
-                        "Yes": Label(0, ""),
-                        "Thank You": Label(None),
-                        "stop": None,
-                    },
-                ),
-                (
-                    "signs3",
-                    "Signs of a man before a wall",
-                    "Signs, wall",
-                    "Sign Detection, universe.roboflow.com/exploring-roboflow-and-yolo/sign-detection-78n0m",
-                    "Mandalor-09/Sign_Detection_yolo",
-                    "55ae6759143baf5644a8345fda6865074f9bbdfb",
-                    "data",
-                    {
-                        "Hello": Label(5, ALL_FINGERS),
-                        "Yes": Label(1, "thumb"),
-                        "No": Label(0, ""),
-                        "Please": Label(3, "middle ring little"),
-                        "I love u": Label(None),
-                        "Thank You": None,
-                    },
-                ),
-            )
-        ),
+        # One person and room each: nothing can be held out.
         Source(
-            name="faces",
-            title="Faces (FairFace)",
-            short_title="Faces",
-            work="FairFace by Kimmo Kärkkäinen and Jungseock Joo, github.com/joojs/fairface",
-            url="github.com/sumanvithaeadala/EthnicityDetection",
+            name="signs1",
+            title="Signs of a woman (SignLanguageDetection1)",
+            short_title="Signs, woman",
+            work="yolov5-demo, universe.roboflow.com/shikha-tiwari-vrwzs/yolov5-demo-pqk13",
+            url="github.com/18401172024/SignLanguageDetection1",
             licence="CC BY 4.0",
-            path="people/EthnicityDetection",
-            reader="training.data.sources.without_hands:WithoutHands",
-            # Every tenth of 45,000, without those who hold a hand to the face; half of those held out calibrate.
+            path="people/SignLanguageDetection1",
             options={
-                "pattern": "fair_face/*/*.jpg",
+                "labels": {
+                    "Hello": Label(5, ALL_FINGERS),
+                    "I Love You": Label(3, "thumb index little"),
+                    "Yes": Label(0, ""),
+                    "No": Label(None),
+                    "Please": Label(None),
+                    "Thanks": None,
+                },
                 "group": folder_name,
-                "validation": "val".__eq__,
-                "exclude": lambda file: file.match(CALIBRATION_FACES) or is_excluded_face(file),
+                "exclude": listed("SignLanguageDetection1", "excluded"),
             },
-            commit="9b001ff28a8a2e7840bcf1c01c8efb97d22471e8",
-            members=("fair_face/train/*7.jpg", "fair_face/val/*3.jpg"),
-            has_masks=False,
-            without_hands=True,
+            commit="6a7b67868f83dab3dea919ae159512277d513fcb",
+            members=yolo_members(),
         ),
         Source(
+            name="signs2",
+            title="Signs of a man at home (Sign-Language-Detection)",
+            short_title="Signs, home",
+            work="obj by Ayush, universe.roboflow.com/ayush-itncg/obj-dk89s",
+            url="github.com/ayush11223366/Sign-Language-Detection",
+            licence="CC BY 4.0",
+            path="people/Sign-Language-Detection",
+            options={
+                "labels": {
+                    "Loveyou": Label(3, "thumb index little"),
+                    "Yes": Label(0, ""),
+                    "Thank You": Label(None),
+                    "stop": None,
+                },
+                "group": folder_name,
+                "exclude": listed("Sign-Language-Detection", "excluded"),
+                "subfolder": "roboflow",
+            },
+            commit="c49caa36075c0941cb96fa5b4359e79fbdf2e1f5",
+            members=yolo_members("roboflow/"),
+        ),
+        Source(
+            name="signs3",
+            title="Signs of a man before a wall (Sign_Detection_yolo)",
+            short_title="Signs, wall",
+            work="Sign Detection, universe.roboflow.com/exploring-roboflow-and-yolo/sign-detection-78n0m",
+            url="github.com/Mandalor-09/Sign_Detection_yolo",
+            licence="CC BY 4.0",
+            path="people/Sign_Detection_yolo",
+            options={
+                "labels": {
+                    "Hello": Label(5, ALL_FINGERS),
+                    "Yes": Label(1, "thumb"),
+                    "No": Label(0, ""),
+                    "Please": Label(3, "middle ring little"),
+                    "I love u": Label(None),
+                    "Thank You": None,
+                },
+                "group": folder_name,
+                "exclude": listed("Sign_Detection_yolo", "excluded"),
+                "subfolder": "data",
+            },
+            commit="55ae6759143baf5644a8345fda6865074f9bbdfb",
+            members=yolo_members("data/"),
+        ),
+        FACES,
+        replace(
+            FACES,
             name="calibration_faces",
             title="Faces to calibrate with (FairFace)",
-            short_title="Faces",
-            work="FairFace by Kimmo Kärkkäinen and Jungseock Joo, github.com/joojs/fairface",
-            url="github.com/sumanvithaeadala/EthnicityDetection",
-            licence="CC BY 4.0",
-            path="people/EthnicityDetection",
-            reader="training.data.sources.without_hands:WithoutHands",
-            options={
-                "pattern": CALIBRATION_FACES,
-                "group": folder_name,
-                "validation": "val".__eq__,
-                "exclude": is_excluded_face,
-            },
-            has_masks=False,
-            without_hands=True,
+            options=FACES.options | {"pattern": CALIBRATION_FACES, "exclude": is_excluded_face},  # type: ignore[operator]
+            commit="",  # fetched with the others
             calibration="validation",
         ),
         Source(
@@ -741,13 +713,12 @@ SOURCES = {
             # Of 2,371 frames of bursts, those that differ and show no hand.
             options={
                 "pattern": "dataset/*/images/*.jpg",
-                "group": name_before_underscore,
+                "group": lambda file: file.name.partition("_")[0],
                 "validation": "ulises".__eq__,
                 "exclude": unlisted("facial_recognition", "used"),
             },
             commit="6104129e116a17eed2cdea454614de1d4578732c",
             members=("dataset/*/images/*.jpg",),
-            has_masks=False,
             without_hands=True,
         ),
         Source(
@@ -767,7 +738,6 @@ SOURCES = {
             },
             commit="579e98503509533cffc6c82dd1b44b70c286cfcc",
             members=("*/images/*.jpg",),
-            has_masks=False,
             without_hands=True,
         ),
         Source(
@@ -778,7 +748,6 @@ SOURCES = {
             url="github.com/ragadag621/hand-tracking-project-using-YOLOv5",
             licence="CC BY 4.0",
             path="people/hand-tracking-project-using-YOLOv5",
-            reader="training.data.sources.boxes:BoxLabelledFrames",
             # One copy of each original that is neither grey, rotated nor a mosaic.
             options={
                 "labels": {"hand": Label(None)},
@@ -788,10 +757,7 @@ SOURCES = {
                 "subfolder": "HandDetect/hands.v2i.yolov8-obb",
             },
             commit="a7dbe15dcda2a9b1ccad4791f041dd0144b28c98",
-            members=tuple(
-                f"HandDetect/hands.v2i.yolov8-obb/{part}" for part in ("data.yaml", "*/images/*.jpg", "*/labels/*.txt")
-            ),
-            has_masks=False,
+            members=yolo_members("HandDetect/hands.v2i.yolov8-obb/"),
         ),
         Source(
             name="varied",
@@ -803,6 +769,7 @@ SOURCES = {
             reader="training.data.sources.rendered:Rendered",
             session=lambda file: file.stem,
             whole_frames=False,
+            has_masks=True,
         ),
         Source(
             name="own",
@@ -811,7 +778,6 @@ SOURCES = {
             work="pictures of the user's own hand, recorded with Handful",
             path="own",
             reader="training.data.sources.own_hand:OwnHand",
-            has_masks=False,
             inpaint=True,
         ),
         Source(
@@ -824,6 +790,7 @@ SOURCES = {
             reader="training.data.sources.rendered:Rendered",
             session=lambda file: file.stem,
             whole_frames=False,
+            has_masks=True,
         ),
     )
 }
@@ -891,6 +858,18 @@ def open_calibration(folder: Path) -> dict[str, tuple["FrameDataset", np.ndarray
     return opened
 
 
+def open_without_hands(folder: Path) -> dict[str, "FrameDataset"]:
+    """Open every source of pictures without hands that is there, but those that only calibrate."""
+    opened = {}
+    for name, source in SOURCES.items():
+        if source.without_hands and not source.calibration:
+            try:
+                opened[name] = open_source(name, folder)
+            except BadData as error:
+                print(f"{name}: skipped. {error}")
+    return opened
+
+
 def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
     """Fetch the data sets that are missing, check them, and print what they hold.
 
@@ -905,6 +884,7 @@ def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
     from training.data import panoramas
     from training.data.download import fetch_archive
     from training.data.sources.fingers import find_splits
+    from training.evaluation import gestures  # not trained on: no source
 
     copy = fingers and find_splits(fingers)  # before hours of downloads, not after them
     for name, source in SOURCES.items():
@@ -913,6 +893,7 @@ def prepare(folder: Path = Path("data"), fingers: Path | None = None) -> None:
             fetch_archive(repository, source.commit, folder / source.path, source.members)
             frames = open_source(name, folder)
             print(f"{name}: {len(frames):,} images, {frames.validation.sum():,} of them held out for validation")
+    fetch_archive(gestures.REPOSITORY, gestures.COMMIT, folder / gestures.FOLDER, (f"{gestures.IMAGES}/*",))
     # Last: npm may be missing, and Kaggle may refuse.
     panoramas.fetch(folder / "panoramas")
     print(f"panoramas: {len(panoramas.MEMBERS)}")
