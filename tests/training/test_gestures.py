@@ -8,7 +8,7 @@ from tests.builders import write_image
 from training.data.registry import ALL_FINGERS
 from training.errors import BadData
 from training.evaluation import gestures
-from training.evaluation.gestures import GESTURES, GROUPS, PATH, evaluate_gestures, raised_in
+from training.evaluation.gestures import GESTURES, GROUPS, PATH, evaluate_gestures, raises
 
 
 def hand(count: int, *raised: str):
@@ -30,11 +30,14 @@ def test_every_gesture_says_how_many_fingers_and_which():
     assert {*GROUPS["fingers spread"], *GROUPS["fingers together"]} == set(GROUPS["counting"])
 
 
-def test_raised_fingers_are_those_of_the_hand_that_raises_any():
-    index = hand(1, "index")
-    assert raised_in(prediction(index, hand(0))) == "index"
-    assert raised_in(prediction(hand(0))) == raised_in(prediction()) == ""
-    assert raised_in(prediction(index, index)) == "several hands"
+def test_fingers_are_those_of_the_only_hand_that_raises_any():
+    index, only_index = hand(1, "index"), GESTURES["one"].fingers
+    assert raises(prediction(index, hand(0)), only_index)
+    assert not raises(prediction(hand(1, "little")), only_index)
+    assert not raises(prediction(index, index), only_index)
+    for nothing in prediction(hand(0)), prediction():
+        assert raises(nothing, GESTURES["fist"].fingers)
+        assert not raises(nothing, only_index)
 
 
 def test_accuracy_is_that_of_totals_and_of_fingers(tmp_path, monkeypatch):

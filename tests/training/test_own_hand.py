@@ -21,9 +21,8 @@ from training.data.registry import open_source
 from training.data.scenes import SceneDataModule
 from training.data.sources.own_hand import OwnHand
 from training.errors import BadData
-from training.export import onnx_weights
 from training.export.cascade import Cascade
-from training.export.export import stored_config
+from training.export.export import load_cascade
 from web.recording import Prompt, Shot
 
 ROOT = Path(__file__).parents[2]
@@ -182,7 +181,7 @@ def test_the_detector_trains_on_its_frames_with_cutouts_of_another_source(data_f
 
 def shipped_networks() -> Cascade:
     """Rebuild the PyTorch networks of the shipped model."""
-    return Cascade(onnx_weights.detector(), onnx_weights.classifier(), 112, stored_config(MODEL)).eval()
+    return load_cascade(MODEL)
 
 
 def predict(cascade: Cascade, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from tests.builders import draw_hand
 from training.augment.synthetic_faces import add_head, draw_head
 from training.data import scenes as scenery
 from training.data.backgrounds import inpaint_hands
-from training.data.scenes import Cutouts, SceneDataset, add_decoy, letterbox, paste_hand, random_affine
+from training.data.scenes import Cutouts, SceneDataset, add_decoy, choose, letterbox, paste_hand, random_affine
 from training.networks.detector import INPUT_SIZE as SIZE
 
 SKIN = np.full((SIZE, SIZE, 3), (210, 160, 130), np.uint8)
@@ -92,6 +92,13 @@ def test_scenes_differ_and_hold_what_they_tell():
         assert boxes.numel() == 0 or (boxes.min() >= 0 and boxes.max() <= SIZE)
     torch.manual_seed(0)
     assert all(torch.equal(scenes[i][0], made[i][0]) for i in range(5)), "the same seed makes the same scenes"
+
+
+def test_sources_are_drawn_as_often_as_their_weights_say():
+    rng = np.random.default_rng(0)
+    drawn = [choose([("seldom", 1), ("often", 3), ("never", 0)], rng) for _ in range(400)]
+    assert drawn.count("often") == pytest.approx(300, abs=40)
+    assert drawn.count("seldom") == 400 - drawn.count("often")
 
 
 def test_covered_hands_are_gone():

@@ -35,6 +35,7 @@ from training.data.sources.finger_counting import SET1
 from training.data.sources.folders import OneHandFolder
 from training.data.sources.rendered import RENDER_OPTIONS
 from training.errors import BadData
+from training.evaluation import gestures
 
 ROOT = Path(__file__).parents[2]
 
@@ -339,7 +340,6 @@ def test_a_new_source_is_one_row(server, tmp_path, monkeypatch, capsys):
         url="github.com/someone/hands",
         licence="CC0",
         path="people/threes",
-        reader="training.data.sources.boxes:BoxLabelledFrames",
         options={
             "labels": {"three": Label(3, "index middle ring", "left"), "ok": Label(None)},
             "group": lambda file: file.stem,
@@ -347,7 +347,6 @@ def test_a_new_source_is_one_row(server, tmp_path, monkeypatch, capsys):
         },
         commit=COMMIT,
         members=("data.yaml", "*.jpg", "*.txt"),
-        has_masks=False,
         held_out="people never trained on",
     )
     image = cv2.imencode(".jpg", np.full((100, 100, 3), 200, np.uint8))[1].tobytes()
@@ -358,6 +357,8 @@ def test_a_new_source_is_one_row(server, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(registry, "SOURCES", {"threes": row, "fingers": SOURCES["fingers"]})
     monkeypatch.setattr(fingers, "SPLIT_SIZES", {"train": 12, "test": 12})
     monkeypatch.setattr(panoramas, "MEMBERS", {})
+    monkeypatch.setattr(gestures, "COMMIT", COMMIT)
+    monkeypatch.setattr(gestures, "IMAGES", "images")
 
     with pytest.raises(BadData, match="train and test"):
         prepare(tmp_path, tmp_path)
@@ -371,6 +372,7 @@ def test_a_new_source_is_one_row(server, tmp_path, monkeypatch, capsys):
     with pytest.raises(BadData, match="Kaggle could not be reached"):
         prepare(tmp_path)
     assert "threes: 3 images, 1 of them held out for validation" in capsys.readouterr().out
+    assert (tmp_path / gestures.FOLDER / "images/0.jpg").exists(), "what is evaluated only is fetched, too"
     prepare(tmp_path, write_fingers(tmp_path / "mine", train=1, test=1))
     assert "train: 12" in capsys.readouterr().out
 

@@ -5,9 +5,10 @@ import csv
 import numpy as np
 import pytest
 
+from handful.images import decode
 from handful.labels import NO_HAND
 from tests.builders import SAMPLES, write_image
-from training.data import mine, registry
+from training.data import backgrounds, mine, registry
 from training.data.registry import Source
 from training.data.scenes import hand_boxes
 from training.data.sources.without_hands import WithoutHands, mined_table
@@ -24,8 +25,22 @@ def write_people(data, **images):
     return data / "people/Faces"
 
 
-def open_people(root, **options):
-    return WithoutHands(root, "*.jpg", lambda file: file.stem[0], "b".__eq__, **options)
+def open_people(root, exclude=lambda file: False):
+    return WithoutHands(root, "*.jpg", lambda file: file.stem[0], "b".__eq__, exclude)
+
+
+def people_row() -> Source:
+    options = {"group": lambda file: file.stem[0], "validation": "b".__eq__, "exclude": lambda file: False}
+    return Source(
+        name="faces",
+        title="",
+        short_title="",
+        work="",
+        path="people/Faces",
+        reader="training.data.sources.without_hands:WithoutHands",
+        options={"pattern": "*.jpg", **options},
+        without_hands=True,
+    )
 
 
 def test_boxes_are_no_hands_and_inside_the_picture(tmp_path):
@@ -42,31 +57,31 @@ def test_boxes_are_no_hands_and_inside_the_picture(tmp_path):
     np.testing.assert_array_equal(frames.frame(1).boxes, frames.frame(1).boxes)
 
 
-def test_pictures_with_a_hand_and_near_duplicates_are_left_out(tmp_path):
-    root = write_people(tmp_path, a1=GREY, a2=GREY, a3=GREY, b1=GREY)
-    frames = open_people(root, exclude=lambda file: file.name == "a1.jpg", stride=2)
+def test_pictures_that_show_a_hand_after_all_are_left_out(tmp_path):
+    root = write_people(tmp_path, a1=GREY, a2=GREY, b1=GREY)
+    frames = open_people(root, exclude=lambda file: file.name == "a1.jpg")
     assert [file.name for file in frames.files] == ["a2.jpg", "b1.jpg"]
     with pytest.raises(BadData, match="python -m training data"):
         open_people(tmp_path / "nothing")
 
 
-def test_what_a_model_takes_for_a_hand_is_added_to_the_boxes(tmp_path, monkeypatch, capsys):
-    from handful.images import decode
+def test_some_of_the_pictures_are_backgrounds(tmp_path, monkeypatch):
+    root = write_people(tmp_path, **{f"a{k}": GREY for k in range(4)}, b1=GREY)
+    monkeypatch.setattr(backgrounds, "open_source", lambda name, folder: open_people(root))
+    monkeypatch.setattr(backgrounds, "SOURCES", {"faces": people_row()})
+    monkeypatch.setattr(backgrounds, "MAX_WITHOUT_HANDS", 3)
+    assert len(backgrounds.load_backgrounds(tmp_path, sources=["faces"])) == 3, "rooms are not to be outnumbered"
+    assert len(backgrounds.load_backgrounds(tmp_path, validation=True, sources=["faces"])) == 1
+    assert backgrounds.load_backgrounds(tmp_path, sources=["webcam"]) == []
 
+
+def test_what_a_model_takes_for_a_hand_is_added_to_the_boxes(tmp_path, monkeypatch, capsys):
     hand = decode(SAMPLES / "5R_0.jpg")
     root = write_people(tmp_path, a1=hand, a2=GREY, b1=hand)
-    row = Source(
-        name="faces", title="", short_title="", work="", path="people/Faces", without_hands=True,
-        reader="training.data.sources.without_hands:WithoutHands",
-        options={"pattern": "*.jpg", "group": lambda file: file.stem[0], "validation": "b".__eq__},
-    )  # fmt: skip
-    monkeypatch.setattr(registry, "SOURCES", {"faces": row})
-    monkeypatch.setattr(mine, "SOURCES", {"faces": row})
-    monkeypatch.setattr(
-        mine, "export", lambda detector, classifier, config, output: output.write_bytes(detector.read_bytes())
-    )
+    for module in registry, mine:
+        monkeypatch.setattr(module, "SOURCES", {"faces": people_row()})
     for _ in range(2):
-        mine.mine(tmp_path, runs=tmp_path / "runs")
+        mine.mine(tmp_path)
     rows = list(csv.reader(mined_table(root).open()))
     assert [row[0] for row in rows] == ["a1.jpg"], "once, and nothing of the picture that is held out"
     assert "1 boxes in 1 of 3 pictures" in capsys.readouterr().out
@@ -77,4 +92,4 @@ def test_what_a_model_takes_for_a_hand_is_added_to_the_boxes(tmp_path, monkeypat
     low = mine.LEAST_SCORE
     assert low < min(stored_config(mine.MODEL).threshold, stored_config(mine.MODEL).other_threshold)
     with pytest.raises(BadData, match="python -m training data"):
-        mine.mine(tmp_path / "nothing", runs=tmp_path / "runs")
+        mine.mine(tmp_path / "nothing")

@@ -1,10 +1,9 @@
 """Boxes for data sets that have none: found by an exported model, with the label of each picture to hold it to.
 
-The tables are part of the code (training/data/lists), so that everyone trains on the same boxes, which were looked at.
+The tables are part of the code (training/data/lists): everyone trains on the same boxes, and can look at them before.
 """
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,10 @@ from handful import MODEL
 from handful.labels import COUNTS, marginal_over_sides
 from training.data.frames import read_rgb
 from training.errors import BadData
-from training.export.cascade import Cascade
-from training.export.export import CLASSIFIER_COMMAND, DETECTOR_COMMAND, load, stored_config
+from training.export.export import load_cascade
 from training.files import atomic_write
-from training.lightning.classifier import ClassifierModule
-from training.lightning.detector import DetectorModule
 
+LEAST_SCORE = 0.15  # from which on a hand is a candidate: the label tells it from the others
 COLUMNS = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax")
 
 
@@ -59,7 +56,8 @@ def box(
         files += own[::stride]
     if not files:
         raise BadData(f"{root}: no pictures match {pattern} in the folders {', '.join(counts)}.")
-    cascade = low_cascade(model)
+    torch.set_num_threads(1)  # for single frames, more of them wait for each other
+    cascade = load_cascade(model, threshold=LEAST_SCORE, other_threshold=LEAST_SCORE)
     rows, missed = [], 0
     for file in tqdm(files, "Boxes", unit=" pictures"):
         image = read_rgb(file)
@@ -75,12 +73,3 @@ def box(
     with atomic_write(output) as part, part.open("w", newline="", encoding="utf-8") as out:
         csv.writer(out, lineterminator="\n").writerows([COLUMNS, *rows])
     print(f"{output}: {len(rows)} boxes; no hand with the labelled count in {missed} pictures")
-
-
-def low_cascade(model: Path) -> Cascade:
-    """Return the cascade of an exported model, with such low thresholds that it returns every candidate."""
-    torch.set_num_threads(1)  # for single frames, more of them wait for each other
-    config = replace(stored_config(model), threshold=0.15, other_threshold=0.15)
-    detector, _ = load(model, DetectorModule, DETECTOR_COMMAND)
-    classifier, provenance = load(model, ClassifierModule, CLASSIFIER_COMMAND)
-    return Cascade(detector, classifier, provenance["size"], config).eval().requires_grad_(False)

@@ -1,6 +1,6 @@
 """Frames with labelled hands, and the interface that all sources share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,11 @@ class FrameDataset(VisionDataset):
         self.files, self.extra_files = files, extra_files
         self.groups = [""] * len(files)
         self.validation = np.zeros(len(files), bool)
+
+    def hold_out(self, groups: Sequence[str], validation: Callable[[str], bool]) -> None:
+        """Set the group of each image, and hold out the groups that `validation` accepts."""
+        self.groups = list(groups)
+        self.validation = np.array([validation(group) for group in groups], bool)
 
     def __len__(self) -> int:
         return len(self.files)

@@ -15,7 +15,7 @@ from handful import MODEL, FingerCounter
 from training.data.backgrounds import load_backgrounds
 from training.data.corruptions import CorruptedFrames
 from training.data.frames import FrameDataset, counted
-from training.data.registry import HELD_OUT, SOURCES, open_held_out, open_source
+from training.data.registry import HELD_OUT, SOURCES, open_held_out, open_without_hands
 from training.data.sources.rendered import Rendered
 from training.errors import BadData
 from training.evaluation.gestures import evaluate_gestures
@@ -122,15 +122,8 @@ def pictures_without_hands(folder: Path, backgrounds: list[np.ndarray]) -> dict[
     sets: dict[str, Iterable[tuple[str, np.ndarray]]] = {}
     if backgrounds:
         sets["Places"] = [(f"background {i}", image) for i, image in enumerate(backgrounds)]
-    for name, source in SOURCES.items():
-        if not source.without_hands or source.calibration:
-            continue
-        try:
-            frames = open_source(name, folder)
-        except BadData as error:
-            print(f"{name}: skipped. {error}")
-            continue
-        sets[source.title] = held_out_pictures(frames, folder)
+    for name, frames in open_without_hands(folder).items():
+        sets[SOURCES[name].title] = held_out_pictures(frames, folder)
     return sets
 
 

@@ -6,13 +6,14 @@ from tqdm import tqdm
 
 from handful import FingerCounter, Prediction
 from training.data.frames import read_rgb
-from training.data.registry import ALL_FINGERS, Label
+from training.data.registry import ALL_FINGERS, Label, fingers_as_bits
 from training.errors import BadData
 
 TITLE = "People at home, by gesture (HaGRID)"
-PATH = "people/vlm-edge-hagrid/data/hagrid_380_resize336/images"
-# HaGRID by Kapitanov et al., 2024, arXiv:2206.08219, CC BY-SA 4.0: 190 pictures of github.com/andrewchen3019/
-# vlm-edge-hagrid at commit 7f160f46, ten of each gesture in a folder of its name.
+# HaGRID by Kapitanov et al., 2024, arXiv:2206.08219, CC BY-SA 4.0: some pictures of each gesture, a folder each.
+REPOSITORY, COMMIT = "andrewchen3019/vlm-edge-hagrid", "7f160f46cb84bb88fb1fd4063aad3bd5d69150ed"
+FOLDER, IMAGES = "people/vlm-edge-hagrid", "data/hagrid_380_resize336/images"
+PATH = f"{FOLDER}/{IMAGES}"
 GESTURES = {
     "fist": Label(0, ""),
     "one": Label(1, "index"),
@@ -55,7 +56,7 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
     """
     files = [file for gesture in GESTURES for file in sorted((folder / PATH / gesture).glob("*.jpg"))]
     if not files:
-        raise BadData(f"{folder / PATH}: no pictures here.")
+        raise BadData(f"{folder / PATH}: no pictures here. Fetch them: python -m training data")
     rows = []
     for file in tqdm(files, "HaGRID", unit=" pictures"):
         label, prediction = GESTURES[file.parent.name], counter(read_rgb(file))
@@ -66,7 +67,7 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
                 "label": label.count,
                 "predicted": prediction.total,
                 "total": prediction.total == label.count,
-                "fingers": raised_in(prediction) == (label.raised or ""),
+                "fingers": raises(prediction, label.fingers),
             }
         )
 
@@ -85,7 +86,7 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
     }
 
 
-def raised_in(prediction: Prediction) -> str:
-    """Return the raised fingers of the only hand that raises any: "index middle"; "several hands" if more do."""
-    hands = [hand for hand in prediction.hands if hand.fingers]
-    return "several hands" if len(hands) > 1 else " ".join(hands[0].raised) if hands else ""
+def raises(prediction: Prediction, fingers: int) -> bool:
+    """Return whether exactly these fingers are raised, all of one hand; as bits, see `fingers_as_bits`."""
+    raised = [fingers_as_bits(hand.raised) for hand in prediction.hands if hand.fingers]
+    return raised == [fingers] * bool(fingers)

@@ -1,7 +1,7 @@
 """The export: detector and classifier become the one ONNX file that the app runs."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,18 @@ def load(file: Path, kind: type[LightningModule], command: str) -> tuple[Any, di
         return load_exported(file, kind)
     provenance = load_checkpoint(file, command)["provenance"]
     return load_network(file, kind), provenance
+
+
+def load_cascade(model: Path, **changes: float) -> Cascade:
+    """Load an exported model in PyTorch, with other values of some fields of its `CascadeConfig`.
+
+    Raises:
+        BadModel: `model` is not a model of Handful.
+    """
+    detector, _ = load_exported(model, DetectorModule)
+    classifier, provenance = load_exported(model, ClassifierModule)
+    config = replace(stored_config(model), **changes)
+    return Cascade(detector, classifier, provenance["size"], config).eval().requires_grad_(False)
 
 
 def load_exported(file: Path, kind: type[LightningModule]) -> tuple[Any, dict]:

@@ -64,8 +64,7 @@ class BoxLabelledFrames(FrameDataset):
             warnings.warn(f"{root}: {missing} of {len(labelled)} labelled images are missing.", stacklevel=2)
         files = [file for file in files if all(name in self.labels for name, _ in hands[file])]
         super().__init__(root, files, label_files)
-        self.groups = [group(file) for file in files]
-        self.validation = np.array([validation(group) for group in self.groups], bool)
+        self.hold_out([group(file) for file in files], validation)
 
     def frame(self, index: int) -> Frame:
         image, hands = read_rgb(self.files[index]), self.hands[self.files[index]]

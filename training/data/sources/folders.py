@@ -39,8 +39,7 @@ class OneHandFolder(FrameDataset):
         self.labels = labels
         names = [(relabel or {}).get(file.name, name) for name, files in folders.items() for file in files]
         self.image_labels = [labels[name] for name in names]
-        self.groups = [group(file, k) for files in folders.values() for k, file in enumerate(files)]
-        self.validation = np.array([validation(group) for group in self.groups], bool)
+        self.hold_out([group(file, k) for files in folders.values() for k, file in enumerate(files)], validation)
 
     def frame(self, index: int) -> Frame:
         image = read_rgb(self.files[index])

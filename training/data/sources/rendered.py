@@ -1,7 +1,7 @@
 """Hands rendered by `python -m training.render`, in variety that no set of photographs has. Ours, Apache-2.0."""
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import compress, product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from handful.labels import COUNTS, FINGERS, SIDES, encode
 from training.data.frames import Frame, FrameDataset
+from training.data.registry import fingers_as_bits
 from training.errors import BadData
 from training.render import load_hands
 
@@ -53,7 +54,7 @@ class Rendered(FrameDataset):
     def frame(self, index: int) -> Frame:
         rgba, labels = self.hands.picture(index), self.hands.labels
         target = encode(int(labels["count"][index]), SIDES[int(labels["right"][index])])
-        mask, fingers = np.ascontiguousarray(rgba[..., 3]), (labels["raised"][index] * (1 << np.arange(5))).sum()
+        mask, fingers = np.ascontiguousarray(rgba[..., 3]), fingers_as_bits(compress(FINGERS, labels["raised"][index]))
         hand = Frame(rgba[..., :3], labels["box"][index][None], np.array([target]), mask, np.array([fingers]))
         if self.backgrounds is None:
             return hand
@@ -103,7 +104,7 @@ class Rendered(FrameDataset):
 
 def finger_names(raised: np.ndarray) -> str:
     """Return the names of the fingers raised, (5,) bool: "thumb + little"."""
-    return " + ".join(name for name, up in zip(FINGERS, raised, strict=True) if up) or "fist"
+    return " + ".join(compress(FINGERS, raised)) or "fist"
 
 
 def composite_frame(hand: Frame, background: np.ndarray, rng: np.random.Generator) -> Frame:

@@ -25,7 +25,6 @@ class WithoutHands(FrameDataset):
         group: return person or session of an image, from its file.
         validation: whether a group is held out for validation.
         exclude: whether an image is left out, from its file, as there is a hand in it after all.
-        stride: use every n-th image of a group, in the order of their names, where neighbours are near duplicates.
 
     Raises:
         BadData: no images in `root`.
@@ -37,15 +36,13 @@ class WithoutHands(FrameDataset):
         pattern: str,
         group: Callable[[Path], str],
         validation: Callable[[str], bool],
-        exclude: Callable[[Path], bool] = lambda file: False,
-        stride: int = 1,
+        exclude: Callable[[Path], bool],
     ):
         root = Path(root)
-        files = sorted((file for file in root.glob(pattern) if not exclude(file)), key=lambda file: (group(file), file))
+        files = sorted(file for file in root.glob(pattern) if not exclude(file))
         table = mined_table(root)
-        super().__init__(root, files[::stride], [table] if table.exists() else [])
-        self.groups = [group(file) for file in self.files]
-        self.validation = np.array([validation(group) for group in self.groups], bool)
+        super().__init__(root, files, [table] if table.exists() else [])
+        self.hold_out([group(file) for file in files], validation)
         self.mined = read_mined(table) if table.exists() else {}
 
     def frame(self, index: int) -> Frame:
