@@ -5,10 +5,11 @@ import pickle
 import numpy as np
 import pytest
 
-from handful.labels import CLASSES, SIDE_UNKNOWN
+from handful.labels import CLASSES, COUNT_UNKNOWN, SIDE_UNKNOWN
 from tests.builders import open_at, write_counting, write_digits, write_image, write_webcam_tables
+from training.augment.pipeline import Augment
 from training.data import crops as crops_module
-from training.data.crops import CropDataset, Crops, cached_crops, roi_crop
+from training.data.crops import CropDataModule, CropDataset, Crops, cached_crops, roi_crop
 from training.data.registry import Label
 
 
@@ -138,6 +139,20 @@ def test_each_hand_of_a_frame_is_a_crop(tmp_path):
     assert crops.images.shape == (2, 8, 8, 4)
     assert crops.targets.tolist() == [SIDE_UNKNOWN + 2, SIDE_UNKNOWN]
     assert crops.validation.tolist() == [True, True]
+
+
+def test_counts_and_hands_in_other_poses_are_drawn_equally_often(tmp_path, monkeypatch):
+    rows = [f"1_pic{k}.jpg,320,240,{name}-hand,10,10,90,90" for k, name in enumerate(["1", "0", "0", "0"])]
+    frames = open_at(write_webcam_tables(tmp_path, train=rows), "webcam")
+    frames.labels = dict(frames.labels) | {"0-hand": Label(None)}
+    monkeypatch.setattr(crops_module, "open_source", lambda name, folder: frames)
+    hands = CropDataModule({"webcam": 6}, Augment(size=32), str(tmp_path), batch_size=4, workers=0)
+    hands.prepare_data()
+    hands.setup("fit")
+    assert dict(zip(hands.train.targets.tolist(), hands.weights, strict=True)) == {
+        SIDE_UNKNOWN + 1: pytest.approx(3),
+        COUNT_UNKNOWN: pytest.approx(1),
+    }
 
 
 def test_a_batch_has_crops_of_all_sources():

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,12 +13,12 @@ import pytest
 
 from handful import CLASSES, FINGERS, FingerCounter, hand_from_probabilities
 from handful.images import decode
-from handful.labels import SIDE_UNKNOWN, encode
+from handful.labels import COUNT_UNKNOWN, NO_HAND, SIDE_UNKNOWN, encode
 from tests.builders import write_fingers, write_image, write_rendered, write_webcam
 from training.cli import main
 from training.data.corruptions import CONDITIONS, CORRUPTIONS, DISTANCES, CorruptedFrames
-from training.data.frames import Frame
-from training.data.registry import open_held_out
+from training.data.frames import Frame, counted
+from training.data.registry import FINGERS_UNKNOWN, open_held_out
 from training.data.sources.rendered import Rendered
 from training.evaluation import gestures
 from training.evaluation.evaluate import evaluate, write_json
@@ -48,6 +49,23 @@ def predicted(*labels, confidence=0.9, shift=0.0):
 
 def metrics_of(*pairs):
     return compute_metrics([FramePrediction(f"{i}.png", frame, hands) for i, (frame, hands) in enumerate(pairs)])
+
+
+def test_fingers_are_right_if_exactly_those_labelled_are_raised():
+    index, thumb, unknown = 2, 1, FINGERS_UNKNOWN
+    frame = replace(labelled("1", "1", "1"), fingers=np.array([index, thumb, unknown]))
+    up = np.eye(len(FINGERS), dtype=np.float32)[1]  # the index finger
+    hands = tuple(replace(hand, finger_probabilities=up) for hand in predicted("1L", "1L", "1L"))
+    assert metrics_of((frame, hands))["finger_accuracy"] == 0.5, "of the two whose fingers are labelled"
+    assert metrics_of((labelled("1"), predicted("1L")))["finger_accuracy"] is None
+
+
+def test_what_is_no_hand_is_not_evaluated():
+    frame = labelled("3L", "2R")
+    assert counted(frame).targets.tolist() == frame.targets.tolist()
+    one = counted(replace(frame, targets=np.array([encode(3, "left"), NO_HAND])))
+    assert (one.targets.tolist(), one.boxes.tolist()) == ([encode(3, "left")], frame.boxes[:1].tolist())
+    assert counted(replace(frame, targets=np.array([3, COUNT_UNKNOWN]))) is None, "nobody knows what it counts"
 
 
 def test_accuracy_of_class_count_side_and_total():

@@ -179,26 +179,22 @@ def test_the_detector_trains_on_its_frames_with_cutouts_of_another_source(data_f
     assert len(scenes.held_out) >= 4
 
 
-def shipped_networks() -> Cascade:
-    """Rebuild the PyTorch networks of the shipped model."""
-    return load_cascade(MODEL)
-
-
-def predict(cascade: Cascade, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return box and probabilities of the first hand that a cascade predicts in a bundled sample."""
+def predict(cascade: Cascade, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return box, probabilities and those of the fingers of the first hand that is predicted in a bundled sample."""
     with torch.inference_mode():
-        boxes, _, _, probabilities, *_ = cascade(torch.from_numpy(decode(SAMPLES / f"{name}.jpg")))
-    return boxes[0].numpy(), probabilities[0].numpy()
+        boxes, _, _, probabilities, _, fingers = cascade(torch.from_numpy(decode(SAMPLES / f"{name}.jpg")))
+    return boxes[0].numpy(), probabilities[0].numpy(), fingers[0].numpy()
 
 
 def test_networks_restored_from_the_shipped_model_predict_alike():
-    cascade = shipped_networks()
+    cascade = load_cascade(MODEL)
     for label in CLASSES:
-        box, probabilities = predict(cascade, f"{label}_3")
+        box, probabilities, fingers = predict(cascade, f"{label}_3")
         hand = shared_counter()(decode(SAMPLES / f"{label}_3.jpg")).hands[0]
         assert box == pytest.approx(hand.box, abs=8)
         # The file is quantized: the cascade may stop at another pass.
         assert probabilities == pytest.approx(hand.probabilities, abs=0.1)
+        assert fingers == pytest.approx(hand.finger_probabilities, abs=0.1)
 
 
 def train(folder: Path) -> Path:
@@ -254,8 +250,8 @@ def test_a_model_trained_on_a_recording_is_logged_credited_and_still_correct(bac
     credits = torch.load(background_result / "run/best.ckpt", weights_only=False)["provenance"]["data"]
     assert set(shared_counter().metadata["data"].split("; ")) < set(credits), "the weights it went on from"
     # A few steps at a low learning rate change probabilities, but no predicted class.
-    trained, shipped = torch.load(background_result / "cascade.pt", weights_only=False).eval(), shipped_networks()
+    trained, shipped = torch.load(background_result / "cascade.pt", weights_only=False).eval(), load_cascade(MODEL)
     for label in ("3L", "5R", "1L"):
-        (_, after), (_, before) = (predict(cascade, f"{label}_6") for cascade in (trained, shipped))
+        (_, after, _), (_, before, _) = (predict(cascade, f"{label}_6") for cascade in (trained, shipped))
         assert CLASSES[after.argmax()] == label
         assert not np.array_equal(after, before)

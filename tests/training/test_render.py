@@ -341,6 +341,17 @@ def test_a_failed_or_wrong_download_of_the_bodies_raises(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_frames_tell_which_fingers_are_raised(tmp_path):
+    hands = Rendered(write_rendered(tmp_path / "val", 12))
+    frames = [hands.frame(i) for i in range(12)]
+    assert [int(frame.fingers[0]) for frame in frames[:6]] == [0, 2, 6, 14, 30, 31], (
+        "1 is the thumb, 2 the index finger …"
+    )
+    for background in ([], [np.full((120, 160, 3), 99, np.uint8)]):
+        composited = Rendered(tmp_path / "val", background)
+        assert composited.frame(3).fingers.tolist() == [14]
+
+
 @pytest.mark.parametrize(
     ("folder", "options"),
     [
