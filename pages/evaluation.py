@@ -115,8 +115,8 @@ def show_overview(sets: dict[str, dict], empty: dict | None, mediapipe: dict) ->
         st.write(
             f"False alarms: it detects a hand in **{empty['false_alarms']} of {empty['pictures']}** pictures without "
             f"hands ({share:.0%}): "
-            + ", ".join(
-                f"{group['false_alarms']} of {group['pictures']} ({group['group']})" for group in empty["groups"]
+            + "; ".join(
+                f"{group['group']}: {group['false_alarms']} of {group['pictures']}" for group in empty["groups"]
             )
             + "."
         )
