@@ -38,6 +38,7 @@ data: .venv/.test
 # To learn from, and to measure with.
 render: .venv/.test
 	$(PY) -m training.render --count $(N) --seed 4 --people --varied
+	$(PY) -m training.render --count $(N) --seed 6 --people --signs
 	$(PY) -m training.render --count 500 --out data/render/val --seed 2
 	$(PY) -m training.render --count 500 --out data/render/tones --seed 2 --tones
 	$(PY) -m training.render --count 250 --out data/render/calibration --seed 3

@@ -44,7 +44,7 @@ def box_of(mask):
 
 BOX = box_of(hand_crop()[..., 3])
 IMAGE, MASK = hand_crop()[32:-32, 32:-32, :3], hand_crop()[32:-32, 32:-32, 3]
-UNCHANGED = Augment(size=128, tilt=0, zoom=(1, 1), shift=0)
+UNCHANGED = Augment(size=128, tilt=0, turn=0, zoom=(1, 1), shift=0)
 
 
 def warp(augment, image, flip, rng):

@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("mitsuba", reason="rendering is for training: pip install -r requirements-train.txt")
 
 from handful.images import decode
-from handful.labels import COUNTS
+from handful.labels import COUNTS, encode
 from tests.builders import write_rendered
 from training.data.sources.rendered import Rendered
 from training.errors import BadData, NoPackage
@@ -27,13 +27,14 @@ from training.render import hand as hands
 from training.render import load_hands, people
 from training.render.bundled import render_sample, render_video
 from training.render.generate import generate, render_hand
-from training.render.hand import CHAINS, scaled_joints
+from training.render.hand import CHAINS, posed_joints, scaled_joints
 from training.render.sampling import (
     COMMON_GESTURES,
     INDEX,
     LITTLE,
     MIDDLE,
     RING,
+    SIGNS,
     THUMB,
     HandParams,
     finger_gap,
@@ -43,7 +44,7 @@ from training.render.sampling import (
     segment_distances,
 )
 from training.render.scene import Sleeve, _sleeve_mesh, init_mitsuba, view_matrix
-from training.render.store import render_shards
+from training.render.store import LABEL_FIELDS, encode_webp, render_shards, write_shard
 
 ROOT = Path(__file__).parents[2]
 
@@ -356,7 +357,8 @@ def test_frames_tell_which_fingers_are_raised(tmp_path):
     ("folder", "options"),
     [
         ("train", "--count 6000"),
-        ("varied", "--count 2500 --seed 4 --people --varied"),
+        ("varied", "--count 3250 --seed 4 --people --varied"),
+        ("signs", "--count 1500 --seed 6 --people --signs"),
         ("val", "--count 500 --seed 2"),
         ("tones", "--count 500 --seed 2 --tones"),
     ],
@@ -486,6 +488,47 @@ def test_varied_hands_turn_thumbs_in_every_direction_and_are_seldom_fists(rig):
     assert (np.abs(thumbs) < 90).any()
     assert np.mean([hand.count == 0 for hand in hands]) < 0.14
     assert {hand.count for hand in hands} == set(range(6))
+
+
+def test_signs_are_held_as_people_hold_them(rig):
+    hands = [sample_hand(13, index, rig, signs=True) for index in range(200)]
+    assert {hand.raised for hand in hands} == set(SIGNS)
+    thumbs = np.array([hand.view.tilt for hand in hands if hand.raised == (True, False, False, False, False)])
+    assert (thumbs < -30).sum() > 10, "up or down"
+    assert (thumbs > 30).sum() > 10
+    stops = [hand for hand in hands if hand.count == 5]
+    thumb_gaps = {True: [], False: []}  # degrees between the thumb and the index finger, from its joints
+    for index in range(200):
+        other = sample_hand(13, index, rig)
+        if other.count == 5:
+            thumb_gaps[False].append(thumb_angle(rig, other))
+    thumb_gaps[True] = [thumb_angle(rig, hand) for hand in stops]
+    assert np.median(thumb_gaps[True]) < 30 < 45 < np.median(thumb_gaps[False]), "the thumb lies along the palm"
+
+
+def thumb_angle(rig, hand) -> float:
+    """Return the angle between the last thumb bone and the first bone of the index finger, degrees."""
+    joints = posed_joints(scaled_joints(rig, hand.shape), hand.pose)[:, :3, 3]
+    thumb, index = joints[CHAINS[0][3]] - joints[CHAINS[0][2]], joints[CHAINS[1][2]] - joints[CHAINS[1][1]]
+    return float(np.degrees(np.arccos(thumb @ index / np.linalg.norm(thumb) / np.linalg.norm(index))))
+
+
+def test_four_fingers_that_hide_the_thumb_have_no_count_where_fingers_touch(tmp_path):
+    """From the back, nobody can tell them from a flat hand that says "stop"."""
+    labels = {key: np.zeros((3, *shape), dtype) for key, (dtype, shape) in LABEL_FIELDS.items()}
+    labels["raised"][:, 1:], labels["count"][:], labels["back"] = True, 4, np.array([True, True, False])
+    labels["sight"][1, 0] = 0.5
+    hands = [
+        (encode_webp(np.full((192, 192, 4), 200, np.uint8), 101), {key: values[i] for key, values in labels.items()})
+        for i in range(3)
+    ]
+    for varied in (True, False):
+        folder = tmp_path / str(varied)
+        folder.mkdir()
+        write_shard(folder / "shard-00000.npz", hands, seed=1, people=True, tones=False, varied=varied, quality=101)
+        frames = [Rendered(folder).frame(i) for i in range(3)]
+        assert [int(frame.targets[0]) == encode(None, None) for frame in frames] == [varied, False, False]
+        assert [int(frame.fingers[0]) for frame in frames] == [-1 if varied else 30, 30, 30]
 
 
 def test_other_hands_are_those_that_they_were(rig):

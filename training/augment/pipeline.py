@@ -27,6 +27,7 @@ class Augment:
     Args:
         size: width and height of the result, pixels.
         tilt: largest rotation, degrees.
+        turn: probability of any rotation instead: hands that point down or aside are rare in every data set.
         zoom: smallest and largest scale: as far off as the detector's boxes are on unfamiliar hands.
         shift: largest translation, as a share of `size`; as far off for the same reason.
         arms: probability that the forearm of a segmented hand is redrawn.
@@ -38,6 +39,7 @@ class Augment:
 
     size: int = 112
     tilt: float = 40
+    turn: float = 0.15
     zoom: tuple[float, float] = (0.68, 1.45)
     shift: float = 0.12
     arms: float = 0.7
@@ -87,7 +89,8 @@ class Augment:
 
     def random_matrix(self, side: int, flip: bool, rng: np.random.Generator) -> np.ndarray:
         """Return a random affine matrix (2, 3) from a crop of that side to the result."""
-        angle = math.radians(rng.uniform(-self.tilt, self.tilt))
+        tilt = 180 if rng.random() < self.turn else self.tilt
+        angle = math.radians(rng.uniform(-tilt, tilt))
         scale = math.exp(rng.uniform(*np.log(self.zoom))) * CROP_CONTEXT * self.size / side
         rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         shear = np.array([[-1.0 if flip else 1.0, rng.uniform(-0.15, 0.15)], [0, rng.uniform(0.85, 1.18)]])

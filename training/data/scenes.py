@@ -223,7 +223,9 @@ def random_affine(image: np.ndarray, boxes: np.ndarray, rng: np.random.Generator
     height, width = image.shape[:2]
     scale = INPUT_SIZE / max(height, width)
     zoom = np.exp(rng.uniform(np.log(0.75), np.log(1.6))) if rng.random() < 0.8 else 1
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.normal(0, 7), 1)
+    # Few upside down: no data set has many hands that point down.
+    angle = rng.normal(180 if rng.random() < 0.06 else 0, 7)
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1)
     if rng.random() < 0.5:
         matrix = matrix @ np.array([[-1, 0, width - 1], [0, 1, 0], [0, 0, 1.0]])
     slack = np.array([width, height]) * (zoom - 1) / 2
@@ -260,7 +262,8 @@ def paste_hand(
     cutout, (x0, y0, x1, y1) = cutouts.images[i], cutouts.boxes[i]
     size = INPUT_SIZE * np.exp(rng.uniform(np.log(0.13), np.log(1.0)))
     zoom = size / max(x1 - x0, y1 - y0)
-    matrix = cv2.getRotationMatrix2D(((x0 + x1) / 2, (y0 + y1) / 2), rng.uniform(-45, 45), zoom)
+    tilt = 180 if rng.random() < 0.15 else 45
+    matrix = cv2.getRotationMatrix2D(((x0 + x1) / 2, (y0 + y1) / 2), rng.uniform(-tilt, tilt), zoom)
     if rng.random() < 0.5:
         matrix = matrix @ np.array([[-1, 0, x0 + x1], [0, 1, 0], [0, 0, 1]])
     matrix[:, 2] += rng.uniform(size * 0.4, INPUT_SIZE - size * 0.4, 2) - [(x0 + x1) / 2, (y0 + y1) / 2]

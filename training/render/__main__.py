@@ -20,7 +20,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder (default data/render/train, or data/render/people, tones or varied with the option of that name)",
+        help="folder (default data/render/train, or data/render/people, tones, varied or signs with that option)",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="number of processes, one core each")
@@ -36,6 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--varied", action="store_true", help="fingers touch or are half bent, hands are turned further"
     )
+    parser.add_argument("--signs", action="store_true", help="signs that people make: thumbs up and down, stop …")
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled samples instead")
     parser.add_argument("--video", type=Path, metavar="FILE", help="render the bundled video instead")
     arguments = parser.parse_args()
@@ -65,7 +66,7 @@ def render(arguments: argparse.Namespace) -> None:
         return
     from training.render.store import render_shards
 
-    kinds = ("varied", "tones", "people")
+    kinds = ("signs", "varied", "tones", "people")
     kind = next((kind for kind in kinds if getattr(arguments, kind)), "train")
     render_shards(
         arguments.out or Path("data/render", kind),
@@ -78,6 +79,7 @@ def render(arguments: argparse.Namespace) -> None:
         arguments.people,
         arguments.tones,
         arguments.varied,
+        arguments.signs,
     )
 
 

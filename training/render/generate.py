@@ -38,7 +38,7 @@ def render_hand(
 
 
 def generate(
-    seed: int, index: int, people: bool = False, tones: bool = False, varied: bool = False
+    seed: int, index: int, people: bool = False, tones: bool = False, varied: bool = False, signs: bool = False
 ) -> tuple[HandParams, Rendering]:
     """Sample and render hand number `index` of a seed.
 
@@ -48,8 +48,9 @@ def generate(
         people: give each hand the mesh of another person instead of the generic one.
         tones: let every ten consecutive indices be one hand in the ten tones of the Monk scale, lightest first.
         varied: let fingers touch or be half bent, and hands be turned further.
+        signs: let hands make the signs that people make, such as thumbs down.
     """
     index, tone = (index // 10, index % 10 + 1) if tones else (index, None)
     rig = person_rig(sample_person(np.random.default_rng((seed, index, 1)))) if people else load_rig()
-    params = sample_hand(seed, index, rig, tone, varied)
+    params = sample_hand(seed, index, rig, tone, varied, signs)
     return params, render_hand(rig, params, seed=index)

@@ -6,6 +6,7 @@ across the palm. Contact angles are solved for, so the thumb neither floats nor 
 
 Those hands have their fingers apart and upright. `vary` brings raised fingers together until they touch, bends them,
 lays a raised thumb along the palm and turns hands further: what people do who were not told how to hold a hand.
+`hold_sign` gives the gestures that people make on their own, thumbs up and down, "call me", "stop", as they are held.
 """
 
 from dataclasses import dataclass, replace
@@ -48,6 +49,15 @@ COMMON_GESTURES: tuple[dict[Raised, float], ...] = (
     {raised(INDEX, MIDDLE, RING, LITTLE): 1.0},
     {raised(THUMB, INDEX, MIDDLE, RING, LITTLE): 1.0},
 )
+# Signs that people make, with probabilities: how a hand is held depends on what it says.
+SIGNS: dict[Raised, float] = {
+    raised(THUMB): 0.26,  # up or down
+    raised(THUMB, LITTLE): 0.2,  # "call me"
+    raised(THUMB, INDEX, MIDDLE, RING, LITTLE): 0.3,  # "stop": fingers and thumb together
+    raised(INDEX, MIDDLE): 0.1,  # both together
+    raised(INDEX, LITTLE): 0.08,  # "rock"
+    raised(INDEX): 0.06,
+}
 COMMON_SHARE = 0.5  # of the hands of a count; the others are uniform over all combinations of fingers
 
 
@@ -369,16 +379,37 @@ def vary(rng: np.random.Generator, rig: Rig, params: HandParams) -> HandParams:
     return replace(params, pose=replace(pose, fingers=fingers, thumb=thumb), view=replace(view, tilt=float(tilt)))
 
 
-def sample_hand(seed: int, index: int, rig: Rig, tone: int | None = None, varied: bool = False) -> HandParams:
+def hold_sign(rng: np.random.Generator, rig: Rig, params: HandParams) -> HandParams:
+    """Return a hand as people hold the signs of `SIGNS`; its label stays."""
+    up, pose, view = params.raised, params.pose, params.view
+    fingers, thumb, tilt = pose.fingers.copy(), pose.thumb.copy(), view.tilt
+    if up in (raised(INDEX, MIDDLE), raised(THUMB, INDEX, MIDDLE, RING, LITTLE)):
+        fingers = close_fingers(rng, rig, params.shape, fingers, up)
+        if up[THUMB]:  # by the index finger, where it may touch it
+            thumb[:2] = rng.uniform(17, 36), rng.uniform(-18, 5)
+            thumb[3:] = rng.uniform(-4, 14, 2)
+    elif up == raised(THUMB):  # the fist lies on its side
+        tilt = rng.choice((-90, 90)) + rng.normal(0, 25)
+    elif up == raised(THUMB, LITTLE):  # upright, at the ear, before the chest
+        tilt = rng.normal(0, 65)
+    return replace(params, pose=replace(pose, fingers=fingers, thumb=thumb), view=replace(view, tilt=float(tilt)))
+
+
+def sample_hand(
+    seed: int, index: int, rig: Rig, tone: int | None = None, varied: bool = False, signs: bool = False
+) -> HandParams:
     """Return hand number `index` of a seed, independent of all other indices.
 
     A given Monk `tone`, 1 … 10, replaces the sampled one and changes nothing else. With `varied`, fingers may touch
-    (see `vary`), and fists are fewer.
+    (see `vary`), and fists are fewer. With `signs`, all hands make one of `SIGNS`.
     """
     rng = np.random.default_rng((seed, index))
     count, right = int(rng.integers(len(COUNTS))), bool(rng.integers(2))
     if varied:
         count = rng.choice(len(COUNTS), p=(0.08, 0.17, 0.2, 0.17, 0.18, 0.2))
-    up, sampled_tone = sample_gesture(rng, count), int(rng.integers(1, 11))
+    up = list(SIGNS)[rng.choice(len(SIGNS), p=list(SIGNS.values()))] if signs else sample_gesture(rng, count)
+    sampled_tone = int(rng.integers(1, 11))
     params = sample_appearance(rng, rig, up, right, tone or sampled_tone)
+    if signs:
+        return hold_sign(rng, rig, params)
     return vary(rng, rig, params) if varied else params

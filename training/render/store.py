@@ -21,7 +21,7 @@ from tqdm import tqdm
 from training.files import atomic_write
 
 SHARD_SIZE = 250
-FLAGS = ("people", "tones", "varied")  # options without a value
+FLAGS = ("people", "tones", "varied", "signs")  # options without a value
 LABEL_FIELDS: dict[str, tuple[type, tuple[int, ...]]] = {  # dtype and shape per hand; the keys are those in a shard
     "raised": (np.bool_, (5,)),  # thumb, index, middle, ring, little
     "count": (np.uint8, ()),
@@ -45,6 +45,7 @@ class RenderedHands:
     labels: dict[str, np.ndarray]  # (N, …) each, see LABEL_FIELDS
     seeds: set[int]  # as far as the shards record them
     tones: bool  # every ten hands are one hand in the ten tones of the Monk scale
+    varied: bool  # neighbouring fingers may touch
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -66,7 +67,7 @@ def load_hands(folder: str | Path) -> RenderedHands:
     """
     blobs, ends, labels, total = [], [], [], 0
     seeds: set[int] = set()
-    tones = False
+    tones = varied = False
     for path in sorted(Path(folder).glob("shard-*.npz")):
         shard = read_shard(path)
         blobs.append(shard["webp"])
@@ -76,9 +77,10 @@ def load_hands(folder: str | Path) -> RenderedHands:
         if "seed" in shard:
             seeds.add(int(shard["seed"]))
         tones |= bool(shard.get("tones"))
+        varied |= bool(shard.get("varied"))
         total += len(blobs[-1])
     joined = {key: np.concatenate([fields[key] for fields in labels]) for key in LABEL_FIELDS}
-    return RenderedHands(np.concatenate(blobs), np.concatenate(ends), joined, seeds, tones)
+    return RenderedHands(np.concatenate(blobs), np.concatenate(ends), joined, seeds, tones, varied)
 
 
 def read_shard(shard: Path) -> dict[str, np.ndarray]:
@@ -96,8 +98,8 @@ def read_shard(shard: Path) -> dict[str, np.ndarray]:
 
 def shard_options(shard: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Return the options a shard was rendered with, as far as it records them."""
-    recorded = {key: int(shard[key]) for key in ("seed", "people", "tones", "varied", "quality") if key in shard}
-    return {"tones": 0, "varied": 0, **recorded, "shard": len(shard["ends"])}
+    recorded = {key: int(shard[key]) for key in ("seed", *FLAGS, "quality") if key in shard}
+    return {"tones": 0, "varied": 0, "signs": 0, **recorded, "shard": len(shard["ends"])}
 
 
 def encode_webp(rgba: np.ndarray, quality: int) -> np.ndarray:
@@ -108,14 +110,14 @@ def encode_webp(rgba: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _render_one(
-    variant: str, seed: int, index: int, quality: int, people: bool, tones: bool, varied: bool
+    variant: str, seed: int, index: int, quality: int, people: bool, tones: bool, varied: bool, signs: bool
 ) -> tuple[np.ndarray, dict[str, object]]:
     """Render one hand in a worker process and return its compressed picture and labels."""
     from training.render.generate import generate  # Mitsuba is needed in the workers only
     from training.render.scene import init_mitsuba
 
     init_mitsuba(variant)
-    params, rendering = generate(seed, index, people, tones, varied)
+    params, rendering = generate(seed, index, people, tones, varied, signs)
     view = params.view
     return encode_webp(rendering.rgba, quality), {
         "raised": params.raised,
@@ -160,6 +162,7 @@ def render_shards(
     people: bool = False,
     tones: bool = False,
     varied: bool = False,
+    signs: bool = False,
 ) -> None:
     """Render the first hands of a seed into a folder, skipping shards that exist.
 
@@ -174,6 +177,7 @@ def render_shards(
         people: give each hand the mesh of another person, see `training.render.people`.
         tones: let every ten hands be one hand in the ten tones of the Monk scale.
         varied: let fingers touch or be half bent, see `training.render.sampling.vary`.
+        signs: let hands make signs, see `training.render.sampling.hold_sign`.
 
     Raises:
         FileExistsError: the folder has shards rendered with other options, so hands would be duplicated or missing.
@@ -182,13 +186,14 @@ def render_shards(
         BrokenProcessPool: a worker died, for example because LLVM is too old for Mitsuba.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {"seed": seed, "people": people, "tones": tones, "varied": varied, "quality": quality, "shard": shard}
+    flags = {"people": people, "tones": tones, "varied": varied, "signs": signs}
+    wanted = {"seed": seed, **flags, "quality": quality, "shard": shard}
     for path in sorted(folder.glob("shard-*.npz")):
         existing = wanted | shard_options(read_shard(path))
         if existing != wanted:
-            flags = " ".join(f"--{key} {value}" for key, value in existing.items() if key not in FLAGS)
-            flags += "".join(f" --{flag}" * existing[flag] for flag in FLAGS)
-            raise FileExistsError(f"{path} was rendered with {flags}. Choose another folder: --out FOLDER")
+            options = " ".join(f"--{key} {value}" for key, value in existing.items() if key not in FLAGS)
+            options += "".join(f" --{flag}" * existing[flag] for flag in FLAGS)
+            raise FileExistsError(f"{path} was rendered with {options}. Choose another folder: --out FOLDER")
     count = -(-count // shard) * shard
     spans = [(folder / f"shard-{a // shard:05d}.npz", range(a, a + shard)) for a in range(0, count, shard)]
     missing = [(path, span) for path, span in spans if not path.exists()]
@@ -203,8 +208,8 @@ def render_shards(
     ):
         for path, span in missing:
             hands = []
-            constants = map(repeat, (quality, people, tones, varied))
+            constants = map(repeat, (quality, *flags.values()))
             for hand in pool.map(_render_one, repeat(variant), repeat(seed), span, *constants):
                 hands.append(hand)
                 bar.update()
-            write_shard(path, hands, seed=seed, people=people, tones=tones, varied=varied, quality=quality)
+            write_shard(path, hands, seed=seed, **flags, quality=quality)

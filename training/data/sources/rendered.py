@@ -10,7 +10,7 @@ import numpy as np
 
 from handful.labels import COUNTS, FINGERS, SIDES, encode
 from training.data.frames import Frame, FrameDataset
-from training.data.registry import fingers_as_bits
+from training.data.registry import FINGERS_UNKNOWN, fingers_as_bits
 from training.errors import BadData
 from training.render import load_hands
 
@@ -18,7 +18,8 @@ VALIDATION_STRIDE = 10  # every tenth hand is held out for validation
 # Options that each folder is rendered with; those to evaluate on differ from those to train on.
 RENDER_OPTIONS = {
     "train": "--count 6000",
-    "varied": "--count 2500 --seed 4 --people --varied",
+    "varied": "--count 3250 --seed 4 --people --varied",
+    "signs": "--count 1500 --seed 6 --people --signs",
     "val": "--count 500 --seed 2",
     "calibration": "--count 250 --seed 3",
     "tones": "--count 500 --seed 2 --tones",
@@ -47,14 +48,17 @@ class Rendered(FrameDataset):
         self.hands, self.backgrounds = load_hands(root), backgrounds
         self.groups = [""] * len(self.hands)
         self.validation = np.arange(len(self.hands)) % VALIDATION_STRIDE == 0
+        self.hides_count = hides_thumb(self.hands.labels) & self.hands.varied
 
     def __len__(self) -> int:
         return len(self.hands)
 
     def frame(self, index: int) -> Frame:
         rgba, labels = self.hands.picture(index), self.hands.labels
-        target = encode(int(labels["count"][index]), SIDES[int(labels["right"][index])])
+        count = None if self.hides_count[index] else int(labels["count"][index])
+        target = encode(count, SIDES[int(labels["right"][index])])
         mask, fingers = np.ascontiguousarray(rgba[..., 3]), fingers_as_bits(compress(FINGERS, labels["raised"][index]))
+        fingers = FINGERS_UNKNOWN if count is None else fingers
         hand = Frame(rgba[..., :3], labels["box"][index][None], np.array([target]), mask, np.array([fingers]))
         if self.backgrounds is None:
             return hand
@@ -100,6 +104,15 @@ class Rendered(FrameDataset):
             **({} if np.isnan(visible).any() else sight),
             "raised": ([finger_names(raised) for raised in combinations], [finger_names(r) for r in labels["raised"]]),
         }
+
+
+def hides_thumb(labels: dict[str, np.ndarray]) -> np.ndarray:
+    """Return which hands (N,) bool show four fingers from the back, and nothing of the thumb.
+
+    Where the fingers touch, nobody can count them: a flat hand with its thumb out of sight means five, "stop".
+    """
+    four = (labels["raised"] == [False, True, True, True, True]).all(1)
+    return four & labels["back"] & (labels["sight"][:, 0] < 0.1)
 
 
 def finger_names(raised: np.ndarray) -> str:
