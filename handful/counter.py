@@ -25,6 +25,16 @@ if not MODEL.exists() and (folder := Path(__file__).parents[1] / "model").is_dir
 # not, as that would make camera frames a fifth slower.
 SHRINK_ARENA_PIXELS = 4_000_000
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1, in pixels
+# Heads of the classifier, as inputs that are the shipped ones by default: a personal head replaces them. Rows are
+# outputs; columns are the `features` of a hand.
+HEADS: dict[str, tuple[int | None, ...]] = {
+    "classifier.head.weight": (len(CLASSES), None),
+    "classifier.head.bias": (len(CLASSES),),
+    "classifier.presence.weight": (1, None),
+    "classifier.presence.bias": (1,),
+    "classifier.fingers.weight": (len(FINGERS), None),
+    "classifier.fingers.bias": (len(FINGERS),),
+}
 # Inputs and outputs of a model: type and shape; None is a dimension that varies or that training chooses.
 IO_SPEC: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "image": ("tensor(uint8)", (None, None, 3)),
@@ -34,7 +44,10 @@ IO_SPEC: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "probabilities": ("tensor(float)", (None, len(CLASSES))),
     "gradcam": ("tensor(float)", (None, len(CLASSES), None, None)),
     "fingers": ("tensor(float)", (None, len(FINGERS))),
+    "features": ("tensor(float)", (None, None)),
+    **{name: ("tensor(float)", shape) for name, shape in HEADS.items()},
 }
+NO_FEATURES = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,7 @@ class Hand:
         probabilities: (12,) float32, one for each of `CLASSES`, summing to 1.
         gradcam_maps: (12, h, w) float32, one unscaled Grad-CAM map for each of `CLASSES`; see `gradcam`.
         finger_probabilities: (5,) float32, that each of `FINGERS` is raised.
+        features: (112,) float32, what the classifier's heads are linear in; empty where it is not known.
     """
 
     box: Box
@@ -61,6 +75,7 @@ class Hand:
     probabilities: np.ndarray
     gradcam_maps: np.ndarray = field(repr=False)
     finger_probabilities: np.ndarray
+    features: np.ndarray = field(default_factory=lambda: NO_FEATURES, repr=False)
 
     @property
     def label(self) -> str:
@@ -149,6 +164,7 @@ class FingerCounter:
         options.inter_op_num_threads = 1
         # Waiting threads sleep: spinning would take the core from another call.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3  # it warns of each head, which cannot be folded into constants: that is intended
         self.path = Path(path)
         if not self.path.is_file():
             raise BadModel(f"{path}: there is no such file.")
@@ -157,13 +173,17 @@ class FingerCounter:
         except Exception as error:  # onnxruntime raises a dozen types
             raise BadModel(f"{path}: onnxruntime cannot load it ({type(error).__name__}).") from error
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
-        nodes = {node.name: node for node in (*self.session.get_inputs(), *self.session.get_outputs())}
+        if self.metadata.get("classes") != json.dumps(CLASSES):
+            raise BadModel(f"{path}: not a Handful model, which has the classes {', '.join(CLASSES)}.")
+        inputs = (*self.session.get_inputs(), *self.session.get_overridable_initializers())
+        nodes = {node.name: node for node in (*inputs, *self.session.get_outputs())}
         for name, (dtype, shape) in IO_SPEC.items():
             node = nodes.get(name)
             if not node or node.type != dtype or not shape_matches(node.shape, shape):
-                raise BadModel(f"{path}: not a Handful model, which has {name}, {dtype} {shape}.")
-        if self.metadata.get("classes") != json.dumps(CLASSES):
-            raise BadModel(f"{path}: not a Handful model, which has the classes {', '.join(CLASSES)}.")
+                raise BadModel(
+                    f"{path}: not a Handful model of this version, which has {name}, {dtype} {shape}. Write it again: "
+                    f"python -m training export --detector {path} --classifier {path}"
+                )
         self.sha256 = checksum(self.path)
 
     def __call__(self, image: np.ndarray) -> Prediction:
@@ -180,7 +200,7 @@ class FingerCounter:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         # Resizing, cropping and all else is part of the ONNX graph: see training/export/cascade.py.
         boxes, crops, *others = self.session.run(
-            ["boxes", "squares", "probabilities", "gradcam", "fingers"], {"image": image}, options
+            ["boxes", "squares", "probabilities", "gradcam", "fingers", "features"], {"image": image}, options
         )
         hands = [
             hand_from_probabilities(*outputs) for outputs in zip(boxes.tolist(), crops.tolist(), *others, strict=True)
@@ -196,14 +216,19 @@ def shape_matches(shape: list[int | str], expected: tuple[int | None, ...]) -> b
 
 
 def hand_from_probabilities(
-    box: Box, crop: Box, probabilities: np.ndarray, gradcam_maps: np.ndarray, finger_probabilities: np.ndarray
+    box: Box,
+    crop: Box,
+    probabilities: np.ndarray,
+    gradcam_maps: np.ndarray,
+    finger_probabilities: np.ndarray,
+    features: np.ndarray = NO_FEATURES,
 ) -> Hand:
     """Return a hand with the class that (12,) probabilities predict."""
     predicted = decode_probabilities(probabilities)
     fingers, side = decode(predicted)
     assert side is not None
     confidence = float(probabilities[predicted])
-    return Hand(box, crop, fingers, side, confidence, probabilities, gradcam_maps, finger_probabilities)
+    return Hand(box, crop, fingers, side, confidence, probabilities, gradcam_maps, finger_probabilities, features)
 
 
 @cache

@@ -18,6 +18,7 @@ import onnx
 from PIL import Image
 
 from handful import CLASSES, FINGERS, FingerCounter
+from handful.counter import HEADS
 from handful.images import decode
 from handful.labels import COUNTS
 from training.data.registry import SOURCES
@@ -104,17 +105,24 @@ def write_rendered(folder: Path, hands: int, **options: int) -> Path:
 def write_model(path: Path, image_type: int = onnx.TensorProto.UINT8, **shapes: tuple[int, ...]) -> None:
     """Write an ONNX model with Handful's inputs and outputs that always predicts zeros.
 
-    `shapes` replaces shapes of outputs; () leaves an output out.
+    `shapes` replaces shapes of outputs and heads; () leaves one out.
     """
     outputs = {"boxes": (1, 4), "squares": (1, 4), "scores": (1,)}
     outputs |= {"probabilities": (1, len(CLASSES)), "gradcam": (1, len(CLASSES), 8, 8), "fingers": (1, len(FINGERS))}
-    outputs = {name: shape for name, shape in (outputs | shapes).items() if shape}
-    zeros = {name: onnx.numpy_helper.from_array(np.zeros(shape, np.float32)) for name, shape in outputs.items()}
+    outputs["features"] = (1, 8)
+    heads = {name: (rows, 8) if columns else (rows,) for name, (rows, *columns) in HEADS.items()}
+    outputs, heads = ({k: s for k, s in (own | shapes).items() if k in own and s} for own in (outputs, heads))
+    zeros = {
+        name: onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name)
+        for name, shape in (outputs | heads).items()
+    }
+    infos = {name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, zeros[name].dims) for name in zeros}
     graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Constant", [], [name], value=value) for name, value in zeros.items()],
+        [onnx.helper.make_node("Constant", [], [name], value=zeros[name]) for name in outputs],
         "zeros",
-        [onnx.helper.make_tensor_value_info("image", image_type, ["h", "w", 3])],
-        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [onnx.helper.make_tensor_value_info("image", image_type, ["h", "w", 3]), *map(infos.get, heads)],
+        [infos[name] for name in outputs],
+        [zeros[name] for name in heads],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     onnx.helper.set_model_props(model, {"classes": json.dumps(CLASSES)})

@@ -162,7 +162,7 @@ def test_uncertain_crops_get_flip_tta(photograph):
     def check(flip_confidence):
         config = replace(CONFIG, flip_confidence=flip_confidence)
         with torch.no_grad():
-            logits, _, fingers, _ = Cascade(FixedDetector([]), classifier, SIZE, config).classify(crops)
+            (logits, _, fingers, _), features = Cascade(FixedDetector([]), classifier, SIZE, config).classify(crops)
             plain, presence, plain_fingers = classifier(normalize(crops))
             flipped, _, flipped_fingers = classifier(normalize(crops.flip(3)))
         confidence = presence.sigmoid() * (plain / CONFIG.temperature).softmax(1).amax(1)
@@ -173,6 +173,8 @@ def test_uncertain_crops_get_flip_tta(photograph):
         mean_fingers = (plain_fingers + flipped_fingers) / 2  # a thumb stays a thumb in a mirror
         expected = torch.where(needs_tta[:, None], mean_fingers, plain_fingers)
         torch.testing.assert_close(fingers, expected, atol=1e-3, rtol=1e-3)
+        # Those of the crop as it is: the classes of both passes are swapped, and are no function of a mean.
+        torch.testing.assert_close(classifier.head(features), plain, atol=1e-3, rtol=1e-3)
         return confidence
 
     confidence = check(0.0)

@@ -18,6 +18,7 @@ from torchvision.ops import box_iou
 import training.export.cascade
 import training.export.export
 from handful import CLASSES, MODEL, FingerCounter
+from handful.counter import HEADS
 from handful.labels import mirror
 from tests.builders import draw_hand
 from training.errors import BadData
@@ -124,7 +125,9 @@ def test_every_output_equals_that_of_pytorch(cascade, exported, pictures):
     for picture in pictures:
         calls.clear()
         with torch.no_grad():
-            boxes, crops, scores, probabilities, _, fingers = (o.numpy() for o in cascade(torch.from_numpy(picture)))
+            boxes, crops, scores, probabilities, _, fingers, features = (
+                output.numpy() for output in cascade(torch.from_numpy(picture))
+            )
         counts.append(len(calls))
         outputs = run(exported, picture)
         assert len(outputs[0]) == len(boxes) > 1
@@ -133,7 +136,8 @@ def test_every_output_equals_that_of_pytorch(cascade, exported, pictures):
         assert np.abs(outputs[2] - scores).max() < 1e-3  # hardly trained networks are steep
         assert np.abs(outputs[3] - probabilities).max() < 1e-3
         assert np.abs(outputs[5] - fingers).max() < 1e-3
-        assert outputs[3].dtype == outputs[5].dtype == np.float32
+        assert np.abs(outputs[6] - features).max() < 1e-2
+        assert outputs[3].dtype == outputs[5].dtype == outputs[6].dtype == np.float32
     hook.remove()
     assert probabilities.max() > 0.2, "a network that knows nothing would prove nothing"
     assert set(counts) == {1, 2}, "the detections of some frames are refined, those of others are not"
@@ -148,7 +152,7 @@ def test_maps_equal_gradcam_by_autograd(cascade, exported, pictures, monkeypatch
 
     monkeypatch.setattr(training.export.cascade, "roi_crop", keep)
     for picture in pictures[::6]:
-        _, crops, _, _, maps, _ = run(exported, picture)
+        _, crops, _, _, maps, *_ = run(exported, picture)
         assert maps.shape == (len(crops), len(CLASSES), 8, 8)
         assert maps.dtype == np.float32
         assert maps.min() >= 0
@@ -169,7 +173,7 @@ def test_without_a_likely_hand_there_is_no_output(exported, tmp_path, pictures):
     [bias] = [weights for weights in model.graph.initializer if weights.name == "detector.head.2.bias"]
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) - 20, bias.name))
     onnx.save(model, tmp_path / "none.onnx")
-    assert [len(output) for output in run(tmp_path / "none.onnx", pictures[0])] == [0] * 6
+    assert [len(output) for output in run(tmp_path / "none.onnx", pictures[0])] == [0] * 7
 
 
 def test_without_presence_there_is_no_hand(exported, tmp_path, pictures):
@@ -178,7 +182,7 @@ def test_without_presence_there_is_no_hand(exported, tmp_path, pictures):
     bias.CopyFrom(onnx.numpy_helper.from_array(np.float32([-9]), bias.name))
     onnx.save(model, tmp_path / "nothing.onnx")
     assert len(run(exported, pictures[0])[0]) > 0
-    assert [len(output) for output in run(tmp_path / "nothing.onnx", pictures[0])] == [0] * 6
+    assert [len(output) for output in run(tmp_path / "nothing.onnx", pictures[0])] == [0] * 7
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (2, 3000), (191, 193)])
@@ -214,6 +218,33 @@ def test_several_candidates_are_sorted_and_a_single_one_is_not(tmp_path):
     one = cv2.imread("assets/samples/5L_0.jpg", cv2.IMREAD_COLOR_RGB)
     assert computed(one, tmp_path, "TopK") == 1, "the highest cells of the detector"
     assert computed(np.hstack([one, one]), tmp_path, "TopK") == 2, "and the highest scores of hands"
+
+
+# Heads
+
+
+@pytest.mark.parametrize("kind", ["exported", "quantized"])
+def test_heads_given_as_inputs_count_in_every_output(kind, request, pictures, tmp_path):
+    """As if they were the file's own: in both passes of flip TTA, in Grad-CAM, in what passes a threshold."""
+    path = request.getfixturevalue(kind)
+    model, rng = onnx.load(path), np.random.default_rng(0)
+    stored = [tensor for tensor in model.graph.initializer if tensor.name in HEADS]
+    shipped = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in stored}
+    assert set(shipped) == set(HEADS)
+    other = {name: values + rng.normal(0, 0.05, values.shape).astype(np.float32) for name, values in shipped.items()}
+    for tensor in stored:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(other[tensor.name], tensor.name))
+    onnx.save(model, tmp_path / "other.onnx")
+    for picture in pictures[::4]:
+        by_default = run(path, picture)
+        for outputs, expected in (
+            (session(path).run(None, {"image": picture, **shipped}), by_default),
+            (session(path).run(None, {"image": picture, **other}), run(tmp_path / "other.onnx", picture)),
+        ):
+            for output, values in zip(outputs, expected, strict=True):
+                np.testing.assert_array_equal(output, values)
+        assert len(outputs[3]) != len(by_default[3]) or np.abs(outputs[3] - by_default[3]).max() > 0.01
+        np.testing.assert_array_equal(run(path, picture)[3], by_default[3], "nothing is left of them in the next call")
 
 
 # Metadata
@@ -271,7 +302,7 @@ def test_the_shipped_model_says_where_it_comes_from():
 def test_8_bit_weights_predict_nearly_the_same(exported, quantized, pictures):
     score, probability, map_correlation = [], [], []
     for picture in pictures:
-        boxes, _, scores, probabilities, maps, _ = run(exported, picture)
+        boxes, _, scores, probabilities, maps, *_ = run(exported, picture)
         outputs = run(quantized, picture)
         # Which places an untrained detector prefers is near to chance: only hands that both report are compared.
         overlap = box_iou(torch.tensor(boxes), torch.tensor(outputs[0])).numpy() > 0.9

@@ -182,7 +182,7 @@ def test_the_detector_trains_on_its_frames_with_cutouts_of_another_source(data_f
 def predict(cascade: Cascade, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return box, probabilities and those of the fingers of the first hand that is predicted in a bundled sample."""
     with torch.inference_mode():
-        boxes, _, _, probabilities, _, fingers = cascade(torch.from_numpy(decode(SAMPLES / f"{name}.jpg")))
+        boxes, _, _, probabilities, _, fingers, _ = cascade(torch.from_numpy(decode(SAMPLES / f"{name}.jpg")))
     return boxes[0].numpy(), probabilities[0].numpy(), fingers[0].numpy()
 
 

@@ -269,15 +269,22 @@ def test_model_with_other_classes_is_not_used(change, tmp_path, monkeypatch, cap
         {"boxes": (4,)},
         {"squares": ()},
         {"fingers": ()},
+        {"features": ()},
+        {"classifier.head.weight": ()},
+        {"classifier.presence.bias": (2,)},
     ],
-    ids=["float image", "seven classes", "boxes of rank 1", "no squares", "no fingers"],
+    ids=[
+        *("float image", "seven classes", "boxes of rank 1", "no squares", "no fingers", "no features", "no head"),
+        "a head of another shape",
+    ],
 )
 def test_model_with_other_inputs_or_outputs_is_not_used(change, tmp_path, monkeypatch, caplog):
     write_model(tmp_path / "new.onnx")
     assert counter_of(str(tmp_path / "new.onnx"), monkeypatch).path == tmp_path / "new.onnx"
     write_model(tmp_path / "new.onnx", **change)
     assert counter_of(str(tmp_path / "new.onnx"), monkeypatch).path == MODEL
-    assert "not a Handful model" in single_warning(caplog)
+    assert "not a Handful model of this version" in single_warning(caplog)
+    assert f"python -m training export --detector {tmp_path}" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ class Cascade(nn.Module):
     """Predict the hands of one frame (H, W, 3) uint8 RGB: K ≤ 4, the highest score first.
 
     Returns boxes (K, 4) and crops (K, 4), x0, y0, x1, y1 in pixels of the frame; scores (K,); probabilities (K, 12);
-    Grad-CAM maps (K, 12, h, w) over the crops; the probability that each finger is raised (K, 5).
+    Grad-CAM maps (K, 12, h, w) over the crops; the probability that each finger is raised (K, 5); the pooled features
+    (K, 112) that the classifier's heads are linear in, of the crop as it is: personal heads are fitted on them (see
+    handful/personal.py). No mean with flip TTA, as the class head is not linear in one: a mirror swaps its classes.
 
     A score is the square root of three factors: the detector's score, which comes from the whole frame, the
     classifier's presence, which comes from the hand alone and large, and the probability of the count: what the
@@ -47,14 +49,14 @@ class Cascade(nn.Module):
         self.detector, self.classifier = fold_batchnorm(detector), fold_batchnorm(classifier)
         self.size, self.config = size, config
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         scores, boxes = self.detect(image)
         candidates = scores > self.config.candidate_score
         index = indices(candidates)
         boxes = boxes[index]
         crops = squares_around(boxes, self.config.crop_margin)
         pictures = roi_crop(image, crops, int(self.config.crop_scale * self.size))
-        logits, presence, finger_logits, gradcam = self.classify(pictures)
+        (logits, presence, finger_logits, gradcam), features = self.classify(pictures)
         probabilities = (logits / self.config.temperature).softmax(1)
         # Not `marginal_over_sides`: onnxruntime-web fails on its reshape where there is no hand.
         count = probabilities.view(-1, len(SIDES), len(COUNTS)).sum(1).amax(1)
@@ -65,7 +67,8 @@ class Cascade(nn.Module):
             (indices(scores > self.config.threshold),),
         )
         fingers = finger_logits.sigmoid()
-        return tuple(output[selected] for output in (boxes, crops, scores, probabilities, gradcam, fingers))  # type: ignore[return-value]
+        outputs = (boxes, crops, scores, probabilities, gradcam, fingers, features)
+        return tuple(output[selected] for output in outputs)  # type: ignore[return-value]
 
     def detect(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the most likely hands of a frame: scores (4,) and boxes (4, 4) in its pixels."""
@@ -92,27 +95,27 @@ class Cascade(nn.Module):
         boxes = boxes.index_put((index,), torch.where(better, refined_boxes, boxes[index]))
         return scores.index_put((index,), refined_scores.maximum(scores[index])), boxes
 
-    def classify(self, pictures: Tensor) -> Outputs:
+    def classify(self, pictures: Tensor) -> tuple[Outputs, Tensor]:
         """Classify crops (K, 3, s, s) float, 0 … 255; uncertain ones again in a mirror, which gives the mean of both.
 
-        In a mirror each hand is the other hand.
+        In a mirror each hand is the other hand. Returns the outputs, and the pooled features (K, 112) of the crops.
         """
-        outputs = self.classify_crops(pictures)
+        outputs, features = self.classify_crops(pictures)
         needs_tta = self.confidence(outputs) < self.config.flip_confidence
 
         def flip_tta() -> Outputs:
             index = indices(needs_tta)
-            logits, presence, fingers, gradcam = self.classify_crops(pictures[index].flip(3))
+            (logits, presence, fingers, gradcam), _ = self.classify_crops(pictures[index].flip(3))
             flipped = logits[:, MIRRORED], presence, fingers, gradcam[:, MIRRORED].flip(3)
             mean = tuple((one[index] + other) / 2 for one, other in zip(outputs, flipped, strict=True))
             return replace_outputs(outputs, index, mean)
 
-        return onnx_cond(any_of(needs_tta), flip_tta, outputs)
+        return onnx_cond(any_of(needs_tta), flip_tta, outputs), features
 
-    def classify_crops(self, pictures: Tensor) -> Outputs:
-        """Run the classifier on crops (K, 3, s, s) float, 0 … 255."""
-        features = self.classifier.features(normalize(pictures))
-        return *self.classifier.classify(features), self.classifier.gradcam(features)
+    def classify_crops(self, pictures: Tensor) -> tuple[Outputs, Tensor]:
+        """Run the classifier on crops (K, 3, s, s) float, 0 … 255; also return its pooled features (K, 112)."""
+        maps = self.classifier.features(normalize(pictures))
+        return (*self.classifier.classify(maps), self.classifier.gradcam(maps)), maps.mean((2, 3))
 
     def confidence(self, outputs: Outputs) -> Tensor:
         """Return the probability (K,) that a crop shows a hand, and one of the most likely class."""

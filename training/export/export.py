@@ -11,8 +11,10 @@ import torch
 import wandb
 import yaml
 from lightning import LightningModule
+from onnx import helper
 
 from handful import CLASSES, MODEL
+from handful.counter import HEADS
 from handful.model_store import BadModel
 from training.export import onnx_weights
 from training.export.cascade import OPSET, Cascade
@@ -140,7 +142,7 @@ def to_onnx(cascade: Cascade, metadata: dict[str, str]) -> onnx.ModelProto:
         cascade.eval(),
         (torch.zeros(480, 640, 3, dtype=torch.uint8),),
         input_names=["image"],
-        output_names=["boxes", "squares", "scores", "probabilities", "gradcam", "fingers"],
+        output_names=["boxes", "squares", "scores", "probabilities", "gradcam", "fingers", "features"],
         dynamic_shapes={"image": {i: torch.export.Dim(name, min=1, max=65_535) for i, name in enumerate(("h", "w"))}},
         opset_version=OPSET,
         dynamo=True,
@@ -152,12 +154,16 @@ def to_onnx(cascade: Cascade, metadata: dict[str, str]) -> onnx.ModelProto:
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         part.ClearField("metadata_props")
     lower_to_if(model)
+    # The heads' weights are inputs with defaults: a caller may give a personal head.
+    heads = [tensor for tensor in model.graph.initializer if tensor.name in HEADS]
+    assert {head.name for head in heads} == set(HEADS)
+    model.graph.input.extend(helper.make_tensor_value_info(head.name, head.data_type, head.dims) for head in heads)
     properties = {
         "classes": json.dumps(CLASSES),
         "input": "image: uint8 H×W×3 RGB, a frame of any size",
         "cascade": cascade.config.to_json(),
         **metadata,
     }
-    onnx.helper.set_model_props(model, properties)
+    helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -58,4 +58,5 @@ class HandClassifier(nn.Module):
         W_ck / (h·w) everywhere, so no backward pass is needed.
         """
         area = features.shape[2] * features.shape[3]
-        return torch.einsum("ck,nkhw->nchw", self.head.weight / area, features).relu()
+        # Divided last: the exported graph takes other weights, and none may be folded into constants.
+        return torch.einsum("ck,nkhw->nchw", self.head.weight, features).relu() / area
