@@ -220,8 +220,26 @@ def test_of_boxes_in_each_other_the_one_that_is_recognised_is_reported():
 def test_a_second_hand_needs_a_higher_score_than_the_first(classifier):
     above_threshold = Cascade(FixedDetector([]), classifier, SIZE, CONFIG).above_threshold
     low, high = CONFIG.threshold, CONFIG.other_threshold
-    assert above_threshold(torch.tensor([(low + high) / 2])).tolist() == [True]
-    assert above_threshold(torch.tensor([(low + high) / 2, high + 0.1, high + 0.1])).tolist() == [False, True, True]
-    assert above_threshold(torch.tensor([low - 0.1, 0.0])).tolist() == [False, False]
-    assert above_threshold(torch.empty(0)).tolist() == []
+    apart = torch.tensor([[100.0 * k, 0, 100 * k + 50, 50] for k in range(3)])
+    assert above_threshold(torch.tensor([(low + high) / 2]), apart[:1]).tolist() == [True]
+    scores = torch.tensor([high + 0.1, high + 0.1, (low + high) / 2])
+    assert above_threshold(scores, apart).tolist() == [True, True, False]
+    assert above_threshold(torch.tensor([low - 0.1, 0.0]), apart[:2]).tolist() == [False, False]
+    assert above_threshold(torch.empty(0), torch.empty(0, 4)).tolist() == []
     assert CONFIG.candidate_score == low**2, "what is not classified could not pass"
+
+
+@pytest.mark.parametrize(
+    ("box", "needs_more"),
+    [
+        ((40, 105, 80, 135), True),  # a watch
+        ((0, 110, 100, 210), False),  # as large as the hand
+        ((40, 140, 80, 170), False),  # away from it
+    ],
+)
+def test_something_small_beside_a_hand_needs_a_far_higher_score(classifier, box, needs_more):
+    above_threshold = Cascade(FixedDetector([]), classifier, SIZE, CONFIG).above_threshold
+    boxes = torch.tensor([(0.0, 0, 100, 100), box])
+    between = (CONFIG.other_threshold + CONFIG.beside_threshold) / 2
+    assert above_threshold(torch.tensor([0.99, between]), boxes).tolist() == [True, not needs_more]
+    assert above_threshold(torch.tensor([0.99, CONFIG.beside_threshold + 0.05]), boxes).tolist() == [True, True]

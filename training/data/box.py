@@ -57,7 +57,7 @@ def box(
     if not files:
         raise BadData(f"{root}: no pictures match {pattern} in the folders {', '.join(counts)}.")
     torch.set_num_threads(1)  # for single frames, more of them wait for each other
-    cascade = load_cascade(model, threshold=LEAST_SCORE, other_threshold=LEAST_SCORE)
+    cascade = load_cascade(model, threshold=LEAST_SCORE, other_threshold=LEAST_SCORE, beside_threshold=LEAST_SCORE)
     rows, missed = [], 0
     for file in tqdm(files, "Boxes", unit=" pictures"):
         image = read_rgb(file)

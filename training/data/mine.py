@@ -32,7 +32,7 @@ def mine(folder: Path = Path("data"), model: Path = MODEL) -> None:
         BadData: no pictures without hands are there.
     """
     torch.set_num_threads(1)  # for single frames, more of them wait for each other
-    cascade = load_cascade(model, threshold=LEAST_SCORE, other_threshold=LEAST_SCORE)
+    cascade = load_cascade(model, threshold=LEAST_SCORE, other_threshold=LEAST_SCORE, beside_threshold=LEAST_SCORE)
     sources = open_without_hands(folder)
     if not sources:
         raise BadData(f"{folder}: no pictures without hands here. Fetch some: python -m training data")

@@ -126,12 +126,17 @@ class Cascade(nn.Module):
         """Return the indices of the hands to report, the highest score first, of scores (K,) and boxes (K, 4)."""
         order = scores.argsort(descending=True)
         # Of boxes in each other, the one that the classifier recognises is the hand.
-        return order[indices(self.above_threshold(scores[order]) & ~contained(boxes[order]))]
+        scores, boxes = scores[order], boxes[order]
+        return order[indices(self.above_threshold(scores, boxes) & ~contained(boxes))]
 
-    def above_threshold(self, scores: Tensor) -> Tensor:
-        """Return which scores (K,) of a frame pass: the highest one has a threshold of its own. (K,) bool."""
+    def above_threshold(self, scores: Tensor, boxes: Tensor) -> Tensor:
+        """Return which scores (K,) of a frame pass, (K,) bool.
+
+        The highest one has a threshold of its own, and so have small boxes (K, 4) beside a hand: watches and sleeves.
+        """
         highest = ~(scores[:, None] < scores).any(1)
-        return scores > torch.where(highest, self.config.threshold, self.config.other_threshold)
+        others = torch.where(beside(boxes), self.config.beside_threshold, self.config.other_threshold)
+        return scores > torch.where(highest, self.config.threshold, others)
 
 
 def any_of(mask: Tensor) -> Tensor:
@@ -160,6 +165,15 @@ def contained(boxes: Tensor) -> Tensor:
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     inside = shared / torch.minimum(area[:, None], area) > 0.5
     return torch.tril(inside, diagonal=-1).any(1)
+
+
+def beside(boxes: Tensor) -> Tensor:
+    """Return which boxes (K, 4), the highest score first, are small and touch a higher one, or nearly: (K,) bool."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    area, reach = sides.prod(1), sides.amax(1)[:, None] / 4  # in the size of the higher one
+    low, high = torch.maximum(boxes[:, None, :2], boxes[:, :2]), torch.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    touches = (high - low + reach).amin(2) > 0
+    return torch.tril(touches & (area[:, None] < 0.6 * area), diagonal=-1).any(1)
 
 
 def letterbox(image: Tensor, size: int) -> Tensor:

@@ -31,6 +31,7 @@ class CascadeConfig:
         flip_confidence: a crop with less confidence (hand and class) is classified in a mirror, too; 0: none is.
         threshold: score from which on the most likely hand of a frame is reported, …
         other_threshold: … and any other one: a person who looks at a finger counter shows it one hand.
+        beside_threshold: … and a small one beside a hand, which may be a watch, a sleeve or an ornament.
         temperature: divides logits, so that confidence matches accuracy (Guo et al., 2017, arXiv:1706.04599).
     """
 
@@ -45,6 +46,7 @@ class CascadeConfig:
     flip_confidence: float = 0.89
     threshold: float = 0.56
     other_threshold: float = 0.68
+    beside_threshold: float = 0.8
     temperature: float = 0.85
 
     @property
