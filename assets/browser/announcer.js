@@ -48,10 +48,11 @@ export class Announcer {
   tick(total) {
     if (total === null || !this.audio) return;
     const { audio } = this;
+    const begin = audio.currentTime + 0.02;
     this.gain = audio.createGain();
     this.gain.connect(audio.destination);
     for (let i = 0; i < Math.max(total, 1); i++) {
-      const start = audio.currentTime + 0.02 + i * TICK_S + Math.floor(i / 5) * GROUP_S;
+      const start = begin + i * TICK_S + Math.floor(i / 5) * GROUP_S;
       const oscillator = new OscillatorNode(audio, { frequency: total ? 660 : 220 });
       const envelope = new GainNode(audio, { gain: 0 });
       envelope.gain.setValueAtTime(0, start);

@@ -10,7 +10,7 @@ export class History {
     this.root.className = "history";
     this.root.setAttribute("role", "img");
     this.root.ariaLabel = `Number of raised fingers over the last ${seconds} seconds`;
-    const times = [1, 2 / 3, 1 / 3, 0].map((part) => {
+    const times = [1, 1 / 2, 0].map((part) => {
       const text = { 1: `${seconds} seconds ago`, 0: "now" }[part] ?? Math.round(part * seconds);
       return `<span style="left: ${100 - 100 * part}%">${text}</span>`;
     });

@@ -4,8 +4,6 @@ import { download } from "./download.js";
 
 export const TICK = "M30 52 45 67 72 36"; // SVG paths in a box of 100 × 100
 export const CROSS = "M34 34 66 66M66 34 34 66";
-const GREEN = "#15803d"; // distinguishable from text and background, light or dark, and beside a tick or cross
-const RED = "#d1373f";
 
 export class ScoreCard {
   constructor(container, { onPlayAgain, onClose }) {
@@ -21,8 +19,10 @@ export class ScoreCard {
         <button type="button" class="show-me-button show-me-primary">Play again</button>
         <button type="button" class="show-me-button">Save picture</button>
         <button type="button" class="show-me-button">CSV</button>
-        <button type="button" class="show-me-button">Close</button>
-      </div>`;
+      </div>
+      <button type="button" class="show-me-button show-me-close" aria-label="Close" title="Close">
+        <svg viewBox="26 26 48 48" aria-hidden="true"><path d="${CROSS}" /></svg>
+      </button>`;
     const [again, picture, csv, close] = this.root.querySelectorAll("button");
     again.onclick = onPlayAgain;
     picture.onclick = () => this.drawPicture().toBlob((blob) => download(blob, "show-me.png"));
@@ -39,7 +39,7 @@ export class ScoreCard {
     this.score = `${seconds.length} of ${rounds.length}`;
     this.times = seconds.length
       ? `Median time ${median(seconds).toFixed(1)} s, fastest ${Math.min(...seconds).toFixed(1)} s`
-      : "Hold each number until its ring has closed.";
+      : "Hold each number until the green ring closes.";
     this.root.querySelector(".show-me-score").innerHTML = `<b>${this.score}</b> correct`;
     this.root.querySelector(".show-me-times").textContent = this.times;
     const row = (name, cell) => `<tr><th scope="row">${name}</th>${rounds.map(cell).join("")}</tr>`;
@@ -69,7 +69,8 @@ export class ScoreCard {
     const [width, height, margin] = [1200, 630, 66];
     const canvas = Object.assign(document.createElement("canvas"), { width, height });
     const context = canvas.getContext("2d");
-    const { backgroundColor, color, fontFamily } = getComputedStyle(this.root);
+    const style = getComputedStyle(this.root);
+    const { backgroundColor, color, fontFamily } = style;
     const write = (text, x, y, size, weight = 400, align = "left", opacity = 1) => {
       Object.assign(context, { font: `${weight} ${size}px ${fontFamily}`, textAlign: align, globalAlpha: opacity });
       context.fillText(text, x, y);
@@ -91,17 +92,17 @@ export class ScoreCard {
       context.fillStyle = color;
       context.globalAlpha = 0.07;
       context.beginPath();
-      context.roundRect(x - step / 2 + 6, 392, step - 12, 128, 14);
+      context.roundRect(x - step / 2 + 6, 392, step - 12, 172, 14);
       context.fill();
       context.globalAlpha = 1;
-      write(asked, x, 456, 54, 600, "center");
+      write(asked, x, 458, 54, 600, "center");
       context.save();
-      context.translate(x - 27, 462);
+      context.translate(x - 27, 466);
       context.scale(0.54, 0.54);
-      Object.assign(context, { strokeStyle: correct ? GREEN : RED, lineWidth: 12 });
+      Object.assign(context, { strokeStyle: style.getPropertyValue(correct ? "--correct" : "--incorrect"), lineWidth: 12 });
       context.stroke(new Path2D(correct ? TICK : CROSS));
       context.restore();
-      if (!correct) write(shown === null ? "no hand" : `${shown} shown`, x, 556, 24, 400, "center", 0.8);
+      if (!correct) write(shown === null ? "no hand" : `${shown} shown`, x, 546, 18, 400, "center", 0.8);
     });
     return canvas;
   }

@@ -33,7 +33,7 @@ export class ShowMe {
         </div>
         <span class="show-me-hint" aria-hidden="true"></span>
         <div class="show-me-foot">
-          <ol class="show-me-progress" role="img">${"<li></li>".repeat(ROUNDS)}</ol>
+          <div class="show-me-progress" role="img">${"<i></i>".repeat(ROUNDS)}</div>
           <button type="button" class="show-me-button">End game</button>
         </div>
       </div>
@@ -106,7 +106,8 @@ export class ShowMe {
     this.begun = this.now;
     this.setResult("");
     this.number.textContent = this.target;
-    this.hint.textContent = this.target > 5 ? "two hands" : "";
+    const fingers = `hold up ${this.target} finger${this.target > 1 ? "s" : ""}`; // as a first example
+    this.hint.textContent = this.target > 5 ? "two hands" : this.rounds.length ? "" : fingers;
     this.status.textContent = `Show me ${this.target}${this.target > 5 ? ", with two hands" : ""}.`;
     this.drawRings(1, 0);
   }
@@ -126,11 +127,12 @@ export class ShowMe {
     this.result = result;
     this.stage.dataset.result = result;
     [...this.progress.children].forEach((dot, i) => {
-      const { correct } = this.rounds[i] ?? {};
-      dot.className = i === this.rounds.length ? "current" : correct === undefined ? "" : correct ? "correct" : "incorrect";
+      const round = this.rounds[i];
+      if (round) dot.className = round.correct ? "correct" : "incorrect";
+      else dot.className = i === this.rounds.length ? "current" : "";
     });
     const score = this.rounds.filter(({ correct }) => correct).length;
-    this.progress.ariaLabel = `${score} correct of ${this.rounds.length}; ${ROUNDS} rounds`;
+    this.progress.ariaLabel = `${score} of ${this.rounds.length} correct, ${ROUNDS} rounds`;
   }
 
   // Both from 0 to 1.

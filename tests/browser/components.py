@@ -13,11 +13,11 @@ THEMES = {
     "light": "--st-background-color: #fcfcfa; --st-text-color: #1f2a2a; --st-primary-color: #0f766e",
     "dark": "--st-background-color: #12181a; --st-text-color: #e4eae8; --st-primary-color: #2dd4bf",
 }
+# A component is in a shadow root, with its CSS.
 HTML = """<!doctype html><html lang="en"><title>Component</title>
-<style>{css}
-body {{ margin: 16px; {theme}; background: var(--st-background-color); font-family: system-ui }}
-#container {{ position: relative; {box} }}</style>
-<button>Outside</button><div id="container"></div>"""
+<body style="{theme}; background: var(--st-background-color)">
+<div id="host"><template shadowrootmode="open"><style>{css}</style>
+<button>Outside</button><div id="container" style="position: relative; {box}"></div></template></div>"""
 
 
 def open_component(page: Page, module: str, script: str, box: str = "", theme: str = "light") -> None:
@@ -25,8 +25,8 @@ def open_component(page: Page, module: str, script: str, box: str = "", theme: s
 
     Args:
         page: of the browser, whatever it shows.
-        module: the name of a file in assets/browser, without ".js"; a CSS file of that name is loaded too.
-        script: JavaScript; `container` is an element of the page.
+        module: the name of a file in assets/browser, without ".js"; a CSS file of that name applies.
+        script: JavaScript; `container` is an element of the component, `root` its shadow root.
         box: CSS of the container.
         theme: "light" or "dark".
     """
@@ -42,8 +42,7 @@ def open_component(page: Page, module: str, script: str, box: str = "", theme: s
             route.fulfill(body=text, content_type="text/html")
         else:
             file = Path(assets, path[1:])
-            kinds = {".js": "text/javascript", ".css": "text/css"}
-            route.fulfill(body=file.read_text(encoding="utf-8"), content_type=kinds[file.suffix])
+            route.fulfill(body=file.read_text(encoding="utf-8"), content_type="text/javascript")
 
     page.unroute_all()
     page.route(f"{ORIGIN}/**", serve)
@@ -51,7 +50,8 @@ def open_component(page: Page, module: str, script: str, box: str = "", theme: s
     page.evaluate(
         f"""async () => {{
             const module = await import("/{module}.js");
-            const container = document.querySelector("#container");
+            const root = document.querySelector("#host").shadowRoot;
+            const container = root.querySelector("#container");
             {script}
         }}"""
     )
