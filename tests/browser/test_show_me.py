@@ -239,6 +239,7 @@ def test_play_again_starts_anew(page):
     play_game(page, ["none"] * 10)
     page.keyboard.press("Enter")  # on "Play again", which has the focus
     expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.get_by_role("button", name="End game")).to_be_focused()
     play_game(page, ["correct"] * 10)
     expect(page.get_by_role("dialog")).to_contain_text("10 of 10 correct")
     assert page.evaluate("states") == ["playing", "score"] * 2
