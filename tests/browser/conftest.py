@@ -68,6 +68,15 @@ def page(browser, address) -> Iterator[Page]:
     page.close()
 
 
+@pytest.fixture(scope="module")
+def component_page(browser) -> Iterator[Page]:
+    """A page for `open_component`, without the app."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(10_000)
+    yield page
+    page.close()
+
+
 @pytest.fixture(scope="session")
 def runtime() -> None:
     """onnxruntime-web, installed beside the app unless it is there."""
