@@ -44,10 +44,9 @@ def moved_page(request: Request) -> RedirectResponse:
     return RedirectResponse(MOVED_PAGES[request.url.path.rpartition("/")[2]], 308)
 
 
-def import_ahead() -> None:
-    """Import what Live waits for longest, while the first visitor's browser still loads the page."""
-    for name in ("aiortc", "pandas"):
-        import_module(name)
+def counting_video(request: Request) -> FileResponse:
+    """Serve the rendered hand that Live shows before the start."""
+    return FileResponse(ROOT / "assets/counting.mp4")
 
 
 @asynccontextmanager
@@ -56,7 +55,8 @@ async def lifespan(app: st.App) -> AsyncGenerator[None]:
     log.start()
     streamlit_patches.share_upload_bytes()
     streamlit_patches.disable_nagle()
-    Thread(target=import_ahead, daemon=True).start()
+    # What the other pages wait for longest, while the first visitor is still on Live.
+    Thread(target=import_module, args=("pandas",), daemon=True).start()
     counter = shared_counter()
     extra = {"model": counter.metadata.get("training commit"), "sha256": counter.sha256}
     log.LOG.info("started", extra=extra | {"summary": stats_log.stats_file() is not None})
@@ -66,7 +66,11 @@ async def lifespan(app: st.App) -> AsyncGenerator[None]:
 
 
 browser_files = Starlette(
-    routes=[Route("/handful.onnx", model_file), Mount("/", PrecompressedStatic(directory=ROOT / "assets/browser"))]
+    routes=[
+        Route("/handful.onnx", model_file),
+        Route("/counting.mp4", counting_video),
+        Mount("/", PrecompressedStatic(directory=ROOT / "assets/browser")),
+    ]
 )
 # SecurityHeaders wraps each app: as their middleware, it would miss the responses to unexpected errors.
 routes = [

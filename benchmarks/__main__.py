@@ -32,8 +32,8 @@ class Benchmark:
 
 BENCHMARKS = {
     "speed": Benchmark("decoding, prediction, drawing, starting Python with a model"),
-    "live": Benchmark("Live in a browser, predictions by the server and by the browser"),
-    "load": Benchmark("how many WebRTC streams this machine serves at once"),
+    "live": Benchmark("Live in a browser, on the device and on the server: from a pose to its number"),
+    "load": Benchmark("how many cameras this machine serves at once"),
     "api": Benchmark("the HTTP API with 1 to 64 clients"),
     "steady": Benchmark("flicker and lag of a webcam's count", ("frames",)),
     "start": Benchmark("from a server's start to its first page", ("python",)),

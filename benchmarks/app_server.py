@@ -68,6 +68,12 @@ def server_pid(address: str) -> int:
     raise RuntimeError(f"No process serves {address}.")
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process so far (on Linux)."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def camera_arguments(video: Path) -> list[str]:
     """Return Chromium's arguments for a fake camera that shows `video`, allowed without a prompt."""
     return [

@@ -61,8 +61,8 @@ def visit(browser: Browser, address: str, number: int) -> None:
         page.locator("input[type=file]").first.set_input_files(ROOT / "assets/samples/3L_0.jpg")
         page.get_by_test_id("stMetric").first.wait_for()
     else:
-        page.goto("/")
-        page.frame_locator("iframe").get_by_role("button", name="Start").click()
+        page.goto("/?read=server")
+        page.get_by_role("button", name="Start", exact=True).click()
         page.get_by_text(re.compile(r"\d+ fps · \d+ ms per frame")).wait_for()
         page.wait_for_timeout(1000 * VISIT_S)
     page.close()
@@ -72,7 +72,7 @@ def open_and_leave(browser: Browser, address: str) -> None:
     """Open the first page, and leave."""
     page = browser.new_page()
     page.goto(address)
-    page.get_by_test_id("stMetric").wait_for()
+    page.get_by_role("button", name="Start", exact=True).wait_for()
     page.close()
 
 

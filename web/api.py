@@ -1,4 +1,4 @@
-"""The HTTP API: health, predict, its OpenAPI schema and its docs page."""
+"""The HTTP API: health, predict, its OpenAPI schema and its docs page; and the frames of Live."""
 
 import asyncio
 from pathlib import Path
@@ -14,15 +14,14 @@ from starlette.types import Message
 from handful import CLASSES, shared_counter
 from handful.images import MAX_BYTES, BadImage
 from web import metrics
-from web.cpu import available_cores
-from web.inference import predict_file
+from web.inference import predict_file, worker_threads
+from web.live import live
 
 ASSETS = Path(__file__).parents[1] / "assets"
 MAX_BODY_BYTES = MAX_BYTES + 100_000  # a form is a little larger than its file
 UPLOAD_TIMEOUT_S = 60  # a slow client must not hold its slot for longer
 # Uploads and predictions at once; the next one gets a 503. A second's work, and some hundred megabytes.
 request_slots = CapacityLimiter(32)
-worker_threads = CapacityLimiter(available_cores())  # as `web.inference.decode_slots`, but waiting takes no thread
 
 
 def health(request: Request) -> JSONResponse:
@@ -74,6 +73,11 @@ def docs(request: Request) -> FileResponse:
     return FileResponse(ASSETS / "api.html")
 
 
+def where(request: Request) -> str:
+    """Return who asks, for metrics and log: the page "live", or "api"."""
+    return "live" if request.url.path.endswith("/live") else "api"
+
+
 def client_error(request: Request, error: Exception) -> JSONResponse:
     """Answer an error that the client can do something about."""
     match error:
@@ -85,21 +89,22 @@ def client_error(request: Request, error: Exception) -> JSONResponse:
             response = JSONResponse({"error": "The upload took too long. Send a smaller image, or a JPEG."}, 408)
         case _:
             response = JSONResponse({"error": "The upload was interrupted. Send it again."}, 400)
-    metrics.record_refusal("api", response.status_code)
+    metrics.record_refusal(where(request), response.status_code)
     return response
 
 
 def server_error(request: Request, error: Exception) -> JSONResponse:
     """Answer any other error. Starlette raises it again, and the server logs it."""
-    metrics.REFUSED.labels("api", "failure").inc()
+    metrics.REFUSED.labels(where(request), "failure").inc()
     return JSONResponse({"error": "The server could not process the image. Try again later."}, 503)
 
 
-# Four routes need no framework: FastAPI would add packages, and its docs page loads scripts from a CDN.
+# Five routes need no framework: FastAPI would add packages, and its docs page loads scripts from a CDN.
 api = Starlette(
     routes=[
         Route("/health", health),
         Route("/predict", predict, methods=["POST"]),
+        Route("/live", live, methods=["POST"]),
         Route("/openapi.json", schema),
         Route("/docs", docs),
     ],

@@ -1,15 +1,16 @@
-"""The camera component: the visitor's browser runs the model itself and sends predictions, or takes pictures."""
+"""The camera components, which run in the visitor's browser: Live, and the recorder of the Teach page."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
-from handful import CLASSES, COUNTS, SIDES, Hand, Prediction, hand_from_probabilities, shared_counter
+from handful import COUNTS, FINGERS, SIDES, shared_counter
 from handful.overlay import browser_colors
+from web import metrics
 
 ASSETS = Path(__file__).parents[1] / "assets/browser"
 # Version and checksums of onnxruntime-web: wherever a browser loads it from, it must be these bytes.
@@ -17,80 +18,89 @@ RUNTIME = json.loads((ASSETS / "runtime.json").read_text(encoding="utf-8"))
 RUNTIME_DIR = ASSETS / "onnxruntime"  # `make browser` puts it there; it is not in the repository
 CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{RUNTIME['version']}/dist/"
 PROBLEMS = {
-    "missing": "No camera was found. Connect one and press Start again, or upload [pictures](pictures).",
-    "refused": "Camera access is blocked. Allow it from the icon in the address bar, then press Start again.",
-    "busy": "Another program is using the camera. Close it, then press Start again.",
+    "missing": "No camera was found. Connect one, then try again.",
+    "refused": "Camera access is blocked. Allow it from the icon in the address bar, then try again.",
+    "busy": "Another program is using the camera. Close it, then try again.",
     "insecure": "Cameras work only over HTTPS (or on localhost). Open this page with https://.",
-    "lost": "The camera was disconnected. Connect it again, then press Start.",
-    "runtime": "This browser cannot run the model. Run it on the server, or take single pictures here.",
-    "unknown": "The camera could not be opened. Press Start again, or try another browser.",
+    "lost": "The camera was disconnected. Connect it again, then try again.",
+    "runtime": "This browser cannot run the model. Run it on the server, or use a picture.",
+    "unknown": "The camera could not be opened. Try again, or use another browser.",
 }
-NO_GRADCAM = np.zeros((len(CLASSES), 1, 1), np.float32)  # heatmaps are drawn in the browser, and stay there
+READ = ("browser", "server")  # who predicts
+MAX_REPORTED = 1000  # predictions in a report: ten seconds' worth
 MAX_MILLISECONDS = 10_000.0
+MAX_HANDS = 4
 
 
 @st.cache_resource
-def component() -> Callable[..., Any]:
-    """Register the component with Streamlit, once."""
-    names = ("camera.html", "camera.css", "component.js")
-    html, css, js = ((ASSETS / name).read_text(encoding="utf-8") for name in names)
-    return st.components.v2.component("handful_camera", html=html, css=css, js=js)
+def component(name: str, css: tuple[str, ...]) -> Callable[..., Any]:
+    """Register the component `name` with Streamlit, once: its HTML, its style sheets, and the code that loads it."""
+    html, js, *styles = ((ASSETS / file).read_text(encoding="utf-8") for file in (f"{name}.html", "component.js", *css))
+    return st.components.v2.component(f"handful_{name}", html=html, css="\n".join(styles), js=js)
 
 
-def component_data(**settings: Any) -> dict:
-    """Return the settings, and what the browser runs the model with; addresses are relative to camera.js."""
+def live(key: str) -> None:
+    """Show Live, and keep its settings in the page's address.
+
+    Predictions that the browser makes itself are counted in the metrics. It reports no images.
+    """
+    component("live", ("live.css",))(
+        key=key,
+        data=live_data(settings_of_address(st.query_params)),
+        on_settings_change=partial(update_address, key),
+        on_report_change=partial(record_report, key),
+    )
+
+
+def live_data(settings: dict) -> dict:
+    """Return what the component needs; addresses are relative to its code."""
     is_local = all((RUNTIME_DIR / name).is_file() for name in RUNTIME["files"])
-    return settings | {
+    return {
+        "module": "live.js",
+        "settings": settings,
         "worker": "worker.js",
         "model": f"handful.onnx?{shared_counter().sha256}",
         "runtime": {"urls": [*(["onnxruntime/"] if is_local else []), CDN], "files": RUNTIME["files"]},
-        "labels": {"counts": COUNTS, "sides": SIDES},
+        "labels": {"counts": COUNTS, "sides": SIDES, "fingers": FINGERS},
         "colors": browser_colors(),
+        "problems": PROBLEMS,
     }
 
 
-def camera(
-    key: str,
-    *,
-    mirror: bool,
-    gradcam: bool,
-    min_confidence: float,
-    tracked: Sequence[Hand],
-    on_predictions: Callable[[], None],
-) -> dict:
-    """Show the camera, with the model running in the browser.
-
-    Predictions arrive in batches in `st.session_state[key]["predictions"]`, and `on_predictions` is called. The camera
-    that the visitor picked, of several, is kept in the page's address.
-
-    Args:
-        key: of the component.
-        mirror: flip the picture.
-        gradcam: draw Grad-CAM heatmaps.
-        min_confidence: hands below it, 0-1, are not drawn.
-        tracked: the smoothed hands, whose captions the browser draws.
-        on_predictions: called for each batch.
+def settings_of_address(parameters: Mapping[str, str]) -> dict:
+    """Return the settings in the address parameters: what is missing or nonsense is as by default.
 
     Returns:
-        {"running": bool, "starting": True until it runs, "problem": a key of `PROBLEMS`}
+        {"read": one of `READ`; None lets the browser choose, "mirror": bool, "look": show the heatmap,
+        "sure": minimum confidence in percent, 0-95, "camera": id of the camera, or None}
     """
-    hands = [
-        {"box": hand.box, "fingers": hand.fingers, "side": hand.side, "confidence": hand.confidence} for hand in tracked
-    ]
-    camera_id = st.query_params.get("camera")
-    result = component()(
-        key=key,
-        data=component_data(
-            mirror=mirror, gradcam=gradcam, min_confidence=min_confidence, tracked=hands, camera_id=camera_id
-        ),
-        on_predictions_change=on_predictions,
-        on_state_change=lambda: None,
+    read, sure = parameters.get("read"), parameters.get("sure", "")
+    return {
+        "read": read if read in READ else None,
+        "mirror": parameters.get("mirror") != "false",
+        "look": parameters.get("look") == "true",
+        "sure": min(int(sure), 95) if sure.isascii() and sure.isdigit() else 0,
+        "camera": parameters.get("camera"),
+    }
+
+
+def update_address(key: str) -> None:
+    """Write the settings that the visitor has changed into the address."""
+    settings = st.session_state[key]["settings"]
+    defaults = settings_of_address({})
+    changed = {name: settings.get(name) for name in defaults if settings.get(name) not in (None, defaults[name])}
+    st.query_params.from_dict(
+        {name: str(value).lower() if name != "camera" else value for name, value in changed.items()}
     )
-    state = result.state or {"running": False}
-    picked = state.get("camera")
-    if picked and picked != camera_id:
-        st.query_params["camera"] = picked
-    return state
+
+
+def record_report(key: str) -> None:
+    """Count the predictions that the browser has made: [{"milliseconds": …, "fingers": of each hand}]."""
+    for one in (st.session_state[key]["report"] or [])[:MAX_REPORTED]:
+        # Bounded and never NaN: a forged message must not spoil the server's metrics.
+        milliseconds = min(max(0.0, float(one["milliseconds"])), MAX_MILLISECONDS)
+        fingers = [count for count in one["fingers"][:MAX_HANDS] if count in COUNTS]
+        metrics.record(milliseconds, fingers, "browser")
 
 
 def recorder(
@@ -109,11 +119,12 @@ def recorder(
         on_burst: called for each burst.
 
     Returns:
-        The state, as of `camera`.
+        {"running": bool, "starting": True until it runs, "problem": a key of `PROBLEMS`}
     """
-    result = component()(
+    result = component("recorder", ("recorder.css",))(
         key=key,
         data={
+            "module": "recorder.js",
             "prompt": prompt,
             "instruction": instruction,
             "burst_size": burst_size,
@@ -124,20 +135,3 @@ def recorder(
         on_state_change=lambda: None,
     )
     return result.state or {"running": False}
-
-
-def parse_prediction(message: dict) -> Prediction:
-    """Convert a prediction from the browser."""
-    hands = [
-        hand_from_probabilities(
-            tuple(hand["box"]),
-            tuple(hand["crop"]),
-            np.array(hand["probabilities"], np.float32),
-            NO_GRADCAM,
-            np.array(hand["finger_probabilities"], np.float32),
-        )
-        for hand in message["hands"]
-    ]
-    # Bounded and never NaN: a forged message must not spoil the server's metrics.
-    milliseconds = min(max(0.0, float(message["milliseconds"])), MAX_MILLISECONDS)
-    return Prediction(tuple(hands), int(message["width"]), int(message["height"]), milliseconds)

@@ -4,6 +4,7 @@ from threading import Semaphore
 from typing import BinaryIO
 
 import numpy as np
+from anyio import CapacityLimiter
 
 from handful import Prediction, shared_counter
 from handful.images import decode
@@ -11,6 +12,7 @@ from web import metrics, stats_log
 from web.cpu import available_cores
 from web.log import LOG
 
+worker_threads = CapacityLimiter(available_cores())  # of requests, which wait for one without taking a thread
 decode_slots = Semaphore(available_cores())  # more at once would only hold more decoded images in memory
 
 

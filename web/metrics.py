@@ -1,6 +1,6 @@
 """Prometheus metrics, served at /metrics: numbers only, never images."""
 
-import time
+from collections.abc import Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.requests import Request
@@ -9,7 +9,7 @@ from starlette.responses import Response
 from handful import Prediction
 from web.log import LOG
 
-ACTIVE_S = 2  # a stream without a frame for longer is not active: its visitor may have left
+ACTIVE_S = 2  # a stream without a frame for longer has ended: its visitor may have left
 REGISTRY = CollectorRegistry()  # not the global one, which refuses a second registration when a module is reloaded
 PREDICTION_SECONDS = Histogram(
     "handful_reading_seconds",
@@ -19,28 +19,23 @@ PREDICTION_SECONDS = Histogram(
     registry=REGISTRY,
 )
 HANDS = Counter("handful_hands", "Detected hands, by raised fingers.", ["fingers"], registry=REGISTRY)
-STREAMS = Gauge("handful_streams", "Webcam streams that run on the server now.", registry=REGISTRY)
-DROPPED_FRAMES = Counter("handful_frames_dropped", "Webcam frames dropped by the server.", registry=REGISTRY)
+STREAMS = Gauge(
+    "handful_streams", "Cameras whose frames the server predicts now; set by web/live.py.", registry=REGISTRY
+)
 REFUSED = Counter("handful_refused", "Refused inputs, by reason.", ["where", "kind"], registry=REGISTRY)
 REFUSAL_KINDS = {413: "too large", 415: "unknown format", 422: "unreadable", 503: "busy"}  # by status; else: request
-
-last_frame_times: dict[object, float] = {}  # of each stream on the server, on the clock of time.monotonic
-
-
-def active_streams() -> int:
-    """Return how many webcam streams run on the server now."""
-    now = time.monotonic()
-    return sum(now - seconds < ACTIVE_S for seconds in list(last_frame_times.values()))
-
-
-STREAMS.set_function(active_streams)
 
 
 def record_prediction(prediction: Prediction, where: str) -> None:
     """Count a prediction, its duration and its hands."""
-    PREDICTION_SECONDS.labels(where).observe(prediction.milliseconds / 1000)
-    for hand in prediction.hands:
-        HANDS.labels(hand.fingers).inc()
+    record(prediction.milliseconds, [hand.fingers for hand in prediction.hands], where)
+
+
+def record(milliseconds: float, fingers: Sequence[int], where: str) -> None:
+    """Count a prediction: its duration, and the raised fingers of each hand."""
+    PREDICTION_SECONDS.labels(where).observe(milliseconds / 1000)
+    for count in fingers:
+        HANDS.labels(count).inc()
 
 
 def record_refusal(where: str, status: int = 422) -> None:

@@ -1,4 +1,4 @@
-"""Every workaround of the internals of Streamlit and streamlit-webrtc.
+"""Every workaround of the internals of Streamlit.
 
 Each is a small guarded function: where a new version has changed what it relies on, one warning with its name is
 logged, and the app goes on without it.
@@ -108,9 +108,3 @@ def redirect_logs(handler: logging.Handler) -> None:
         logging.getLogger(name).filters = [redirect]
     # Streamlit names its loggers after their modules: where this one is gone, so is the logger.
     logging.getLogger(import_module("streamlit.error_util").__name__).filters = [redirect]
-
-
-@guarded
-def webrtc_worker(context: Any) -> Any:
-    """Return the `WebRtcWorker` behind a streamlit-webrtc context, or None before there is one."""
-    return context._get_worker()

@@ -5,7 +5,7 @@ import ctypes
 import gc
 import sys
 
-from web import metrics
+from web import live
 from web.log import LOG
 from web.streamlit_patches import expire_sessions
 
@@ -16,7 +16,7 @@ async def tidy() -> None:
     """Run every step each `INTERVAL_S`, for ever. A step that fails is logged, and the others go on."""
     while True:
         await asyncio.sleep(INTERVAL_S)
-        for step in (expire_sessions, collect_garbage, trim_heap):
+        for step in (live.forget_ended, expire_sessions, collect_garbage, trim_heap):
             try:
                 step()
             except Exception:
@@ -24,9 +24,9 @@ async def tidy() -> None:
 
 
 def collect_garbage() -> None:
-    """Collect the event loops of ended streams, which hold sockets."""
+    """Collect what ended sessions left in reference cycles."""
     # A full collection would interrupt a running stream.
-    if not metrics.active_streams():
+    if not live.active_streams():
         gc.collect()
 
 

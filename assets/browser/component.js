@@ -1,14 +1,16 @@
-// Imports the camera's code from a URL that browsers cache: Streamlit would send it again with each run of the page.
+// Imports a component's code from a URL that browsers cache: Streamlit would send it again with each run of the page.
 
 export default function (component) {
   // The app may be served under a path: its own scripts reveal which.
   const home = document.querySelector('script[src*="static/"]').src.replace(/static\/.*$/, "");
   let unmount;
   let isUnmounted = false;
-  const status = component.parentElement.querySelector("[role=status]");
-  import(`${home}browser/camera.js`).then(
+  import(`${home}browser/${component.data.module}`).then(
     ({ default: mount }) => isUnmounted || (unmount = mount(component)),
-    () => (status.textContent = "Part of this page failed to load. Reload it."),
+    () => {
+      const status = component.parentElement.querySelector("[role=status]");
+      status.textContent = "Part of this page failed to load. Reload it.";
+    },
   );
   return () => {
     isUnmounted = true;

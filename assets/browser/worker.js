@@ -1,8 +1,10 @@
 // A worker that runs the server's model file in the browser: onnxruntime-web, CPU, one thread.
 //
-// In:  {model, runtime: {urls, files}, labels: {counts, sides}}   once, first
-//      {bitmap}                                                   a frame; it is closed here
-// Out: {ready: true}, {prediction} or {error: text}
+// In:  {model, runtime: {urls, files}, labels}   once, first
+//      {bitmap, heatmap: boolean}                a frame, which comes back with its prediction
+// Out: {progress: 0-1}, {ready: true}, {prediction, bitmap} or {error: text}
+
+import { decodeProbabilities } from "./labels.js";
 
 const DOWNLOAD_TIMEOUT_MS = 90_000;
 const canvas = new OffscreenCanvas(1, 1);
@@ -11,7 +13,7 @@ let ort, session, labels;
 
 onmessage = async ({ data }) => {
   try {
-    if (data.bitmap) postMessage({ prediction: await predict(data.bitmap) });
+    if (data.bitmap) postMessage({ prediction: await predict(data), bitmap: data.bitmap }, [data.bitmap]);
     else {
       await load(data);
       postMessage({ ready: true });
@@ -23,17 +25,28 @@ onmessage = async ({ data }) => {
 
 async function load({ model, runtime, ...rest }) {
   labels = rest.labels;
-  const [script, binary] = await fetchRuntime(runtime);
+  // Runtime and model are downloaded at the same time; the runtime is the larger one.
+  let progress = 0;
+  const advance = (share) => postMessage({ progress: (progress += share) });
+  const download = async (url, share, options) => {
+    const bytes = await fetchBytes(url, options);
+    advance(share);
+    return bytes;
+  };
+  const [[script, binary], weights] = await Promise.all([
+    fetchRuntime(runtime, (url, options) => download(url, 0.3, options)),
+    download(model, 0.2),
+  ]);
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
   ort = await import(url);
   URL.revokeObjectURL(url);
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmBinary = binary;
-  session = await ort.InferenceSession.create(await download(model), { executionProviders: ["wasm"] });
+  session = await ort.InferenceSession.create(weights, { executionProviders: ["wasm"] });
 }
 
 // The first URL that has all files wins. Any of them must serve exactly the pinned bytes.
-async function fetchRuntime({ urls, files }) {
+async function fetchRuntime({ urls, files }, download) {
   let failure;
   for (const base of urls) {
     const downloads = Object.entries(files).map(([name, integrity]) => download(new URL(name, base), { integrity }));
@@ -46,34 +59,31 @@ async function fetchRuntime({ urls, files }) {
   throw failure;
 }
 
-async function download(url, options) {
+async function fetchBytes(url, options) {
   const response = await fetch(url, { ...options, signal: AbortSignal.timeout(DOWNLOAD_TIMEOUT_MS) });
   if (!response.ok) throw new Error(`${response.url}: ${response.status}`);
   return response.arrayBuffer();
 }
 
-async function predict(bitmap) {
+async function predict({ bitmap, heatmap }) {
   const start = performance.now();
   const { width, height } = bitmap;
   Object.assign(canvas, { width, height });
   context.drawImage(bitmap, 0, 0);
-  bitmap.close();
   const { rgb, brightness } = toRgb(context.getImageData(0, 0, width, height).data);
   const image = new ort.Tensor("uint8", rgb, [height, width, 3]);
-  const { boxes, squares, probabilities, gradcam, fingers: fingerProbabilities } = await session.run({ image });
+  const names = ["boxes", "squares", "probabilities", "fingers", ...(heatmap ? ["gradcam"] : [])];
+  const { boxes, squares, probabilities, fingers, gradcam } = await session.run({ image }, names);
   image.dispose();
   const hands = Array.from({ length: boxes.dims[0] }, (_, i) => {
     const scores = row(probabilities, i);
-    const { label, fingers, side } = decodeProbabilities(scores);
+    const { label } = decodeProbabilities(scores, labels);
     return {
       box: row(boxes, i),
       crop: row(squares, i),
       probabilities: scores,
-      finger_probabilities: row(fingerProbabilities, i),
-      fingers,
-      side,
-      confidence: scores[label],
-      heatmap: heatmap(gradcam, i, label),
+      finger_probabilities: row(fingers, i),
+      ...(heatmap && { heatmap: heatmapOf(gradcam, i, label) }),
     };
   });
   hands.sort((a, b) => a.box[0] - b.box[0]);
@@ -98,21 +108,8 @@ function row(tensor, i) {
   return Array.from(tensor.data.subarray(i * size, (i + 1) * size));
 }
 
-// As handful.labels.decode_probabilities: the most likely count, summed over the sides, then its side.
-function decodeProbabilities(probabilities) {
-  const { counts, sides } = labels;
-  const bySide = sides.map((_, side) => probabilities.slice(side * counts.length, (side + 1) * counts.length));
-  const count = argmax(counts.map((_, i) => bySide.reduce((sum, scores) => sum + scores[i], 0)));
-  const side = argmax(bySide.map((scores) => scores[count]));
-  return { label: side * counts.length + count, fingers: counts[count], side: sides[side] };
-}
-
-function argmax(values) {
-  return values.indexOf(Math.max(...values));
-}
-
 // The Grad-CAM map of one class, scaled to a maximum of 1.
-function heatmap(maps, hand, label) {
+function heatmapOf(maps, hand, label) {
   const [, labels, height, width] = maps.dims;
   const size = height * width;
   const start = (hand * labels + label) * size;

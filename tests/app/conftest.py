@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 from streamlit.runtime import Runtime
 
 import app
-from web import metrics, streamlit_patches
+from web import live, streamlit_patches
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,6 @@ def client() -> Iterator[TestClient]:
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
     """No active streams, no warnings given so far, and Streamlit's runtime as it was: `AppTest` removes it."""
-    metrics.last_frame_times.clear()
+    live.streams.clear()
     monkeypatch.setattr(streamlit_patches, "_warned", set())
     monkeypatch.setattr(Runtime, "_instance", Runtime._instance)

@@ -1,14 +1,13 @@
 """From page to page."""
 
-from tests.app.pages import load_page, metric
+from tests.app.pages import load_page
 
 
-def test_live_is_the_first_page(monkeypatch):
-    # Without a server, streamlit-webrtc has no session to ask for.
-    monkeypatch.setattr("streamlit_webrtc.component.get_this_session_info", lambda: None)
+def test_live_is_the_first_page():
     page = load_page("navigation").run()
     assert not page.exception
-    assert metric(page) == "–"
+    [component] = page.get("bidi_component")
+    assert component.proto.component_name.endswith("handful_live")
 
 
 def test_the_settings_of_teach_survive_a_visit_to_another_page():

@@ -59,11 +59,11 @@ def test_the_model_is_served_uncompressed(client):
 
 
 def test_scripts_are_revalidated_and_the_model_is_cached_by_its_checksum(client):
-    script = client.get("/browser/camera.js")
+    script = client.get("/browser/live.js")
     assert script.headers["Cache-Control"] == "no-cache"
-    unchanged = client.get("/browser/camera.js", headers={"If-None-Match": script.headers["ETag"]})
+    unchanged = client.get("/browser/live.js", headers={"If-None-Match": script.headers["ETag"]})
     assert (unchanged.status_code, unchanged.content) == (304, b"")
-    assert browser.component_data()["model"] == f"handful.onnx?{shared_counter().sha256}"
+    assert browser.live_data({})["model"] == f"handful.onnx?{shared_counter().sha256}"
     assert "immutable" in client.get("/browser/handful.onnx").headers["Cache-Control"]
 
 
@@ -114,22 +114,17 @@ def test_log_lines_are_json_without_any_names(client, capsys):
     [
         ("pictures", "file_uploader", ("hand.jpg", png(), "image/jpeg"), None),
         ("pictures", "file_uploader", ("hand.jpg", b"no picture", "image/jpeg"), "unknown format"),
-        ("live", "camera_input", ("hand.jpg", png(), "image/jpeg"), None),
-        ("live", "camera_input", ("hand.jpg", png()[:60], "image/jpeg"), "unreadable"),
         ("videos", "file_uploader", ("hand.mp4", b"no video", "video/mp4"), "unreadable"),
     ],
-    ids=["picture", "no picture", "camera", "truncated", "no video"],
+    ids=["picture", "no picture", "no video"],
 )
-def test_predictions_and_refusals_of_pages_are_counted_and_logged(capsys, monkeypatch, where, widget, file, kind):
+def test_predictions_and_refusals_of_pages_are_counted_and_logged(capsys, where, widget, file, kind):
     def count() -> float:
         if kind:
             return metrics.REGISTRY.get_sample_value("handful_refused_total", {"where": where, "kind": kind}) or 0
         return metrics.REGISTRY.get_sample_value("handful_reading_seconds_count", {"where": where}) or 0
 
-    monkeypatch.setattr(browser, "camera", lambda *args, **kwargs: {"running": False, "problem": "runtime"})
-    page = load_page(where)
-    page.session_state["read"] = "browser"
-    page.run()
+    page = load_page(where).run()
     before = count()
     log.start()
     getattr(page, widget)[0].upload(*file).run()
@@ -161,39 +156,39 @@ def test_unhandled_errors_are_logged_as_json_and_addresses_are_not(capsys, edite
 # In the background
 
 
-def test_imports_of_live_are_done_before_the_first_visitor():
+def test_what_other_pages_import_is_imported_before_their_first_visitor():
     run_python("""
 import sys, time
 from starlette.testclient import TestClient
 import app
 
-assert "aiortc" not in sys.modules
+assert "pandas" not in sys.modules
 with TestClient(app.app):
     start = time.monotonic()
-    while not {"aiortc", "pandas"} <= sys.modules.keys():
+    while "pandas" not in sys.modules:
         assert time.monotonic() - start < 30
         time.sleep(0.05)
 """)
 
 
-def test_sessions_files_and_event_loops_are_freed_once_no_stream_is_active():
+def test_sessions_files_and_reference_cycles_are_freed_once_no_stream_is_active():
     run_python("""
-import asyncio, gc, math, time, weakref
+import gc, math, time, weakref
 import streamlit as st
 from starlette.testclient import TestClient
 from streamlit import config
 from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 import app
-from web import metrics, tidy
+from web import live, tidy
 
 tidy.INTERVAL_S = 0.1
 config.set_option("server.disconnectedSessionTTL", 0)
 gc.disable()  # as on an idle server, which allocates nothing
-metrics.last_frame_times["a camera"] = math.inf
-loop = asyncio.new_event_loop()
-loop.itself = loop  # a reference cycle, as streams have
-left = weakref.ref(loop)
-del loop
+live.streams["a camera"] = live.Stream(last_frame=math.inf)
+cycle = live.Stream()
+cycle.itself = cycle
+left = weakref.ref(cycle)
+del cycle
 with TestClient(app.app) as client:
     runtime = st.runtime.get_instance()
     with client.websocket_connect("/_stcore/stream"):
@@ -201,7 +196,7 @@ with TestClient(app.app) as client:
         runtime.uploaded_file_mgr.add_file(session, UploadedFileRec("1", "hand.mp4", "video/mp4", bytes(9)))
     time.sleep(0.5)
     assert left()
-    metrics.last_frame_times.clear()
+    live.streams.clear()
     start = time.monotonic()
     while left() or runtime.uploaded_file_mgr.get_stats():
         assert time.monotonic() - start < 30
@@ -222,7 +217,7 @@ def resident_mb():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 
 tidy.INTERVAL_S = 0.1
-app.import_ahead = lambda: None  # which would take memory meanwhile
+import pandas  # which the app would import meanwhile
 with TestClient(app.app):
     parts = [bytes(65_536) for _ in range(2000)]
     start, before = time.monotonic(), resident_mb()

@@ -6,7 +6,6 @@ import logging
 import sys
 from collections.abc import Callable
 from copy import deepcopy
-from types import SimpleNamespace
 
 import pytest
 import streamlit as st
@@ -99,9 +98,3 @@ def test_without_streamlits_error_module_other_logs_are_redirected(client, warni
     assert logging.getLogger("uvicorn.error").filters
     assert list(warnings()) == ["redirect_logs"]
     assert predict(client, png()).status_code == 200
-
-
-def test_without_the_worker_of_a_context_nothing_is_stopped(warnings):
-    assert streamlit_patches.webrtc_worker(SimpleNamespace()) is None
-    assert streamlit_patches.webrtc_worker(SimpleNamespace()) is None
-    assert "_get_worker" in warnings()["webrtc_worker"]

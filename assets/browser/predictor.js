@@ -1,0 +1,104 @@
+// The two places that can run the model. Both take a frame and return its prediction:
+// {hands: [{box, crop, probabilities, finger_probabilities, heatmap?}], width, height, milliseconds, brightness}.
+
+const TIMEOUT_MS = 20_000; // a worker or a server that is silent for longer is taken for dead
+const JPEG_QUALITY = 0.8;
+
+// In this browser: a worker with onnxruntime-web. It is started once, and again after it has died.
+export class DevicePredictor {
+  isReady = false; // set once it has predicted a frame: the first takes longest
+
+  constructor(settings, onProgress) {
+    this.settings = settings;
+    this.onProgress = onProgress;
+  }
+
+  load() {
+    this.loading ??= this.startWorker().catch((error) => {
+      this.stop(); // the next start tries again
+      throw error;
+    });
+    return this.loading;
+  }
+
+  async startWorker() {
+    const { worker: script, model, runtime, labels } = this.settings;
+    const resolveUrl = (path) => new URL(path, import.meta.url).href;
+    const worker = (this.worker = new Worker(resolveUrl(script), { type: "module" }));
+    await new Promise((resolve, reject) => {
+      worker.onmessage = ({ data }) => {
+        if (data.progress) this.onProgress(data.progress);
+        else if (data.ready) resolve();
+        else reject(new Error(data.error));
+      };
+      worker.onerror = ({ message }) => reject(new Error(message));
+      const urls = runtime.urls.map(resolveUrl);
+      worker.postMessage({ model: resolveUrl(model), runtime: { ...runtime, urls }, labels });
+    });
+    worker.onmessage = ({ data }) => (data.error ? this.fail(data.error) : this.settle("resolve", data));
+    worker.onerror = ({ message }) => this.fail(message);
+  }
+
+  // The worker borrows the bitmap. One frame at a time.
+  async predict(bitmap, { heatmap }) {
+    await this.load();
+    await this.pending?.promise.catch(() => {}); // of a camera that was stopped meanwhile
+    this.pending = deferred();
+    const timer = setTimeout(() => this.fail("The worker does not answer."), TIMEOUT_MS);
+    this.worker.postMessage({ bitmap, heatmap }, [bitmap]);
+    return this.pending.promise.finally(() => clearTimeout(timer));
+  }
+
+  settle(how, value) {
+    this.pending?.[how](value);
+    this.pending = undefined;
+  }
+
+  fail(message) {
+    console.error(message);
+    this.stop();
+    this.settle("reject", new DOMException(message, "NoRuntime"));
+  }
+
+  stop() {
+    this.worker?.terminate();
+    this.worker = this.loading = undefined;
+  }
+}
+
+// On the server: each frame is posted as a JPEG. The server neither stores nor logs it.
+export class ServerPredictor {
+  isReady = true;
+
+  constructor() {
+    // Names this camera, so that the server can count cameras. (crypto.randomUUID needs HTTPS.)
+    this.stream = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16)).join("");
+  }
+
+  async load() {}
+
+  async predict(bitmap, { heatmap }) {
+    const { width, height } = bitmap;
+    this.canvas ??= new OffscreenCanvas(width, height);
+    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+    this.canvas.getContext("2d").drawImage(bitmap, 0, 0);
+    const body = await this.canvas.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY });
+    const url = new URL(`../api/live?stream=${this.stream}${heatmap ? "&heatmap=1" : ""}`, import.meta.url);
+    let response;
+    try {
+      response = await fetch(url, { method: "POST", body, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    } catch (error) {
+      throw new DOMException(String(error), "Offline");
+    }
+    if (!response.ok) throw new DOMException(String(response.status), response.status === 503 ? "ServerBusy" : "Offline");
+    return { prediction: await response.json(), bitmap };
+  }
+
+  stop() {}
+}
+
+function deferred() {
+  let settle;
+  const promise = new Promise((resolve, reject) => (settle = { resolve, reject }));
+  return { promise, ...settle };
+}

@@ -1,0 +1,162 @@
+"""Live on the server: each request brings one frame of a visitor's camera. Frames are neither stored nor logged."""
+
+import asyncio
+import io
+import time
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from anyio import to_thread
+from PIL import Image
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from handful import Hand
+from handful.images import BadImage
+from web import inference, metrics
+from web.cpu import available_cores
+from web.inference import worker_threads
+from web.log import LOG
+
+MAX_BYTES = 1_000_000
+MAX_PIXELS = 2_000_000
+MAX_STREAMS = 2 * available_cores()  # cameras at once, each with one frame under way; see `python -m benchmarks load`
+RETRY_AFTER_S = 2
+UPLOAD_TIMEOUT_S = 10  # a slow client must not hold its place for longer
+UNREADABLE = "This is not a JPEG that can be read."
+
+
+@dataclass
+class Stream:
+    """A camera whose frames come; times are on the clock of `time.monotonic`."""
+
+    started: float = field(default_factory=time.monotonic)
+    last_frame: float = 0.0
+    frames: int = 0
+    waiting: bool = False
+
+
+streams: dict[str, Stream] = {}  # by the name that the browser gives its camera
+
+
+def active_streams() -> int:
+    """Return how many cameras use the server now."""
+    now = time.monotonic()
+    return sum(now - stream.last_frame < metrics.ACTIVE_S for stream in list(streams.values()))
+
+
+metrics.STREAMS.set_function(active_streams)
+
+
+async def live(request: Request) -> JSONResponse:
+    """Predict the frame in the body, a JPEG.
+
+    Only pages of this server can ask: other sites' scripts may not send this content type without a permission
+    (CORS) that is never given.
+    """
+    if request.headers.get("content-type") != "image/jpeg":
+        raise HTTPException(415, "Send a frame as image/jpeg.")
+    stream = enter(request.query_params.get("stream", "")[:32])
+    try:
+        async with asyncio.timeout(UPLOAD_TIMEOUT_S):
+            body = await read_body(request)
+        answer = await to_thread.run_sync(
+            predict, body, request.query_params.get("heatmap") == "1", limiter=worker_threads
+        )
+    finally:
+        stream.waiting = False
+    return JSONResponse(answer)
+
+
+def enter(name: str) -> Stream:
+    """Return the stream of that name for one more frame.
+
+    Raises:
+        HTTPException: 503, as there are `MAX_STREAMS` others, or its last frame is still under way.
+    """
+    forget_ended()
+    stream = streams.get(name)
+    if stream.waiting if stream else len(streams) >= MAX_STREAMS:
+        raise HTTPException(503, "The server is at capacity.", {"Retry-After": str(RETRY_AFTER_S)})
+    if not stream:
+        stream = streams[name] = Stream()
+        LOG.info("stream started", extra={"streams": len(streams)})
+    stream.last_frame, stream.waiting = time.monotonic(), True
+    stream.frames += 1
+    return stream
+
+
+def forget_ended() -> None:
+    """Forget streams whose frames have ceased."""
+    now = time.monotonic()
+    for name, stream in list(streams.items()):
+        if now - stream.last_frame >= metrics.ACTIVE_S and not stream.waiting:
+            del streams[name]
+            seconds = round(stream.last_frame - stream.started, 1)
+            extra = {"seconds": seconds, "frames": stream.frames, "streams": len(streams)}
+            LOG.info("stream ended", extra=extra)
+
+
+async def read_body(request: Request) -> bytes:
+    """Read the body, which may have no Content-Length, or a wrong one.
+
+    Raises:
+        HTTPException: 413, it has more than `MAX_BYTES`.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise HTTPException(413, f"A frame has at most {MAX_BYTES // 1_000_000} MB.")
+    return body
+
+
+def predict(body: bytes, with_heatmaps: bool) -> dict:
+    """Decode a JPEG and run the model on it.
+
+    Returns:
+        The prediction as assets/browser/predictor.js describes it, ready for JSON.
+
+    Raises:
+        BadImage: it is no JPEG, is damaged, or has more than `MAX_PIXELS`.
+    """
+    image = decode_jpeg(body)
+    prediction = inference.predict(image, "live")
+    return {
+        "hands": [to_dict(hand, with_heatmaps) for hand in prediction.hands],
+        "width": prediction.width,
+        "height": prediction.height,
+        "milliseconds": round(prediction.milliseconds, 2),
+        "brightness": round(float(image[::4, ::4, 1].mean()), 1),
+    }
+
+
+def decode_jpeg(body: bytes) -> np.ndarray:
+    """Return a JPEG's pixels, (H, W, 3) uint8 RGB. OpenCV takes half of Pillow's time, but would decode any size."""
+    try:
+        width, height = Image.open(io.BytesIO(body), formats=("JPEG",)).size
+    except Exception as error:  # of many types
+        raise BadImage(UNREADABLE, 415) from error
+    if width * height > MAX_PIXELS:
+        raise BadImage(f"A frame has at most {MAX_PIXELS // 1_000_000} megapixels.", 413)
+    image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise BadImage(UNREADABLE)
+    return image
+
+
+def to_dict(hand: Hand, with_heatmap: bool) -> dict:
+    numbers = {
+        "box": [round(float(x), 1) for x in hand.box],
+        "crop": [round(float(x), 1) for x in hand.crop],
+        "probabilities": [round(float(p), 5) for p in hand.probabilities],
+        "finger_probabilities": [round(float(p), 5) for p in hand.finger_probabilities],
+    }
+    if not with_heatmap:
+        return numbers
+    heatmap = hand.gradcam()
+    height, width = heatmap.shape
+    values = [round(float(value), 3) for value in heatmap.ravel()]
+    return numbers | {"heatmap": {"width": width, "height": height, "values": values}}
