@@ -16,10 +16,83 @@ PICTURE = ROOT / "assets/samples/3L_0.jpg"
 TIMEOUT_MS = 60_000
 FPS_CAPTION = re.compile(r"[1-9]\d* fps · \d+ ms per frame")
 
+# In place of a worker that runs the model: predicts `hands(code)` for a frame, whose code is the number that
+# CODED_CAMERA has drawn into it. Without CODED_CAMERA, that number means nothing.
+FAKE_WORKER = """
+    window.hands = () => [{ side: "left", fingers: 3 }];
+    window.delay = 30;
+    window.Worker = class {
+        constructor() {
+            window.worker = this;
+        }
+        postMessage({ bitmap }) {
+            if (!bitmap) {
+                setTimeout(() => this.onmessage?.({ data: { ready: true } }));
+                return;
+            }
+            const canvas = new OffscreenCanvas(8, 1), context = canvas.getContext("2d");
+            context.drawImage(bitmap, 0, 0, 256, 32, 0, 0, 8, 1);
+            const { data } = context.getImageData(0, 0, 8, 1);
+            let code = 0;
+            for (let bit = 0; bit < 8; bit++) code += (data[4 * bit + 1] > 127) << bit;
+            const hands = window.hands(code).map(({ side, fingers, confidence = 0.9, box = [200, 100, 400, 300] }) => {
+                const probabilities = Array(12).fill((1 - confidence) / 11);
+                const heatmap = { width: 1, height: 1, values: [1] };
+                probabilities[(side === "left" ? 0 : 6) + fingers] = confidence;
+                const finger_probabilities = [0.1, 0.9, 0.8, 0.7, 0.6];
+                return { box, crop: box, probabilities, finger_probabilities, heatmap };
+            });
+            const prediction = { hands, width: 640, height: 480, milliseconds: 5, brightness: 120 };
+            setTimeout(() => window.delay < 1e6 && this.onmessage?.({ data: { prediction, bitmap } }), window.delay);
+        }
+        terminate() {
+            this.onmessage = undefined;
+        }
+    };
+"""
+
+# A camera whose frames carry their number, 0-255, as black and white blocks along the upper edge.
+CODED_CAMERA = """
+    navigator.mediaDevices.getUserMedia = async () => {
+        const canvas = Object.assign(document.createElement("canvas"), { width: 640, height: 480 });
+        const context = canvas.getContext("2d");
+        let code = 0;
+        window.cameraTimer = setInterval(() => {
+            code = (code + 1) % 256;
+            context.fillStyle = "#888";
+            context.fillRect(0, 0, 640, 480);
+            for (let bit = 0; bit < 8; bit++) {
+                context.fillStyle = (code >> bit) & 1 ? "white" : "black";
+                context.fillRect(32 * bit, 0, 32, 32);
+            }
+        }, 50);
+        return canvas.captureStream();
+    };
+"""
+
 
 def metric(page: Page, label: str) -> Locator:
     """Return the value of a metric on the page."""
     return page.get_by_test_id("stMetric").filter(has_text=label).get_by_test_id("stMetricValue").first
+
+
+def total(page: Page) -> Locator:
+    """Return the large number on Live."""
+    return page.locator(".live .total b")
+
+
+def open_live(page: Page, path: str = "/") -> None:
+    """Open Live, with `findLive()` for scripts: the component's element, which is in a shadow root."""
+    page.add_init_script(
+        """window.findLive = () => {
+            for (const element of document.querySelectorAll("*")) {
+                const live = element.shadowRoot?.querySelector(".live");
+                if (live) return live;
+            }
+        };"""
+    )
+    page.goto(path)
+    page.locator(".start:enabled").wait_for()
 
 
 def wait_until(page: Page, condition: Callable[[], object], timeout_ms: int = TIMEOUT_MS) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks import chromium
 from benchmarks.app_server import camera_arguments, run_app, write_still_video
@@ -15,6 +15,8 @@ from handful import Prediction, shared_counter
 from tests.browser.actions import PICTURE, TIMEOUT_MS
 from tests.builders import write_fingers
 from web.browser_camera import RUNTIME, RUNTIME_DIR
+
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture(scope="session")

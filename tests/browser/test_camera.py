@@ -1,4 +1,4 @@
-"""The camera component without a page around it: camera.js, and the worker that runs the model."""
+"""Live without a page around it: the worker that runs the model, the tracker, and the camera."""
 
 import base64
 
@@ -7,16 +7,20 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from benchmarks import ROOT
-from handful import CLASSES, COUNTS, SIDES, shared_counter
+from handful import CLASSES, COUNTS, FINGERS, SIDES, Prediction, hand_from_probabilities, shared_counter
 from handful.images import decode
-from handful.overlay import COLORS
-from tests.browser.actions import FIND_COLOR, wait_until
-from web.browser_camera import ASSETS, component_data, parse_prediction
+from handful.tracking import Tracker
+from tests.browser.actions import FAKE_WORKER, total
+from web.browser_camera import ASSETS, live_data, settings_of_address
 
+LABELS = {"counts": COUNTS, "sides": SIDES, "fingers": FINGERS}
 PREDICT = """async ([frames, labels]) => {
     const worker = new Worker("/browser/worker.js", {type: "module"});
     const post = (message) => new Promise((resolve, reject) => {
-        worker.onmessage = ({data}) => data.error ? reject(Error(data.error)) : resolve(data.prediction);
+        worker.onmessage = ({data}) => {
+            if (data.error) reject(Error(data.error));
+            else if (!data.progress) resolve(data.prediction);
+        };
         worker.postMessage(message);
     });
     const {files} = await (await fetch("/browser/runtime.json")).json();
@@ -25,14 +29,15 @@ PREDICT = """async ([frames, labels]) => {
     const predictions = [];
     for (const {width, height, rgba} of frames) {
         const pixels = Uint8ClampedArray.from(atob(rgba), (byte) => byte.charCodeAt(0));
-        predictions.push(await post({bitmap: await createImageBitmap(new ImageData(pixels, width, height))}));
+        const bitmap = await createImageBitmap(new ImageData(pixels, width, height));
+        predictions.push(await post({bitmap, heatmap: true}));
     }
     return predictions;
 }"""
 
 
 def test_the_browser_predicts_the_same_as_python(page, runtime):
-    """Frames without a hand, with two and close crops of each class: same classes, boxes, probabilities and maps."""
+    """Frames without a hand, with two and close crops of each class: same boxes, probabilities and maps."""
     empty = np.full((480, 640, 3), 150, np.uint8)
     two = empty.copy()
     for x, name in ((20, "2L_3"), (360, "5R_1")):
@@ -44,24 +49,80 @@ def test_the_browser_predicts_the_same_as_python(page, runtime):
         return {"width": image.shape[1], "height": image.shape[0], "rgba": base64.b64encode(rgba.tobytes()).decode()}
 
     page.goto("/metrics")
-    labels = {"counts": COUNTS, "sides": SIDES}
-    messages = page.evaluate(PREDICT, [[to_message(image) for image in frames], labels])
+    messages = page.evaluate(PREDICT, [[to_message(image) for image in frames], LABELS])
     assert len(shared_counter()(two).hands) == 2
     for image, message in zip(frames, messages, strict=True):
-        python, browser = shared_counter()(image), parse_prediction(message)
-        assert [hand.label for hand in browser.hands] == [hand.label for hand in python.hands]
+        python = shared_counter()(image)
+        assert len(message["hands"]) == len(python.hands)
+        assert (message["width"], message["height"]) == (python.width, python.height)
         assert message["brightness"] == pytest.approx(image[..., 1].mean())
-        for ours, theirs, drawn in zip(python.hands, browser.hands, message["hands"], strict=True):
-            assert theirs.probabilities == pytest.approx(ours.probabilities, abs=1e-3)
-            assert theirs.finger_probabilities == pytest.approx(ours.finger_probabilities, abs=1e-3)
-            assert theirs.box == pytest.approx(ours.box, abs=0.05)
-            assert (drawn["fingers"], drawn["side"]) == (ours.fingers, ours.side)
-            heatmap = np.reshape(drawn["heatmap"]["values"], (drawn["heatmap"]["height"], drawn["heatmap"]["width"]))
-            assert heatmap == pytest.approx(ours.gradcam(), abs=5e-3)
+        for ours, theirs in zip(python.hands, message["hands"], strict=True):
+            assert theirs["probabilities"] == pytest.approx(ours.probabilities, abs=1e-3)
+            assert theirs["finger_probabilities"] == pytest.approx(ours.finger_probabilities, abs=1e-3)
+            assert theirs["box"] == pytest.approx(ours.box, abs=0.05)
+            assert theirs["crop"] == pytest.approx(ours.crop, abs=0.05)
+            heatmap = theirs["heatmap"]
+            values = np.reshape(heatmap["values"], (heatmap["height"], heatmap["width"]))
+            assert values == pytest.approx(ours.gradcam(), abs=5e-3)
 
 
-def show_camera(page: Page, **settings) -> None:
-    """Show the component on an empty page, which can `hide()` and `show()` it as Streamlit does."""
+def random_stream(rng: np.random.Generator) -> list[tuple[float, list[dict]]]:
+    """Return times and hands that move, change, cross, come and go; with pauses, as of a slow or hidden page."""
+    frames, seconds = [], 0.0
+    hands = [{"x": 100.0, "class": 3}, {"x": 400.0, "class": 8}, {"x": 250.0, "class": 11}]
+    for _ in range(400):
+        seconds += rng.choice([0.03, 0.05, 0.1, 0.3, 1.2], p=[0.4, 0.3, 0.24, 0.05, 0.01])
+        seen = []
+        for hand in hands:
+            hand["x"] = float(np.clip(hand["x"] + rng.normal(0, 8) + (rng.random() < 0.02) * 200, 0, 540) % 540)
+            if rng.random() < 0.05:
+                hand["class"] = int(rng.integers(len(CLASSES)))
+            if rng.random() < 0.2:
+                continue
+            scores = rng.dirichlet(np.full(len(CLASSES), 0.3))
+            scores[hand["class"]] += rng.uniform(0.5, 3)
+            box = [hand["x"], 100.0, hand["x"] + 100, 250.0]
+            probabilities, fingers = (scores / scores.sum()).tolist(), rng.random(len(FINGERS)).tolist()
+            seen.append({"box": box, "crop": box, "probabilities": probabilities, "finger_probabilities": fingers})
+        frames.append((seconds, sorted(seen, key=lambda hand: hand["box"][0])))
+    return frames
+
+
+def test_the_browser_tracks_hands_as_python_does(page):
+    frames = random_stream(np.random.default_rng(7))
+    page.goto("/metrics")
+    theirs = page.evaluate(
+        """async ([frames, labels]) => {
+            const { Tracker } = await import("/browser/tracker.js");
+            const tracker = new Tracker(labels);
+            return frames.map(([seconds, hands]) => tracker.update({ hands, width: 640, height: 480 }, seconds));
+        }""",
+        [frames, LABELS],
+    )
+    tracker, shown = Tracker(), 0
+    for (seconds, hands), tracked in zip(frames, theirs, strict=True):
+        detected = [
+            hand_from_probabilities(
+                tuple(hand["box"]),
+                tuple(hand["crop"]),
+                np.array(hand["probabilities"], np.float32),
+                np.zeros((len(CLASSES), 1, 1), np.float32),
+                np.array(hand["finger_probabilities"], np.float32),
+            )
+            for hand in hands
+        ]
+        expected = tracker(Prediction(tuple(detected), 640, 480, 1.0), seconds).hands
+        assert [(hand["side"], hand["fingers"]) for hand in tracked] == [(one.side, one.fingers) for one in expected]
+        for hand, one in zip(tracked, expected, strict=True):
+            assert hand["box"] == pytest.approx(one.box, abs=1e-3)
+            assert hand["confidence"] == pytest.approx(one.confidence, abs=1e-4)
+            assert hand["raised"] == list(one.raised)
+        shown += len(tracked)
+    assert shown > 500
+
+
+def show_live(page: Page) -> None:
+    """Show Live on an empty page, which can `hide()` and `show()` it as Streamlit does."""
     page.goto("/metrics")
     page.evaluate(
         """async ([html, data]) => {
@@ -70,140 +131,38 @@ def show_camera(page: Page, **settings) -> None:
             await window.permission;
             return (window.stream = await open(constraints));
           };
-          const { default: mount } = await import("/browser/camera.js");
-          window.predictions = 0;
-          window.states = [];
+          const { default: mount } = await import("/browser/live.js");
           window.show = () => {
             const parentElement = document.createElement("div");
             parentElement.innerHTML = html;
             document.body.prepend(parentElement);
-            const setStateValue = (name, value) => {
-              if (name === "predictions") window.predictions += value.length;
-              else window.states.push(value);
-            };
-            const unmount = mount({ parentElement, data, setStateValue });
+            const unmount = mount({ parentElement, data, setStateValue() {}, setTriggerValue() {} });
             return () => (unmount(), parentElement.remove());
           };
           window.hide = window.show();
         }""",
-        [
-            (ASSETS / "camera.html").read_text(),
-            component_data(mirror=True, gradcam=False, min_confidence=0, **settings),
-        ],
+        [(ASSETS / "live.html").read_text(), live_data(settings_of_address({"read": "browser"}))],
     )
+
+
+def start(page: Page) -> None:
+    page.get_by_role("button", name="Start", exact=True).click()
 
 
 def test_a_camera_allowed_after_the_visitor_left_is_released(page):
-    show_camera(page)
+    page.add_init_script(FAKE_WORKER)
+    show_live(page)
     page.evaluate("() => { window.permission = new Promise((resolve) => (window.allow = resolve)) }")
-    page.get_by_role("button", name="Start").click()
+    start(page)
     page.evaluate("window.hide(), history.pushState(null, '', '/pictures')")
-    page.wait_for_function("window.states.length === 2")
+    page.wait_for_timeout(700)  # more than RERENDER_TIMEOUT_MS
     page.evaluate("window.allow()")
     page.wait_for_function("window.stream?.getTracks()[0].readyState === 'ended'", timeout=3_000)
-    assert page.evaluate("window.states") == [{"running": False, "starting": True}, {"running": False}]
 
 
-def test_a_camera_can_be_stopped_and_lost_while_the_model_loads(page, runtime):
-    show_camera(page)
-    routes = []
-    page.context.route("**/worker.js", lambda route: routes.append(route))
-    page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("Loading the model")).to_be_visible()
-    # The camera's picture is there already.
-    page.wait_for_function(
-        "document.querySelector('canvas').getContext('2d').getImageData(320, 240, 1, 1).data[3] === 255"
-    )
-    page.get_by_role("button", name="Stop").click()
-    expect(page.get_by_text("Loading the model")).to_be_hidden()
-    page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("Loading the model")).to_be_visible()
-    page.evaluate("window.stream.getTracks()[0].dispatchEvent(new Event('ended'))")
-    page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("Loading the model")).to_be_visible()
-    for route in routes:
-        route.continue_()
-    page.wait_for_function("window.predictions > 0")
-    states = page.evaluate("states.map(({running, starting, problem}) => starting ? 'starting' : problem ?? running)")
-    assert states == ["starting", False, "starting", "lost", "starting", True]
-    assert len(routes) == 1  # all starts share one worker
-
-
-def test_a_download_that_stalls_is_given_up(page, runtime):
-    code = (ASSETS / "worker.js").read_text()
-    assert "DOWNLOAD_TIMEOUT_MS = 90_000" in code
-    code = code.replace("DOWNLOAD_TIMEOUT_MS = 90_000", "DOWNLOAD_TIMEOUT_MS = 200")
-    page.context.route("**/worker.js", lambda route: route.fulfill(body=code, content_type="text/javascript"))
-    page.context.route("**/*.onnx*", lambda route: None)
-    show_camera(page)
-    page.get_by_role("button", name="Start").click()
-    page.wait_for_function("window.states.at(-1)?.problem === 'runtime'")
-
-
-# A worker that needs no model, and predicts the same left hand for each frame.
-FAKE_WORKER = """
-    window.Worker = class {
-        constructor() {
-            window.worker = this;
-            this.pending = 0;
-        }
-        postMessage({bitmap}) {
-            const heatmap = {width: 1, height: 1, values: [1]}, probabilities = Array(12).fill(1 / 12);
-            const box = [100, 100, 300, 300], finger_probabilities = Array(5).fill(0.5);
-            const hand = {box, crop: box, probabilities, finger_probabilities, heatmap};
-            const hands = [{...hand, fingers: 3, side: "left", confidence: 0.9}];
-            const prediction = {hands, width: 640, height: 480, milliseconds: 5, brightness: 120};
-            this.pending++;
-            setTimeout(() => {
-                if (!this.onmessage) return;
-                this.pending--;
-                this.onmessage({data: bitmap ? {prediction} : {ready: true}});
-            }, 50);
-        }
-        terminate() {
-            this.onmessage = undefined;
-        }
-    };
-"""
-
-
-def test_a_dead_worker_is_replaced(page):
+def test_the_camera_goes_on_while_the_page_is_rebuilt(page):
     page.add_init_script(FAKE_WORKER)
-    show_camera(page)
-    page.get_by_role("button", name="Start").click()
-    page.wait_for_function("window.predictions > 0")
-    page.evaluate("window.first = window.worker, window.worker.onerror({message: 'out of memory'})")
-    assert page.evaluate("window.states.at(-1).problem") == "runtime"
-    page.evaluate("window.predictions = 0")
-    page.get_by_role("button", name="Start").click()
-    page.wait_for_function("window.predictions > 0")
-    assert page.evaluate("window.first !== window.worker")
-    # One that dies without an error is recognised by its silence.
-    page.evaluate("window.worker.terminate()")
-    page.wait_for_function("window.worker.pending > 0")
-    page.evaluate("window.predictions = 0")
-    page.evaluate("const now = performance.now.bind(performance); performance.now = () => now() + 20_000")
-    page.get_by_role("button", name="Stop").click()
-    page.get_by_role("button", name="Start").click()
-    page.wait_for_function("window.predictions > 0")
-
-
-def test_a_box_has_the_label_of_the_tracked_hand_that_overlaps_most(page):
-    page.add_init_script(FAKE_WORKER)
-    near = {"box": [120, 110, 310, 290], "fingers": 4, "side": "right", "confidence": 0.8}
-    far = {"box": [0, 0, 110, 480], "fingers": 2, "side": "left", "confidence": 1}
-    show_camera(page, tracked=[far, near, far])
-    page.get_by_role("button", name="Start").click()
-    canvas = page.locator("canvas[role=img]")
-    wait_until(page, lambda: canvas.evaluate(FIND_COLOR, COLORS["right"]) == pytest.approx([340, 540], abs=5))
-    assert canvas.evaluate(FIND_COLOR, COLORS["left"]) is None
-    # The camera on the back of a phone is not mirrored.
-    page.evaluate("MediaStreamTrack.prototype.getSettings = () => ({facingMode: 'environment'})")
-    wait_until(page, lambda: canvas.evaluate(FIND_COLOR, COLORS["right"]) == pytest.approx([100, 300], abs=5))
-
-
-def test_the_camera_goes_on_while_the_page_is_rebuilt(page, runtime):
-    show_camera(page)
+    show_live(page)
     # A frame that the browser cannot provide is skipped.
     page.evaluate(
         """() => {
@@ -214,14 +173,44 @@ def test_the_camera_goes_on_while_the_page_is_rebuilt(page, runtime):
           };
         }"""
     )
-    page.get_by_role("button", name="Start").click()
-    page.wait_for_function("window.predictions > 0")
+    start(page)
+    expect(total(page)).to_have_text("3")
     # As Streamlit does when the connection comes back, after longer than RERENDER_TIMEOUT_MS.
     page.evaluate("window.hide()")
     page.wait_for_timeout(700)
-    page.evaluate("window.hide = window.show(), window.predictions = 0")
+    page.evaluate("window.hide = window.show(), window.hands = () => [{ side: 'right', fingers: 5 }]")
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
-    page.wait_for_function("window.predictions > 0")
+    expect(total(page)).to_have_text("5")
     # It stops when the visitor goes to another page.
     page.evaluate("window.hide(), history.pushState(null, '', '/pictures')")
     page.wait_for_function("window.stream.getTracks()[0].readyState === 'ended'", timeout=3_000)
+
+
+def test_a_camera_can_be_lost_and_a_dead_worker_is_replaced(page):
+    page.add_init_script(FAKE_WORKER)
+    show_live(page)
+    start(page)
+    expect(total(page)).to_have_text("3")
+    page.evaluate("window.stream.getTracks()[0].dispatchEvent(new Event('ended'))")
+    expect(page.get_by_text("The camera was disconnected")).to_be_visible()
+    expect(total(page)).to_have_text("–")
+    page.get_by_role("button", name="Try again").click()
+    expect(total(page)).to_have_text("3")
+    page.evaluate("window.first = window.worker, window.delay = Infinity")
+    page.wait_for_timeout(200)  # until a frame is under way
+    page.evaluate("window.worker.onerror({message: 'out of memory'}), window.delay = 30")
+    expect(page.get_by_text("This browser cannot run the model")).to_be_visible()
+    page.get_by_role("button", name="Try again").click()
+    expect(total(page)).to_have_text("3")
+    assert page.evaluate("window.first !== window.worker")
+
+
+def test_a_download_that_stalls_is_given_up(page, runtime):
+    code = (ASSETS / "worker.js").read_text()
+    assert "DOWNLOAD_TIMEOUT_MS = 90_000" in code
+    code = code.replace("DOWNLOAD_TIMEOUT_MS = 90_000", "DOWNLOAD_TIMEOUT_MS = 200")
+    page.context.route("**/worker.js", lambda route: route.fulfill(body=code, content_type="text/javascript"))
+    page.context.route("**/*.onnx*", lambda route: None)
+    show_live(page)
+    start(page)
+    expect(page.get_by_text("This browser cannot run the model")).to_be_visible()

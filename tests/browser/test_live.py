@@ -1,88 +1,335 @@
-"""The Live page in a real browser: predictions by the server over WebRTC, and by the browser itself."""
+"""The Live page in a real browser, run on the device and on the server."""
 
+import json
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator
 
+import numpy as np
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from benchmarks.app_server import run_app
-from benchmarks.dockerfile import free_port
 from handful import shared_counter
 from handful.overlay import COLORS
-from tests.browser.actions import FIND_COLOR, FPS_CAPTION, TIMEOUT_MS, metric, record_messages, wait_until
+from tests.browser.actions import (
+    CODED_CAMERA,
+    FAKE_WORKER,
+    FIND_COLOR,
+    FPS_CAPTION,
+    TIMEOUT_MS,
+    open_live,
+    total,
+    wait_until,
+)
 from tests.browser.cuttable_proxy import CuttableProxy
 
-TURNSERVER = shutil.which("turnserver")
+WAYS = pytest.mark.parametrize("way", ["browser", "server"])
 
 
-def test_the_server_counts_the_fingers_in_front_of_the_camera(page, expected):
-    messages = record_messages(page)
-    page.goto("/")
-    expect(metric(page, "Fingers")).to_have_text("–", timeout=TIMEOUT_MS)
+def start(page: Page) -> None:
+    page.get_by_role("button", name="Start", exact=True).click()
+
+
+@WAYS
+def test_both_ways_count_the_fingers_in_front_of_the_camera(page, expected, runtime, way):
+    hand = expected.hands[0]
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    open_live(page, f"/?read={way}")
     expect(page.locator("link[rel~=icon]")).to_have_attribute("href", re.compile("^data:image/svg"))
-    # A click may be lost while the page is still being built.
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=TIMEOUT_MS)
-    page.frame_locator("iframe").get_by_role("button", name="Start").click()
-    expect(metric(page, "Fingers")).to_have_text(str(expected.total), timeout=TIMEOUT_MS)
-    expect(page.get_by_text(f"{expected.hands[0].side} · {expected.total}")).to_be_visible()
-    expect(page.get_by_text(FPS_CAPTION)).to_be_visible(timeout=TIMEOUT_MS)
-    assert "handful_streams 1.0" in page.request.get("/metrics").text()
+    start(page)
+    expect(total(page)).to_have_text(str(expected.total))
+    expect(page.locator(".words")).to_have_text(re.compile(rf"^{hand.side} · {expected.total} \(\d+%\)$"))
+    expect(page.locator(".rate")).to_have_text(FPS_CAPTION)
+    expect(page.get_by_role("img", name=f"{hand.side} hand, raised: {', '.join(hand.raised)}")).to_be_visible()
+    expect(page.locator(".announcement")).to_have_text(f"{expected.total} fingers")
 
-    # Changed settings rerun fragments only, and the stream goes on.
-    messages.clear()
-    page.get_by_text("Heatmap").click()
+    # The hand's box is drawn on the picture, both mirrored or not.
+    canvas, color = page.locator("canvas[role=img]"), COLORS[hand.side]
+    x0, _, x1, _ = hand.box
+    assert canvas.evaluate(FIND_COLOR, color) == pytest.approx([640 - x1, 640 - x0], abs=12)
     page.get_by_text("Mirror").click()
-    page.wait_for_url(re.compile("(?=.*look=true)(?=.*mirror=false)"))
-    wait_until(page, lambda: sum(message.HasField("new_session") for message in messages) >= 5)
-    runs = [message.metadata.run for message in messages if message.HasField("new_session")]
-    assert all(run.fragment_ids for run in runs)
-    expect(metric(page, "Fingers")).to_have_text(str(expected.total))
+    page.wait_for_url(re.compile("mirror=false"))
+    wait_until(page, lambda: canvas.evaluate(FIND_COLOR, color) == pytest.approx([x0, x1], abs=12))
 
-    page.frame_locator("iframe").get_by_role("button", name="Stop").click()
-    expect(metric(page, "Fingers")).to_have_text("–", timeout=TIMEOUT_MS)
-    wait_until(page, lambda: "handful_streams 0.0" in page.request.get("/metrics").text())
+    # The heatmap is drawn over it.
+    def mean_red() -> float:
+        return canvas.evaluate(
+            """canvas => {
+                const { data } = canvas.getContext("2d").getImageData(300, 100, 80, 300);
+                return data.filter((_, i) => i % 4 === 0).reduce((sum, red) => sum + red, 0) / (80 * 300);
+            }"""
+        )
+
+    before = mean_red()
+    page.get_by_text("Heatmap").click()
+    wait_until(page, lambda: abs(mean_red() - before) > 10)
+
+    posts = sum("/api/live" in url for url in urls)
+    assert (posts > 0) == (way == "server")
+    assert any(url.endswith(f"/browser/handful.onnx?{shared_counter().sha256}") for url in urls) == (way == "browser")
+    page.get_by_role("button", name="Stop").click()
+    expect(total(page)).to_have_text("–")
+    if way == "browser":  # numbers only
+        wait_until(
+            page, lambda: 'handful_reading_seconds_count{where="browser"}' in page.request.get("/metrics").text()
+        )
+    else:
+        wait_until(page, lambda: "handful_streams 0.0" in page.request.get("/metrics").text())
 
 
-@pytest.fixture
-def turn_server(tmp_path) -> Iterator[dict[str, str]]:
-    """coturn on this machine, and the app's variables for it."""
-    port = free_port()
-    command = [TURNSERVER, "-n", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", f"--listening-port={port}"]
-    command += ["--lt-cred-mech", "--user=visitor:secret", "--realm=handful", "--allow-loopback-peers", "--no-cli"]
-    command += ["--no-tls", "--no-dtls", f"--pidfile={tmp_path / 'pid'}", f"--userdb={tmp_path / 'db'}"]
-    command += [f"--log-file={tmp_path / 'log'}", "--simple-log", "--verbose"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield {"TURN_URLS": f"turn:127.0.0.1:{port}", "TURN_USERNAME": "visitor", "TURN_CREDENTIAL": "secret"}
-    process.terminate()
-    process.wait()
-
-
-@pytest.mark.skipif(not TURNSERVER, reason="needs coturn")
-@pytest.mark.parametrize("has_relay", [True, False])
-def test_without_a_direct_path_a_stream_needs_a_turn_server(browser, expected, turn_server, tmp_path, has_relay):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    # As behind a firewall that lets only the relay through.
+def test_picture_number_words_and_bars_are_those_of_one_frame(page):
+    """Each frame carries its number, from which its count follows: at any moment, all that is shown follows from it."""
+    page.add_init_script(FAKE_WORKER + CODED_CAMERA)
+    # Of a new side each time, as of a hand elsewhere: nothing to smooth.
     page.add_init_script(
-        """const Connection = window.RTCPeerConnection;
-        window.RTCPeerConnection = function (config) {
-            return new Connection({...config, iceTransportPolicy: "relay"});
+        """window.hands = (code) => {
+            const left = (code % 2) * 300;
+            return [{ side: "right", fingers: code % 6, confidence: 1, box: [left, 100, left + 100, 300] }];
         };"""
     )
-    with run_app(tmp_path / "app", **(turn_server if has_relay else {})) as address:
-        page.goto(address)
-        page.frame_locator("iframe").get_by_role("button", name="Start").click(timeout=TIMEOUT_MS)
-        if has_relay:
-            expect(metric(page, "Fingers")).to_have_text(str(expected.total), timeout=3 * TIMEOUT_MS)
+    open_live(page, "/?read=browser&mirror=false")
+    start(page)
+    expect(total(page)).to_have_text(re.compile(r"\d"))
+    shown = page.evaluate(
+        """async () => {
+            const live = findLive(), picture = live.querySelector("canvas"), shown = [];
+            const canvas = new OffscreenCanvas(8, 1), context = canvas.getContext("2d");
+            while (shown.length < 120) {
+                await new Promise(requestAnimationFrame);
+                context.drawImage(picture, 0, 0, 256, 32, 0, 0, 8, 1);
+                const { data } = context.getImageData(0, 0, 8, 1);
+                let code = 0;
+                for (let bit = 0; bit < 8; bit++) code += (data[4 * bit + 1] > 127) << bit;
+                const text = (selector) => live.querySelector(selector).textContent;
+                if (live.matches(".stale")) continue;
+                shown.push([code, text(".total b"), text(".words"), text(".bars .predicted")]);
+            }
+            return shown;
+        }"""
+    )
+    assert len({code for code, *_ in shown}) > 5
+    for code, number, words, predicted in shown:
+        count = str(code % 6)
+        assert (number, words, predicted) == (count, f"right · {count} (100%)", count)
+
+
+def test_boxes_without_a_new_prediction_fade_and_live_frames_go_on(page):
+    page.add_init_script(FAKE_WORKER + CODED_CAMERA)
+    open_live(page, "/?read=browser")
+    start(page)
+    expect(total(page)).to_have_text("3")
+    canvas = page.locator("canvas[role=img]")
+    assert canvas.evaluate(FIND_COLOR, COLORS["left"])
+    page.evaluate("window.delay = Infinity")
+    wait_until(page, lambda: canvas.evaluate(FIND_COLOR, COLORS["left"]) is None, 2000)
+    expect(page.locator(".live")).to_have_class(re.compile("stale"))
+    pictures = []
+    for _ in range(5):
+        pictures.append(canvas.evaluate("canvas => canvas.getContext('2d').getImageData(0, 5, 640, 1).data.join()"))
+        page.wait_for_timeout(120)
+    assert len(set(pictures)) > 2
+    # After a while there is no number either; and the words say if the camera has stopped, too.
+    expect(total(page)).to_have_text("–")
+    page.evaluate("clearInterval(window.cameraTimer)")
+    expect(page.get_by_text("Video has stopped")).to_be_visible()
+
+
+# Class, position and size of all elements of the page, but not of what moves within a bar.
+BOXES = """() => [...findLive().querySelectorAll("*")].filter((one) => !one.matches(".track i")).map((one) => {
+    const { x, y, width, height } = one.getBoundingClientRect();
+    return [one.classList[0] ?? one.tagName, ...[x, y, width, height].map(Math.round)];
+})"""
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["laptop", "phone"])
+def test_nothing_moves_and_what_matters_is_in_sight(page, size):
+    page.add_init_script(FAKE_WORKER)
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    open_live(page, "/?read=browser")
+    expect(page.locator(".loading")).to_be_hidden()
+    before = page.locator(".picture").bounding_box(), page.locator(".settings").bounding_box()
+    start(page)
+    expect(page.locator(".rate")).to_have_text(FPS_CAPTION)
+    assert (page.locator(".picture").bounding_box(), page.locator(".settings").bounding_box()) == before
+
+    def boxes() -> list:
+        page.wait_for_timeout(300)
+        return [box for box in page.evaluate(BOXES) if box[0] not in ("rate", "announcement", "predicted", "B")]
+
+    def places(hands: str, number: str) -> list:
+        page.evaluate(f"window.hands = () => {hands}")
+        expect(total(page)).to_have_text(number)
+        return boxes()
+
+    left = "{ side: 'left', fingers: 5, box: [10, 100, 200, 300] }"
+    right = "{ side: 'right', fingers: 5, box: [400, 100, 600, 300] }"
+    one = places(f"[{left}]", "5")
+    assert places(f"[{left}, {right}]", "10") == one
+    assert places("[]", "–") == one
+    last = ".extras" if size[0] > 500 else ".total b"
+    box = page.locator(last).bounding_box()
+    assert box["y"] + box["height"] <= size[1]
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == 0
+
+
+def test_words_say_what_is_hidden_and_what_is_too_much(page):
+    page.add_init_script(FAKE_WORKER)
+    open_live(page, "/?read=browser&sure=60")
+    page.evaluate(
+        """window.hands = () => [
+            { side: "left", fingers: 2, box: [20, 100, 120, 300] },
+            { side: "right", fingers: 4, confidence: 0.5, box: [220, 100, 320, 300] },
+        ]"""
+    )
+    start(page)
+    words = page.locator(".words")
+    expect(words).to_have_text("left · 2 (90%); 1 hand below the minimum confidence")
+    expect(total(page)).to_have_text("2")
+    page.evaluate(
+        """window.hands = () => [30, 180, 330, 480].map((x) => (
+            { side: "left", fingers: 1, box: [x, 100, x + 100, 300] }
+        ))"""
+    )
+    expect(total(page)).to_have_text("4")
+    expect(page.locator(".hint")).to_have_text("At most four hands are counted.")
+    page.evaluate("window.hands = () => [{ side: 'left', fingers: 1, box: [0, 100, 100, 300] }]")
+    expect(page.locator(".hint")).to_have_text("Your hand is cut off. Move it fully into view.")
+    page.evaluate("window.hands = () => []")
+    expect(words).to_have_text("No hand in view")
+    expect(page.locator(".hint")).to_contain_text("No hand seen for a while")
+
+
+def test_keys_start_stop_and_set_and_the_picture_can_be_saved(page):
+    page.add_init_script(FAKE_WORKER)
+    open_live(page)
+    page.keyboard.press("Space")
+    expect(total(page)).to_have_text("3")
+    page.keyboard.press("m")
+    expect(page.get_by_role("switch", name="Mirror")).not_to_be_checked()
+    page.keyboard.press("h")
+    expect(page.get_by_role("switch", name="Heatmap")).to_be_checked()
+    page.wait_for_url(re.compile("(?=.*mirror=false)(?=.*look=true)"))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save this picture").click()
+    assert download.value.path().read_bytes().startswith(b"\x89PNG")
+    page.keyboard.press("Space")  # on the button, which has the focus
+    expect(total(page)).to_have_text("3")
+    page.evaluate("document.activeElement.blur(), findLive().getRootNode().activeElement?.blur()")
+    page.keyboard.press("Space")
+    expect(total(page)).to_have_text("–")
+    # Settings of the address are there after a reload.
+    page.reload()
+    expect(page.get_by_role("switch", name="Heatmap")).to_be_checked()
+
+
+def test_it_can_be_tried_without_a_camera(page, runtime):
+    open_live(page)
+    playable = page.evaluate("document.createElement('video').canPlayType('video/mp4; codecs=avc1.42E01E')")
+    if not playable:
+        pytest.skip("this Chromium has no H.264")
+    page.wait_for_function("findLive().querySelector('.preview').currentTime > 0.2")
+    page.get_by_role("button", name="Try it without a camera").click()
+    numbers = set()
+
+    def see() -> bool:
+        numbers.add(total(page).inner_text())
+        return len(numbers & set("12345")) >= 3
+
+    wait_until(page, see)
+
+
+CAMERA_FAILS = """
+    let requests = 0;
+    const open = navigator.mediaDevices?.getUserMedia.bind(navigator.mediaDevices);
+    if (open) navigator.mediaDevices.getUserMedia = (options) =>
+        requests++ ? open(options) : Promise.reject(new DOMException("no", "%s"));
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "error", "text"),
+    [
+        ("browser", "NotAllowedError", "Camera access is blocked. Allow it from the icon in the address bar"),
+        ("server", "NotAllowedError", "Camera access is blocked. Allow it from the icon in the address bar"),
+        ("server", "NotFoundError", "No camera was found"),
+        ("browser", "NotReadableError", "Another program is using the camera"),
+    ],
+)
+def test_a_camera_that_does_not_open_is_explained_and_can_be_tried_again(page, way, error, text):
+    page.add_init_script(FAKE_WORKER + CAMERA_FAILS % error)
+    open_live(page, f"/?read={way}")
+    start(page)
+    expect(page.get_by_text(text)).to_be_visible()
+    expect(page.get_by_role("link", name="Use a picture")).to_have_attribute("href", "pictures")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_text(text)).to_be_hidden()
+    expect(total(page)).to_have_text("3")
+
+
+def test_without_https_the_page_says_so_and_reads_on_the_server(page):
+    page.add_init_script(
+        """Object.defineProperty(window, "isSecureContext", { value: false });
+        Object.defineProperty(Navigator.prototype, "mediaDevices", { value: undefined });"""
+    )
+    open_live(page)
+    expect(page.get_by_role("radio", name="Server")).to_be_checked()
+    start(page)
+    expect(page.get_by_text("Cameras work only over HTTPS")).to_be_visible()
+
+
+def test_a_full_server_says_so_tries_again_and_offers_this_device(page, expected):
+    page.add_init_script(FAKE_WORKER)
+    full = {"value": True}
+
+    def answer(route) -> None:
+        if full["value"]:
+            route.fulfill(status=503, body=json.dumps({"error": "full"}), headers={"Retry-After": "2"})
         else:
-            expect(page.get_by_text("No video is coming through")).to_be_visible(timeout=TIMEOUT_MS)
-            assert "handful_streams 0.0" in page.request.get(f"{address}/metrics").text()
-            page.get_by_role("button", name="Run on this device").click()
-            expect(page.locator("canvas[role=img]")).to_be_visible(timeout=TIMEOUT_MS)
-        page.close()
-    assert "secret" not in (tmp_path / "app").read_text()
+            route.continue_()
+
+    page.context.route("**/api/live*", answer)
+    open_live(page, "/?read=server")
+    start(page)
+    notice = page.get_by_text("The server is at capacity. Trying again …")
+    expect(notice).to_be_visible()
+    full["value"] = False
+    expect(total(page)).to_have_text(str(expected.total))
+    expect(notice).to_be_hidden()
+    full["value"] = True
+    expect(notice).to_be_visible()
+    page.evaluate("window.hands = () => [{ side: 'right', fingers: 5 }]")
+    page.get_by_role("button", name="Run on this device").click()
+    expect(total(page)).to_have_text("5")
+    expect(notice).to_be_hidden()
+    page.wait_for_url(re.compile("read=browser"))
+
+
+def test_start_is_disabled_until_the_code_has_loaded(page):
+    routes = []
+    page.context.route("**/live.js", lambda route: routes.append(route))
+    with page.expect_request("**/live.js"):
+        page.goto("/")
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
+    routes.pop().abort()
+    expect(page.get_by_text("Part of this page failed to load. Reload it.")).to_be_visible()
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
+
+
+@pytest.mark.parametrize("answer", ["none", "other bytes"])
+def test_without_the_pinned_runtime_the_page_offers_the_server(page, expected, runtime, answer):
+    def handle(route):
+        if answer == "none":
+            route.abort()
+        else:
+            route.fulfill(body="self.stolen = true;", content_type="text/javascript")
+
+    page.context.route(re.compile("ort.*(mjs|wasm)$"), handle)
+    open_live(page)
+    start(page)
+    expect(page.get_by_text("This browser cannot run the model")).to_be_visible()
+    page.get_by_text("Server", exact=True).click()
+    page.get_by_role("button", name="Try again").click()
+    expect(total(page)).to_have_text(str(expected.total))
 
 
 # Chromium's fake camera is only one: this adds another, "Two", with the same picture.
@@ -99,147 +346,62 @@ TWO_CAMERAS = """
 """
 
 
-def test_the_browser_counts_by_itself(page, expected, runtime):
-    hand = expected.hands[0]
-    urls = []
-    messages = record_messages(page)
-    page.on("request", lambda request: urls.append(request.url))
-    page.add_init_script(TWO_CAMERAS)
-    # The interval of the page's own cleaning up, shortened.
-    page.add_init_script("const every = setInterval; window.setInterval = (f, ms) => every(f, ms == 60_000 ? 500 : ms)")
-    page.goto("/?read=browser&camera=gone")  # a camera that is not there any more
-    page.get_by_role("button", name="Start").click()
-    expect(metric(page, "Fingers")).to_have_text(str(expected.total), timeout=TIMEOUT_MS)
-    expect(page.get_by_text(f"{hand.side} · {expected.total}")).to_be_visible()
-    expect(page.get_by_text(FPS_CAPTION)).to_be_visible(timeout=TIMEOUT_MS)
-    expect(page.get_by_role("img", name=f"raised: {', '.join(hand.raised)}")).to_be_visible()
-    announcement = page.get_by_role("status").filter(has_text=f"{expected.total} fingers").element_handle()
-
-    # The hand's box is drawn on the picture, both mirrored or not.
-    canvas, color = page.locator("canvas[role=img]"), COLORS[hand.side]
-    x0, _, x1, _ = hand.box
-    assert canvas.evaluate(FIND_COLOR, color) == pytest.approx([640 - x1, 640 - x0], abs=12)
-    page.get_by_text("Mirror").click()
-    page.wait_for_url(re.compile("mirror=false"))
-    wait_until(page, lambda: canvas.evaluate(FIND_COLOR, color) == pytest.approx([x0, x1], abs=12))
-
-    # Settings do not interrupt it. Screen readers announce each count once, from an element that stays.
-    assert announcement.evaluate("element => element.isConnected && element.textContent") == f"{expected.total} fingers"
-    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=TIMEOUT_MS)
-    expect(metric(page, "Fingers")).to_have_text(str(expected.total))
-
-    # The marks that Streamlit sets at each run are cleared: a page may stay open for days.
-    page.wait_for_function("performance.now() - performance.getEntriesByType('mark')[0]?.startTime < 2000")
-    page.get_by_role("button", name="Stop").click()
-    expect(metric(page, "Fingers")).to_have_text("–", timeout=TIMEOUT_MS)
-    assert any(url.endswith(f"/browser/handful.onnx?{shared_counter().sha256}") for url in urls)
-    # Sent five times a second, messages are small, and sent whole: the browser may have evicted what a hash refers to.
-    assert max(message.ByteSize() for message in messages) < 10_000
-    assert not any(message.HasField("ref_hash") for message in messages)
-
-    # The camera selected is used from now on, and kept in the address beside the other settings.
+def test_the_camera_chosen_of_several_is_kept_in_the_address(page):
+    page.add_init_script(FAKE_WORKER + TWO_CAMERAS)
+    open_live(page, "/?read=browser&camera=gone")  # a camera that is not there any more
+    start(page)
+    expect(total(page)).to_have_text("3")
     page.get_by_role("combobox", name="Camera").select_option("Two")
-    page.wait_for_url(re.compile("(?=.*camera=two)(?=.*mirror=false)"))
+    page.wait_for_url(re.compile("(?=.*camera=two)(?=.*read=browser)"))
     page.get_by_role("button", name="Stop").click()
-    page.get_by_role("button", name="Start").click()
-    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=TIMEOUT_MS)
+    start(page)
+    expect(total(page)).to_have_text("3")
     assert page.evaluate("window.requested") == ["gone", "any", "two", "two"]
 
 
-def test_frames_are_predicted_one_at_a_time_even_after_a_restart(page, expected, runtime):
-    # A worker as slow as an old phone's, still busy when the camera is restarted.
-    page.add_init_script(
-        """
-        window.posted = window.pending = window.maxPending = 0;
-        window.Worker = class extends Worker {
-          constructor(...options) {
-            super(...options);
-            this.addEventListener("message", ({ data }) => (window.pending -= "prediction" in data));
-          }
-          postMessage(message, ...rest) {
-            if (!message.bitmap) return super.postMessage(message, ...rest);
-            window.posted++;
-            window.maxPending = Math.max(window.maxPending, ++window.pending);
-            setTimeout(() => super.postMessage(message, ...rest), 500);
-          }
-        };
-        """
-    )
-    page.goto("/?read=browser")
-    page.get_by_role("button", name="Start").click()
-    page.wait_for_function("window.posted === 1")
-    page.get_by_role("button", name="Stop").click()
-    page.get_by_role("button", name="Start").click()
-    expect(metric(page, "Fingers")).to_have_text(str(expected.total), timeout=TIMEOUT_MS)
-    page.wait_for_function("window.posted >= 3")
-    assert page.evaluate("window.maxPending") == 1
-
-
-def test_start_is_disabled_until_the_camera_code_has_loaded(page):
-    routes = []
-    page.context.route("**/camera.js", lambda route: routes.append(route))
-    with page.expect_request("**/camera.js"):
-        page.goto("/?read=browser")
-    expect(page.get_by_role("button", name="Start")).to_be_disabled()
-    routes.pop().abort()
-    expect(page.get_by_text("Part of this page failed to load. Reload it.")).to_be_visible()
-    expect(page.get_by_role("button", name="Start")).to_be_disabled()
-
-
-@pytest.mark.parametrize("answer", ["none", "other bytes"])
-def test_without_the_pinned_runtime_the_page_offers_single_pictures(page, runtime, answer):
-    def handle(route):
-        if answer == "none":
-            route.abort()
-        else:
-            route.fulfill(body="self.stolen = true;", content_type="text/javascript")
-
-    page.context.route(re.compile("ort.*(mjs|wasm)$"), handle)
-    page.goto("/?read=browser")
-    page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("This browser cannot run the model")).to_be_visible(timeout=TIMEOUT_MS)
-    page.wait_for_function("document.querySelector('[data-testid=stCameraInput] video')?.readyState >= 2")
-    page.get_by_role("button", name="Take Photo").click()
-    expect(metric(page, "Side")).to_have_text("left", timeout=TIMEOUT_MS)
-    page.get_by_role("button", name="Run on the server").click()
-    expect(page.frame_locator("iframe").get_by_role("button", name="Start")).to_be_visible(timeout=TIMEOUT_MS)
-
-
-@pytest.mark.parametrize("query", ["", "?read=browser"])
-def test_live_goes_on_after_a_lost_connection(browser, address, expected, runtime, query):
+def test_live_goes_on_after_a_lost_connection_and_its_page_stays_small(browser, address, expected):
     proxy = CuttableProxy(address)
     page = browser.new_page(base_url=proxy.address, viewport={"width": 1280, "height": 900})
-    page.goto(f"/{query}")
-    expect(metric(page, "Fingers")).to_have_text("–", timeout=TIMEOUT_MS)
-    (page if query else page.frame_locator("iframe")).get_by_role("button", name="Start").click()
-    expect(metric(page, "Fingers")).to_have_text(str(expected.total), timeout=TIMEOUT_MS)
-    fps = page.get_by_text(FPS_CAPTION)
-    expect(fps).to_be_visible(timeout=TIMEOUT_MS)
-    expect(page.get_by_test_id("stVegaLiteChart").get_by_role("img")).to_be_visible(timeout=TIMEOUT_MS)
+    page.set_default_timeout(TIMEOUT_MS)
+    # The interval of the page's own cleaning up, shortened.
+    page.add_init_script("const every = setInterval; window.setInterval = (f, ms) => every(f, ms == 60_000 ? 500 : ms)")
+    open_live(page, "/?read=server")
+    start(page)
+    expect(total(page)).to_have_text(str(expected.total))
     proxy.cut()
-    dialog = page.get_by_role("dialog", name="Connection error")
-    expect(dialog).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text("The server does not answer. Trying again …")).to_be_visible(timeout=TIMEOUT_MS)
     proxy.restore()
-    expect(dialog).to_be_hidden(timeout=TIMEOUT_MS)
-    # New numbers come. (For a moment the old page is there beside the new one.)
-    expect(fps).to_have_count(1, timeout=TIMEOUT_MS)
-    before = fps.inner_text()
-    expect(fps).not_to_have_text(before, timeout=TIMEOUT_MS)
-    expect(metric(page, "Fingers")).to_have_text(str(expected.total), timeout=TIMEOUT_MS)
+    expect(page.get_by_role("dialog", name="Connection error")).to_be_hidden(timeout=TIMEOUT_MS)
+    expect(total(page)).to_have_text(str(expected.total), timeout=TIMEOUT_MS)
+    # The marks that Streamlit sets at each run are cleared: a page may stay open for days.
+    page.wait_for_function("!performance.getEntriesByType('mark').length")
     page.close()
 
 
-def test_a_refused_camera_is_explained(page, runtime):
-    page.add_init_script(
-        """let requests = 0;
-        navigator.mediaDevices.getUserMedia = () => requests++ ? new Promise(() => {}) : Promise.reject(
-            new DOMException("no", "NotAllowedError")
-        );"""
-    )
-    page.goto("/?read=browser")
-    page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("Camera access is blocked")).to_be_visible(timeout=TIMEOUT_MS)
-    # The next attempt removes the explanation.
-    page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("Camera access is blocked")).to_be_hidden()
-    expect(page.get_by_text("Waiting for the camera")).to_be_visible()
+@pytest.mark.slow
+def test_visitors_who_come_reload_and_leave_are_no_errors(browser, runtime, tmp_path):
+    with run_app(tmp_path / "log") as address:
+        for way in ("browser", "server"):
+            page = browser.new_page(base_url=address)
+            page.set_default_timeout(TIMEOUT_MS)
+            open_live(page, f"/?read={way}")
+            start(page)
+            expect(total(page)).to_have_text(re.compile(r"\d"))
+            page.get_by_text("Mirror").click()
+            page.reload()
+            page.locator(".start:enabled").wait_for()
+            start(page)
+            page.get_by_text("Heatmap").click()
+            page.goto("/pictures")
+            page.go_back()
+            page.locator(".start:enabled").wait_for()
+            start(page)
+            expect(total(page)).to_have_text(re.compile(r"\d"))
+            page.close()
+        page = browser.new_page(base_url=address)
+        for _ in range(5):
+            page.goto("/")
+            page.wait_for_timeout(float(np.random.default_rng().uniform(0, 1500)))
+        page.close()
+    log = (tmp_path / "log").read_text()
+    assert not re.search("Traceback|ERROR|Error|exc_info|does not exist", log), log
