@@ -20,7 +20,7 @@ OUTPUT = ROOT / "docs/screenshots"
 SAMPLES = ROOT / "assets/samples"
 TIMEOUT_MS = 60_000
 FADE_IN_MS = 1500
-BANDWIDTH_PROBE_MS = 12_000  # WebRTC starts with a low bitrate
+HISTORY_MS = 12_000  # of the chart on Live
 
 
 def main() -> None:
@@ -51,9 +51,9 @@ def main() -> None:
 
 def show_live(page: Page) -> None:
     page.goto("/")
-    page.frame_locator("iframe").get_by_role("button", name="Start").click()
+    page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_text(" ms per frame")).to_be_visible()
-    page.wait_for_timeout(BANDWIDTH_PROBE_MS)
+    page.wait_for_timeout(HISTORY_MS)
 
 
 def show_pictures(page: Page) -> None:

@@ -1,10 +1,14 @@
 // The Live page: everything of a frame (picture, boxes, number, words, bars) is drawn here, at once, from one prediction.
 // Who predicts is the only difference between the two ways to run it: see predictor.js.
 
-import { isRearCamera, listCameras, openCamera, problemOf, releaseCamera, stopWhenGone } from "./camera.js";
-import { drawFrame } from "./draw.js";
+import { Announcer } from "./announcer.js";
 import { Bars } from "./bars.js";
+import { isRearCamera, listCameras, openCamera, problemOf, releaseCamera, stopWhenGone } from "./camera.js";
+import { download } from "./download.js";
+import { drawFrame } from "./draw.js";
+import { History } from "./history.js";
 import { DevicePredictor, ServerPredictor } from "./predictor.js";
+import { ShowMe } from "./show_me.js";
 import { Tracker } from "./tracker.js";
 import { hintFor, inWords } from "./words.js";
 
@@ -14,6 +18,7 @@ const FADE_MS = 150; // … so fast; live frames go on without boxes
 const STALLED_MS = 2000; // without a prediction, there is no number any more
 const RETRY_MS = 2000; // after a server that is full or does not answer
 const RATE_WINDOW_MS = 2000;
+const HISTORY_S = 30;
 const ANNOUNCE_AFTER_MS = 500; // a screen reader hears a number that stays for so long
 const REPORT_INTERVAL_MS = 10_000;
 const CLEANUP_INTERVAL_MS = 60_000;
@@ -49,6 +54,11 @@ class Live {
       server: new ServerPredictor(),
     };
     this.bars = new Bars(this.$(".bars"), data.labels);
+    this.history = new History(this.$(".chart"), { seconds: HISTORY_S });
+    this.game = new ShowMe(this.$(".game"), {
+      onStateChange: (state) => (this.$(".play").disabled = state !== "idle" || !this.tracker),
+    });
+    this.announcer = new Announcer();
     for (const [side, color] of Object.entries(data.colors.sides)) root.style.setProperty(`--${side}`, color);
     this.example = new URL("counting.mp4", import.meta.url).href;
     this.preview = this.$(".preview");
@@ -83,9 +93,11 @@ class Live {
     this.$(".look").onchange = ({ target }) => this.change({ look: target.checked });
     this.$(".sure").oninput = ({ target }) => this.apply({ sure: Number(target.value) });
     this.$(".sure").onchange = ({ target }) => this.change({ sure: Number(target.value) });
-    this.$(".snapshot").onclick = () => this.canvas.toBlob((blob) => save(blob, "handful.png"));
+    this.$(".snapshot").onclick = () => this.canvas.toBlob((blob) => download(blob, "handful.png"));
     this.$(".notice button").onclick = () => this.$("[value=browser]").click();
-    this.$(".csv").onclick = () => save(new Blob([this.history.toCsv()], { type: "text/csv" }), "handful.csv");
+    this.$(".csv").onclick = () => download(new Blob([this.history.toCsv()], { type: "text/csv" }), "handful.csv");
+    this.$(".play").onclick = () => this.game.start();
+    this.$(".aloud").onchange = ({ target }) => (this.announcer.mode = target.value);
     this.$(".fullscreen").onclick = () =>
       document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen();
     this.$(".fullscreen").hidden = !document.fullscreenEnabled;
@@ -195,7 +207,8 @@ class Live {
     this.shownTime = -Infinity;
     this.startTime = this.lastHandTime = this.lastFrameTime = performance.now();
     this.times = [];
-    this.history?.clear();
+    this.history.clear();
+    this.$(".play").disabled = this.$(".csv").disabled = false;
     this.timer = setInterval(() => this.tick(), 100);
     this.onVideoFrame(session);
     this.run(session);
@@ -208,6 +221,9 @@ class Live {
     this.video.pause();
     this.session = this.stream = undefined;
     this.wake?.();
+    this.tracker = undefined;
+    this.game.stop();
+    this.$(".play").disabled = true;
     this.forgetFrame();
     this.showNotice();
     this.reportPredictions();
@@ -295,7 +311,9 @@ class Live {
     this.$(".rate").textContent = rate ? `${rate} fps · ${Math.round(prediction.milliseconds)} ms per frame` : "";
     this.$(".hint").textContent = hintFor(prediction, tracked, time - this.lastHandTime);
     const total = totalOf(hands);
-    this.history?.push({ seconds, total, hands });
+    this.history.push({ seconds, total, hands });
+    this.game.update({ total, seconds });
+    this.announcer.update({ total, seconds });
     if (this.settings.read === "browser")
       this.predictions.push({ milliseconds: prediction.milliseconds, fingers: hands.map(({ fingers }) => fingers) });
     this.announce(total);
@@ -397,10 +415,4 @@ async function grab(video) {
 
 function sleep(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
-function save(blob, name) {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href));
 }
