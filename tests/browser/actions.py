@@ -42,7 +42,8 @@ FAKE_WORKER = """
                 const finger_probabilities = [0.1, 0.9, 0.8, 0.7, 0.6];
                 return { box, crop: box, probabilities, finger_probabilities, heatmap };
             });
-            const prediction = { hands, width: 640, height: 480, milliseconds: 5, brightness: 120 };
+            const width = window.width?.(code) ?? 640;
+            const prediction = { hands, width, height: 480, milliseconds: 5, brightness: 120 };
             setTimeout(() => window.delay < 1e6 && this.onmessage?.({ data: { prediction, bitmap } }), window.delay);
         }
         terminate() {

@@ -85,12 +85,10 @@ def test_both_ways_count_the_fingers_in_front_of_the_camera(page, expected, runt
 def test_picture_number_words_and_bars_are_those_of_one_frame(page):
     """Each frame carries its number, from which its count follows: at any moment, all that is shown follows from it."""
     page.add_init_script(FAKE_WORKER + CODED_CAMERA)
-    # Of a new side each time, as of a hand elsewhere: nothing to smooth.
+    # A picture of another size is another stream: nothing is smoothed.
     page.add_init_script(
-        """window.hands = (code) => {
-            const left = (code % 2) * 300;
-            return [{ side: "right", fingers: code % 6, confidence: 1, box: [left, 100, left + 100, 300] }];
-        };"""
+        """window.hands = (code) => [{ side: "right", fingers: code % 6, confidence: 1 }];
+        window.width = (code) => 640 + code;"""
     )
     open_live(page, "/?read=browser&mirror=false")
     start(page)
@@ -139,10 +137,10 @@ def test_boxes_without_a_new_prediction_fade_and_live_frames_go_on(page):
     expect(page.get_by_text("Video has stopped")).to_be_visible()
 
 
-# Class, position and size of all elements of the page, but not of what moves within a bar.
-BOXES = """() => [...findLive().querySelectorAll("*")].filter((one) => !one.matches(".track i")).map((one) => {
+# Name, position and size of all elements of the page, but not of what moves within a bar or a chart.
+BOXES = """() => [...findLive().querySelectorAll(":not(.track i, .chart *, .rate, .announcement)")].map((one) => {
     const { x, y, width, height } = one.getBoundingClientRect();
-    return [one.classList[0] ?? one.tagName, ...[x, y, width, height].map(Math.round)];
+    return [one.localName, ...[x, y, width, height].map(Math.round)];
 })"""
 
 
@@ -157,14 +155,10 @@ def test_nothing_moves_and_what_matters_is_in_sight(page, size):
     expect(page.locator(".rate")).to_have_text(FPS_CAPTION)
     assert (page.locator(".picture").bounding_box(), page.locator(".settings").bounding_box()) == before
 
-    def boxes() -> list:
-        page.wait_for_timeout(300)
-        return [box for box in page.evaluate(BOXES) if box[0] not in ("rate", "announcement", "predicted", "B")]
-
     def places(hands: str, number: str) -> list:
         page.evaluate(f"window.hands = () => {hands}")
         expect(total(page)).to_have_text(number)
-        return boxes()
+        return page.evaluate(BOXES)
 
     left = "{ side: 'left', fingers: 5, box: [10, 100, 200, 300] }"
     right = "{ side: 'right', fingers: 5, box: [400, 100, 600, 300] }"
