@@ -71,8 +71,13 @@ class Live {
     setInterval(() => this.reportPredictions(), REPORT_INTERVAL_MS);
   }
 
+  // Who predicts: what the visitor chose, else this device if it can.
+  get read() {
+    return this.settings.read ?? (canRunModel() ? "browser" : "server");
+  }
+
   get predictor() {
-    return this.predictors[this.settings.read];
+    return this.predictors[this.read];
   }
 
   listen() {
@@ -135,15 +140,14 @@ class Live {
 
   apply(settings) {
     this.settings = { ...this.settings, ...settings };
-    this.settings.read ??= canRunModel() ? "browser" : "server";
-    const { read, mirror, look, sure } = this.settings;
-    this.$(`[value=${read}]`).checked = true;
+    const { mirror, look, sure } = this.settings;
+    this.$(`[value=${this.read}]`).checked = true;
     this.$(".mirror").checked = mirror;
     this.$(".look").checked = look;
     this.$(".sure").value = sure;
     this.$(".confidence output").textContent = `${sure}%`;
     this.$(".privacy").textContent =
-      read === "browser"
+      this.read === "browser"
         ? "Your video stays on this device."
         : "Your video goes to this server frame by frame and is not stored.";
   }
@@ -238,6 +242,7 @@ class Live {
   }
 
   playPreview() {
+    if (!this.root.isConnected) return;
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.preview.currentTime = STILL_S;
     else this.preview.play().catch(() => {}); // a browser may forbid it
   }
@@ -314,7 +319,7 @@ class Live {
     this.history.push({ seconds, total, hands });
     this.game.update({ total, seconds });
     this.announcer.update({ total, seconds });
-    if (this.settings.read === "browser")
+    if (this.read === "browser")
       this.predictions.push({ milliseconds: prediction.milliseconds, fingers: hands.map(({ fingers }) => fingers) });
     this.announce(total);
   }

@@ -42,7 +42,7 @@ export class DevicePredictor {
   // The worker borrows the bitmap. One frame at a time.
   async predict(bitmap, { heatmap }) {
     await this.load();
-    await this.pending?.promise.catch(() => {}); // of a camera that was stopped meanwhile
+    while (this.pending) await this.pending.promise.catch(() => {}); // of a camera that was stopped meanwhile
     this.pending = deferred();
     const timer = setTimeout(() => this.fail("The worker does not answer."), TIMEOUT_MS);
     this.worker.postMessage({ bitmap, heatmap }, [bitmap]);

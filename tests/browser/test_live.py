@@ -216,9 +216,33 @@ def test_keys_start_stop_and_set_and_the_picture_can_be_saved(page):
     page.evaluate("document.activeElement.blur(), findLive().getRootNode().activeElement?.blur()")
     page.keyboard.press("Space")
     expect(total(page)).to_have_text("–")
+    # The history is that of the session, also after it; without a hand, its total is empty.
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save CSV").click()
+    header, first, *_ = download.value.path().read_text().splitlines()
+    assert (header.split(",")[:2], first.split(",")[:2]) == (["seconds", "total"], ["0.000", "3"])
     # Settings of the address are there after a reload.
     page.reload()
     expect(page.get_by_role("switch", name="Heatmap")).to_be_checked()
+
+
+def test_the_game_lies_over_the_picture_and_ends_with_the_camera(page):
+    page.add_init_script(FAKE_WORKER)
+    open_live(page)
+    play = page.get_by_role("button", name="Show me")
+    expect(play).to_be_disabled()
+    start(page)
+    play.click()
+    stage, picture = page.locator(".show-me-stage"), page.locator(".picture")
+    expect(stage).to_be_visible()
+    assert stage.bounding_box() == picture.bounding_box()
+    page.get_by_role("button", name="End game").click()
+    expect(stage).to_be_hidden()
+    play.click()
+    page.keyboard.press("Escape")
+    expect(stage).to_be_hidden()
+    page.get_by_role("button", name="Stop").click()
+    expect(play).to_be_disabled()
 
 
 def test_it_can_be_tried_without_a_camera(page, runtime):
