@@ -1,4 +1,5 @@
-// A worker that runs the server's model file in the browser: onnxruntime-web, CPU, one thread.
+// A worker that runs the server's model file in the browser: onnxruntime-web, CPU, one thread. More threads need a
+// cross-origin isolated page, which other sites could not embed.
 //
 // In:  {model, runtime: {urls, files}, labels}   once, first
 //      {bitmap, heatmap: boolean}                a frame, which comes back with its prediction
