@@ -1,13 +1,16 @@
 """Evaluate the exported model on held-out data, with onnxruntime, as the app runs it: whole frames in, hands out.
 
-The metrics go to JSON files, which the Evaluation page and `python -m training report` show.
+The metrics go to JSON files, which the Evaluation page and `python -m training report` show. So do pictures of the
+rendered hands that were predicted worst.
 """
 
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -24,6 +27,12 @@ from training.files import atomic_write
 
 METRICS = MODEL.parent / "metrics"
 COMMAND = "python -m training evaluate"
+PICTURES = "pictures"  # folder of pictures of errors, below the metrics
+MAX_PICTURES = 12
+BACKDROP = (200, 203, 200)  # RGB
+MAX_SESSIONS = 40
+# Longer side of the largest hand over the shorter side of the frame: how far away it is.
+HAND_SIZES = {"over a half": 0.5, "a third to a half": 1 / 3, "a fifth to a third": 0.2, "under a fifth": 0.0}
 SUMMARY_KEYS = ("total_accuracy", "count_accuracy", "side_accuracy", "recall", "precision", "ece")
 
 
@@ -62,8 +71,12 @@ def evaluate(
         titles = {"title": HELD_OUT[name].held_out_title, "short_title": HELD_OUT[name].short_title}
         predictions = predict_frames(counter, frames, indices, folder)
         metrics = {"set": name, **titles, **header, **compute_metrics(predictions)}
-        if groups := metrics_by_group(predictions, frames.traits()):
-            metrics["groups"] = metrics_by_tone(counter, folder, backgrounds) | groups
+        groups = metrics_by_group(predictions, session_and_size(predictions))
+        if traits := frames.traits():  # rendered hands
+            groups |= metrics_by_tone(counter, folder, backgrounds) | metrics_by_group(predictions, traits)
+            write_pictures(folder, metrics["errors"], output)
+        if groups:
+            metrics["groups"] = groups
         if name == "webcam":
             corrupted = CorruptedFrames(frames, indices, backgrounds)
             predictions = predict_frames(counter, corrupted, range(len(corrupted)), folder)
@@ -89,7 +102,7 @@ def delete_stale_metrics(output: Path, counter: FingerCounter) -> None:
 def predict_frames(
     counter: FingerCounter, frames: FrameDataset, indices: Iterable[int], folder: Path
 ) -> list[FramePrediction]:
-    """Run the model on frames of a set; files are relative to the data folder, and images are dropped.
+    """Run the model on frames of a set; files are relative to the data folder, and images are dropped but their shape.
 
     Frames with a hand in a pose that is no count are left out.
     """
@@ -99,9 +112,44 @@ def predict_frames(
         if frame is None:
             continue
         file = frames.path(i).relative_to(folder).as_posix()
-        labels = replace(frame, image=np.empty((0, 0, 3), np.uint8), mask=None)
-        predictions.append(FramePrediction(file, labels, counter(frame.image).hands))
+        labels = replace(frame, image=np.broadcast_to(np.uint8(0), frame.image.shape), mask=None)  # takes a byte
+        predictions.append(FramePrediction(file, labels, counter(frame.image).hands, frames.groups[i]))
     return predictions
+
+
+def session_and_size(predictions: list[FramePrediction]) -> dict[str, tuple[list[str], list[str]]]:
+    """Return the traits that frames of every source have, as `metrics_by_group` takes them, where they differ in them.
+
+    These are the person or session, and how large the largest hand is in the frame.
+    """
+
+    def size(prediction: FramePrediction) -> str:
+        frame = prediction.frame
+        sides = (frame.boxes[:, 2:] - frame.boxes[:, :2]).max(initial=0) / min(frame.image.shape[:2])
+        return next(name for name, least in HAND_SIZES.items() if sides >= least)
+
+    sessions, sizes = [prediction.group for prediction in predictions], [size(prediction) for prediction in predictions]
+    names = sorted(set(sessions), key=lambda name: (len(name), name))
+    traits = {"session": (names, sessions), "hand in the picture": ([s for s in HAND_SIZES if s in sizes], sizes)}
+    return {name: trait for name, trait in traits.items() if 1 < len(trait[0]) <= MAX_SESSIONS}
+
+
+def write_pictures(folder: Path, errors: list[dict], output: Path) -> None:
+    """Write small pictures of the rendered hands in the first errors, cut out, and name each file in its error.
+
+    Their backgrounds are left out: these are pictures of other data sets.
+    """
+    hands = Rendered(folder / "render/val")
+    shutil.rmtree(output / PICTURES, ignore_errors=True)
+    (output / PICTURES).mkdir()
+    for error in errors[:MAX_PICTURES]:
+        hand = hands.frame(int(Path(error["file"]).name))
+        assert hand.mask is not None
+        alpha = hand.mask[..., None] / 255
+        image = (alpha * hand.image + (1 - alpha) * BACKDROP).round().astype(np.uint8)
+        error["picture"] = f"{PICTURES}/{Path(error['file']).name}.jpg"
+        with atomic_write(output / error["picture"]) as part:
+            part.write_bytes(cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())
 
 
 def metrics_by_tone(counter: FingerCounter, folder: Path, backgrounds: list[np.ndarray]) -> dict[str, list[dict]]:
