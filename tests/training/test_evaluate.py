@@ -433,12 +433,15 @@ def test_faces_held_out_and_hagrid_are_evaluated(tmp_path):
     write_image(tmp_path / gestures.PATH / "palm/1.jpg", hand)
     evaluate(tmp_path, output=tmp_path / "metrics")
     empty = json.loads((tmp_path / "metrics/empty.json").read_text())
-    faces = {"group": "Faces (FairFace)", "pictures": 2, "false_alarms": 1}
-    assert empty["groups"] == [faces], "neither what is trained on nor what calibrates"
+    faces = {"group": "Faces (FairFace)", "set": "faces", "pictures": 2, "false_alarms": 1, "licence": "CC BY 4.0"}
+    [row] = empty["groups"]
+    assert row == faces | {"credit": row["credit"]}, "neither what is trained on nor what calibrates"
+    assert "Kärkkäinen" in row["credit"]
     assert empty["alarms"][0]["file"] == "people/EthnicityDetection/fair_face/val/23.jpg"
     hagrid = json.loads((tmp_path / "metrics/hagrid.json").read_text())
     assert (hagrid["pictures"], hagrid["total_accuracy"], hagrid["total"]["correct"]) == (1, 1.0, 1)
     palm = next(row for row in hagrid["groups"]["gesture"] if row["group"] == "palm")
+    assert hagrid["licence"] in hagrid["credit"]
     assert palm["shows"] == "an open hand, fingers apart"
     assert set(gestures.SHOWS) == set(gestures.GESTURES)
     assert len(hagrid["model"]["sha256"]) == 64

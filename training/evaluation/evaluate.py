@@ -18,7 +18,7 @@ from handful import MODEL, FingerCounter
 from training.data.backgrounds import load_backgrounds
 from training.data.corruptions import CorruptedFrames
 from training.data.frames import FrameDataset, counted
-from training.data.registry import HELD_OUT, SOURCES, open_held_out, open_without_hands
+from training.data.registry import HELD_OUT, SOURCES, Source, open_held_out, open_without_hands
 from training.data.sources.rendered import Rendered
 from training.errors import BadData
 from training.evaluation.gestures import evaluate_gestures
@@ -68,9 +68,10 @@ def evaluate(
     delete_stale_metrics(output, counter)
     header = {"command": COMMAND, "model": {"file": model.name, "sha256": counter.sha256, **counter.metadata}}
     for name, (frames, indices) in sets.items():
-        titles = {"title": HELD_OUT[name].held_out_title, "short_title": HELD_OUT[name].short_title}
+        source = HELD_OUT[name]
+        titles = {"title": source.held_out_title, "short_title": source.short_title} | credit(source)
         predictions = predict_frames(counter, frames, indices, folder)
-        metrics = {"set": name, **titles, **header, **compute_metrics(predictions)}
+        metrics: dict = {"set": name, **titles, **header, **compute_metrics(predictions)}
         groups = metrics_by_group(predictions, session_and_size(predictions))
         if traits := frames.traits():  # rendered hands
             groups |= metrics_by_tone(counter, folder, backgrounds) | metrics_by_group(predictions, traits)
@@ -169,9 +170,9 @@ def pictures_without_hands(folder: Path, backgrounds: list[np.ndarray]) -> dict[
     """Return all pictures held out that show no hand, (H, W, 3) uint8 RGB, by set, each with its name."""
     sets: dict[str, Iterable[tuple[str, np.ndarray]]] = {}
     if backgrounds:
-        sets["Places"] = [(f"background {i}", image) for i, image in enumerate(backgrounds)]
+        sets["places"] = [(f"background {i}", image) for i, image in enumerate(backgrounds)]
     for name, frames in open_without_hands(folder).items():
-        sets[SOURCES[name].title] = held_out_pictures(frames, folder)
+        sets[name] = held_out_pictures(frames, folder)
     return sets
 
 
@@ -184,14 +185,16 @@ def held_out_pictures(frames: FrameDataset, folder: Path) -> Iterable[tuple[str,
 def false_alarms(counter: FingerCounter, sets: dict[str, Iterable[tuple[str, np.ndarray]]]) -> dict:
     """Return how many pictures without hands the model predicts hands in, and which."""
     groups, alarms = [], []
-    for title, pictures in sets.items():
-        total, before = 0, len(alarms)
+    for set_name, pictures in sets.items():
+        source, total, before = SOURCES.get(set_name), 0, len(alarms)
+        title = source.title if source else "Places"
         for name, image in pictures:
             total += 1
             if hands := counter(image).hands:
                 predicted = [{"predicted": hand.label, **hand.to_dict()} for hand in hands]
-                alarms.append({"file": name, "hands": predicted})
-        groups.append({"group": title, "pictures": total, "false_alarms": len(alarms) - before})
+                alarms.append({"file": name, "set": set_name, "hands": predicted})
+        row = {"group": title, "set": set_name, "pictures": total, "false_alarms": len(alarms) - before}
+        groups.append(row | (credit(source) if source else {}))
         print(f"{title}: false alarms in {len(alarms) - before} of {total} pictures without hands")
     return {
         "title": "Pictures without hands",
@@ -201,6 +204,11 @@ def false_alarms(counter: FingerCounter, sets: dict[str, Iterable[tuple[str, np.
         "groups": groups,
         "alarms": alarms,
     }
+
+
+def credit(source: Source) -> dict[str, str]:
+    """Return whose pictures those of a source are, and their licence: the Evaluation page may show some."""
+    return {"credit": source.credit, "licence": source.licence}
 
 
 def write_summary(output: Path, counts: Path | None) -> None:

@@ -11,8 +11,10 @@ from training.errors import BadData
 from training.evaluation.intervals import accuracy
 
 TITLE = "People at home, by gesture (HaGRID)"
-# HaGRID by Kapitanov et al., 2024, arXiv:2206.08219, CC BY-SA 4.0: some pictures of each gesture, a folder each.
+# arXiv:2206.08219. Some pictures of each gesture, a folder each.
 REPOSITORY, COMMIT = "andrewchen3019/vlm-edge-hagrid", "7f160f46cb84bb88fb1fd4063aad3bd5d69150ed"
+LICENCE = "CC BY-SA 4.0"
+CREDIT = f"HaGRID by Kapitanov et al., github.com/{REPOSITORY} ({LICENCE})"
 FOLDER, IMAGES = "people/vlm-edge-hagrid", "data/hagrid_380_resize336/images"
 PATH = f"{FOLDER}/{IMAGES}"
 GESTURES = {
@@ -97,7 +99,8 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
 
     def metrics(gestures: tuple[str, ...]) -> dict:
         own = [row for row in rows if row["gesture"] in gestures]
-        total, fingers = accuracy([row["total"] for row in own], [""] * len(own)), sum(row["fingers"] for row in own)
+        total = accuracy([bool(row["total"]) for row in own], [""] * len(own))
+        fingers = sum(bool(row["fingers"]) for row in own)
         number = max(len(own), 1)
         return {
             "pictures": len(own),
@@ -112,6 +115,8 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
     return {
         "title": TITLE,
         "short_title": "HaGRID",
+        "credit": CREDIT,
+        "licence": LICENCE,
         **metrics(COUNTING),
         "groups": {"gesture": [row(name, gestures) for name, gestures in GROUPS.items()]},
         "errors": [
