@@ -119,7 +119,7 @@ def show_conditions(conditions: list[dict], mediapipe: dict) -> None:
         tooltip=["condition:N", "model:N", alt.Tooltip("share:Q", format=".1%")],
     )
     colors = alt.Scale(domain=models, range=[colors_of[model] for model in models])
-    legend = alt.Legend(title=None, orient="top") if others else None
+    legend = alt.Legend(title=None, orient="top", columns=1) if others else None  # in one row, a phone cuts it off
     marks = base.mark_bar(opacity=0.75, cornerRadiusEnd=3).encode(alt.Color("model:N", scale=colors, legend=legend))
     text = base.mark_text(align="left", dx=5, color="gray").encode(alt.Text("share:Q", format=".0%"))
     st.altair_chart((marks + text).properties(height=alt.Step(15, **{"for": "offset"})).configure_view(stroke=None))
@@ -387,7 +387,7 @@ def show_cell(metrics: dict, view: ConfusionView, cell: Cell, hands: int) -> Non
         for path in sorted((DATA / metrics["set"].replace("-", "/", 1)).glob("*.*"))  # fingers-test: fingers/test
         if (name := label_from_name(path)) and view.label_of(name) == cell[0] and path.name not in incorrect
     )
-    paths = list(islice(correct, MAX_THUMBNAILS)) if may_show(metrics) else []
+    paths = list(islice(correct, MAX_THUMBNAILS))  # of Kaggle Fingers, which is CC0
     if clicked := show_gallery(paths, [describe(label_from_name(path)) for path in paths], "correct"):
         open_prediction(clicked)
     if not paths:
@@ -471,4 +471,4 @@ def show_provenance(metrics: dict) -> None:
     for key, title in configs.items():
         if key in model:
             st.caption(title)
-            st.code(model[key], language="yaml")
+            st.code(model[key], language="yaml", wrap_lines=True)  # no region to scroll that a keyboard cannot reach

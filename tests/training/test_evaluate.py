@@ -465,7 +465,7 @@ def test_report_has_a_row_for_each_set_with_mediapipe(tmp_path, capsys):
     write_json(tmp_path / "mediapipe.json", {"modes": list(modes), "sets": sets})
     report(tmp_path)
     lines = [re.sub(" +", " ", line) for line in capsys.readouterr().out.splitlines()]
-    shares = "| 2 | 100.0% | 50.0% | {} | 50.0% | 100.0% | 0.100 | 97.6% / 82.6%{} |"
+    shares = "| 2 | 100.0% (34.2-100.0) | 50.0% | {} | 50.0% | 100.0% | 0.100 | 97.6% / 82.6%{} |"
     assert "| Webcam " + shares.format("100.0%", " of 1") in lines, "it was run on one of them"
     assert "| grey | 90.0% | 80.0% | 70.0% | 97.6% | 82.6% |" in lines
     assert "| poor line | 90.0% | 80.0% | 70.0% | – | – |" in lines
