@@ -185,7 +185,7 @@ def read_heads(model: Path) -> Weights:
     order of their fields: `TensorProto.name` is field 8, `raw_data` field 9, which starts with its length.
     """
     data, heads = model.read_bytes(), {}
-    for name, (rows, *_) in HEADS.items():
+    for name, shape in HEADS.items():
         start = data.index(name.encode() + RAW_DATA) + len(name) + 1
         length = shift = 0
         while True:  # seven bits a byte, the lowest first
@@ -193,8 +193,7 @@ def read_heads(model: Path) -> Weights:
             length, shift = length | (byte & 127) << shift, shift + 7
             if byte < 128:
                 break
-        values = np.frombuffer(data, "<f4", length // 4, start)
-        heads[name] = values.reshape(rows, -1) if name.endswith("weight") else values
+        heads[name] = np.frombuffer(data, "<f4", length // 4, start).reshape([size or -1 for size in shape])
     return heads
 
 
@@ -279,7 +278,7 @@ class Problem(NamedTuple):
         features: (N, 113) float64, the last one constant.
         allowed: (N, C) bool, the outputs that are true of a place; several are alternatives; none: it is not learned
             from.
-        folds: (N,) int, numbers of rounds.
+        folds: (N,) int, numbers of rounds, those beyond the last merged into the first.
         prior: (C, 113), the shipped weights and biases.
     """
 
@@ -304,11 +303,11 @@ def fit(lessons: Lessons) -> PersonalHead:
     class_logits, presence_logits = predict_rounds(classes), predict_rounds(presence)
     temperature = min(TEMPERATURES, key=lambda t: loss_of(class_logits / t, classes.allowed))
     class_logits /= temperature
-    shipped = [problem.features @ problem.prior.T for problem in (classes, presence)]
-    right_before, alarms_before = count_right(lessons, *shipped, config["threshold"])
+    shipped_logits, shipped_presence = (problem.features @ problem.prior.T for problem in (classes, presence))
+    right_before, alarms_before = count_right(lessons, shipped_logits, shipped_presence, config["threshold"])
     right_after, alarms_after = count_right(lessons, class_logits, presence_logits, config["threshold"])
     # As many errors, but more certain where it is right: that helps, too.
-    before = (alarms_before - right_before, loss_of(shipped[0], classes.allowed))
+    before = (alarms_before - right_before, loss_of(shipped_logits, classes.allowed))
     after = (alarms_after - right_after, loss_of(class_logits, classes.allowed))
     hands = len({place.picture for place in lessons.places if place.target != NO_HAND})
     figures = Figures(
