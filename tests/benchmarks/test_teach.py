@@ -31,7 +31,7 @@ def test_no_picture_is_learned_from_and_tested(session, size, start):
     assert set(learned.values()) == set(range(min(size, teach.ROUNDS)))
 
 
-def test_personal_heads_are_measured_beside_others_on_pictures_that_they_did_not_learn_from(session, monkeypatch):
+def test_personal_heads_are_measured_beside_others(session, monkeypatch):
     monkeypatch.setattr(teach, "sessions", lambda root, frames: [session])
     monkeypatch.setattr(teach, "SIZES", (3, 5))
     monkeypatch.setattr(teach, "STARTS", 1)
@@ -41,8 +41,8 @@ def test_personal_heads_are_measured_beside_others_on_pictures_that_they_did_not
     assert (three["size"], three["learned"], five["learned"]) == (3, 18, 30)
     for row in (three, five):
         assert row["errors"]["shipped"] > 0.8
-        assert row["errors"]["personal"] == row["errors"]["always"] < 0.6
-        assert row["errors"]["personal"] < row["errors"]["nearest neighbours"]
+        assert row["errors"]["personal"] == row["errors"]["always"] < 0.3
+        assert max(row["errors"][name] for name in ("nearest neighbours", "logistic regression")) < 0.5
         assert row["worse"] == 0
     report = teach.report(results)
     assert f"{five['errors']['personal']:.1%}" in report
