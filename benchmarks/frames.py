@@ -35,12 +35,14 @@ class LabelledPicture:
         path: its file, or a name if it is made when loaded.
         total: raised fingers, of all hands.
         session: the recording that it belongs to; a tracker restarts where the next picture has another one.
+        group: the person or the session that it shows, "" if it is alone: pictures of one group are alike.
         load: makes the picture, (H, W, 3) uint8 RGB; None: it is decoded from its file.
     """
 
     path: Path
     total: int
     session: str = ""
+    group: str = ""
     load: Callable[[], np.ndarray] | None = None
 
     @property
@@ -221,7 +223,7 @@ def to_picture(frame_set: FrameSet, frames: "FrameDataset", index: int, path: Pa
     targets = frames.frame(index).targets
     total = int(count_of(targets[targets < NO_HAND]).sum())
     is_file = path.is_file() and not frame_set.size
-    return LabelledPicture(path, total, frame_set.session(path), None if is_file else load)
+    return LabelledPicture(path, total, frame_set.session(path), frames.groups[index], None if is_file else load)
 
 
 def spread(items: Sequence, count: int) -> list:

@@ -72,7 +72,7 @@ def show_samples(page: Page) -> None:
 
 def show_evaluation(page: Page) -> None:
     page.goto("/evaluation")
-    expect(page.locator(".scores").first).to_be_visible()
+    expect(page.locator(".answer")).to_be_visible()
 
 
 if __name__ == "__main__":

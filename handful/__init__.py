@@ -11,6 +11,7 @@ from handful.counter import MODEL, Box, FingerCounter, Hand, Prediction, hand_fr
 from handful.images import BadImage
 from handful.labels import CLASSES, COUNTS, FINGERS, SIDES
 from handful.model_store import BadModel
+from handful.personal import BadHead, PersonalHead
 
 __all__ = [
     "CLASSES",
@@ -18,11 +19,13 @@ __all__ = [
     "FINGERS",
     "MODEL",
     "SIDES",
+    "BadHead",
     "BadImage",
     "BadModel",
     "Box",
     "FingerCounter",
     "Hand",
+    "PersonalHead",
     "Prediction",
     "hand_from_probabilities",
     "shared_counter",

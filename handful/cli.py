@@ -19,6 +19,7 @@ from handful.images import SUFFIXES, BadImage, decode
 from handful.labels import CLASSES
 from handful.model_store import BadModel
 from handful.overlay import draw
+from handful.personal import BadHead, PersonalHead
 
 COLUMNS = (
     *("file", "width", "height", "total", "fingers", "raised", "side", "confidence", "x0", "y0", "x1", "y1"),
@@ -30,8 +31,8 @@ PROGRESS_WIDTH = 30  # characters
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    Returns the exit status: 0; 1 if a picture failed or there is no model; 130 after Ctrl-C; 141 if the reader of
-    the output has closed it. Usage errors raise SystemExit(2).
+    Returns the exit status: 0; 1 if a picture failed or there is no model or personal head; 130 after Ctrl-C; 141 if
+    the reader of the output has closed it. Usage errors raise SystemExit(2).
     """
     parser = argparse.ArgumentParser(
         prog="handful",
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a picture, or a folder to search")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a table, one row per hand")
+    parser.add_argument("--personal", type=Path, metavar="FILE", help="predict with a personal head, saved by Teach")
     parser.add_argument("--overlays", type=Path, metavar="DIR", help="also write the pictures with hands drawn on them")
     args = parser.parse_args(argv)
     root = ""
@@ -57,8 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"cannot write: {error}")
     with table:
         try:
-            return run(args.paths, csv.DictWriter(table, COLUMNS, extrasaction="ignore"), args.overlays, root)
-        except BadModel as error:
+            personal = PersonalHead.load(args.personal) if args.personal else None
+            return run(args.paths, csv.DictWriter(table, COLUMNS, extrasaction="ignore"), args.overlays, root, personal)
+        except (BadModel, BadHead) as error:
             print(f"handful: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
@@ -69,7 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141
 
 
-def run(paths: Sequence[Path], table: csv.DictWriter, overlays: Path | None, root: str) -> int:
+def run(
+    paths: Sequence[Path],
+    table: csv.DictWriter,
+    overlays: Path | None,
+    root: str,
+    personal: PersonalHead | None = None,
+) -> int:
     """Predict all pictures; print a line, write rows and an overlay for each, at its path relative to `root`.
 
     Returns 1 if a picture failed, else 0.
@@ -85,7 +94,7 @@ def run(paths: Sequence[Path], table: csv.DictWriter, overlays: Path | None, roo
             if error:
                 raise BadImage(error)
             image = decode(path)
-            prediction = shared_counter()(image)
+            prediction = shared_counter()(image, personal)
             result |= prediction.to_dict()
             if overlays:
                 target = overlays / os.path.relpath(path, root)

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import onnxruntime
 
 from handful.labels import CLASSES, FINGERS, decode, decode_probabilities, raised_fingers
 from handful.model_store import BadModel, checksum, resolve
+from handful.personal import HEADS, BadHead, PersonalHead, Weights, read_heads
 
 # The wheel has the model beside this file; a clone of the repository has it in model/.
 MODEL = Path(__file__).with_name("handful.onnx")
@@ -25,16 +26,6 @@ if not MODEL.exists() and (folder := Path(__file__).parents[1] / "model").is_dir
 # not, as that would make camera frames a fifth slower.
 SHRINK_ARENA_PIXELS = 4_000_000
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1, in pixels
-# Heads of the classifier, as inputs that are the shipped ones by default: a personal head replaces them. Rows are
-# outputs; columns are the `features` of a hand.
-HEADS: dict[str, tuple[int | None, ...]] = {
-    "classifier.head.weight": (len(CLASSES), None),
-    "classifier.head.bias": (len(CLASSES),),
-    "classifier.presence.weight": (1, None),
-    "classifier.presence.bias": (1,),
-    "classifier.fingers.weight": (len(FINGERS), None),
-    "classifier.fingers.bias": (len(FINGERS),),
-}
 # Inputs and outputs of a model: type and shape; None is a dimension that varies or that training chooses.
 IO_SPEC: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "image": ("tensor(uint8)", (None, None, 3)),
@@ -147,17 +138,19 @@ class FingerCounter:
     ()
     """
 
-    def __init__(self, path: str | Path = MODEL, threads: int = 1):
+    def __init__(self, path: str | Path = MODEL, threads: int = 1, personal: PersonalHead | None = None):
         """Load a model.
 
         Args:
             path: an ONNX file written by `python -m training export`.
+            personal: predicts with this head, see handful/personal.py.
             threads: intra-op threads of one call. A server predicts many pictures at once: one thread for each
                 uses all cores without contention.
 
         Raises:
             BadModel: there is no such file, onnxruntime cannot load it, or its inputs, outputs or classes are not
                 those of a Handful model.
+            BadHead: `personal` was fitted to another model.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -185,22 +178,30 @@ class FingerCounter:
                     f"python -m training export --detector {path} --classifier {path}"
                 )
         self.sha256 = checksum(self.path)
+        self.personal = self.check(personal) if personal else None
 
-    def __call__(self, image: np.ndarray) -> Prediction:
+    def __call__(self, image: np.ndarray, personal: PersonalHead | None = None) -> Prediction:
         """Detect up to four hands in a picture, (H, W, 3) uint8 RGB, and count the fingers of each.
+
+        `personal` is a head for this call, in place of the counter's own.
 
         Raises:
             ValueError: `image` has another shape or dtype.
+            BadHead: `personal` was fitted to another model.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"A picture is (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}.")
+        head = self.check(personal) if personal else self.personal
+        weights = head.weights if head else {}
         start = time.perf_counter()
         options = onnxruntime.RunOptions()
         if image.size > 3 * SHRINK_ARENA_PIXELS:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         # Resizing, cropping and all else is part of the ONNX graph: see training/export/cascade.py.
         boxes, crops, *others = self.session.run(
-            ["boxes", "squares", "probabilities", "gradcam", "fingers", "features"], {"image": image}, options
+            ["boxes", "squares", "probabilities", "gradcam", "fingers", "features"],
+            {"image": image, **weights},
+            options,
         )
         hands = [
             hand_from_probabilities(*outputs) for outputs in zip(boxes.tolist(), crops.tolist(), *others, strict=True)
@@ -208,6 +209,19 @@ class FingerCounter:
         hands.sort(key=lambda hand: hand.box[0])
         height, width = image.shape[:2]
         return Prediction(tuple(hands), width, height, 1000 * (time.perf_counter() - start))
+
+    def check(self, personal: PersonalHead) -> PersonalHead:
+        """Return a personal head if it was fitted to this model, or raise BadHead."""
+        shapes = {name: list(values.shape) for name, values in personal.weights.items()}
+        expected = {node.name: node.shape for node in self.session.get_overridable_initializers()}
+        if personal.model != self.sha256 or not shapes.items() <= expected.items():
+            raise BadHead("This personal head was made for another model. Teach this one anew, on the Teach page.")
+        return personal
+
+    @cached_property
+    def heads(self) -> Weights:
+        """The shipped heads, by their names in `HEADS`."""
+        return read_heads(self.path)
 
 
 def shape_matches(shape: list[int | str], expected: tuple[int | None, ...]) -> bool:
@@ -236,11 +250,22 @@ def shared_counter() -> FingerCounter:
     """Return this process's counter, shared by all pages, streams and requests.
 
     It runs the model that HANDFUL_MODEL names (see handful/model_store.py). Where that is not set or cannot be used,
-    which is logged, it runs the bundled model.
+    which is logged, it runs the bundled model. HANDFUL_PERSONAL names the file of a personal head in the same way.
 
     Raises:
         BadModel: the bundled model is missing or damaged.
     """
+    counter = shared_model()
+    if file := os.environ.get("HANDFUL_PERSONAL"):
+        try:
+            counter.personal = counter.check(PersonalHead.load(Path(file)))
+        except BadHead as error:
+            logging.getLogger("handful").warning("HANDFUL_PERSONAL is not used, but the model's own head: %s", error)
+    return counter
+
+
+def shared_model() -> FingerCounter:
+    """Return a counter with the model that HANDFUL_MODEL names, or the bundled one."""
     if name := os.environ.get("HANDFUL_MODEL"):
         try:
             return FingerCounter(resolve(name))

@@ -6,9 +6,6 @@ import streamlit as st
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
-st.set_page_config("Handful", page_icon=ASSETS / "icon.svg", layout="wide")
-st.logo(ASSETS / "logo.svg", size="large")
-st.html(ASSETS / "style.css")
 page = st.navigation(
     [
         st.Page("live.py", title="Live", icon=":material/videocam:", default=True),
@@ -17,7 +14,12 @@ page = st.navigation(
         st.Page("samples.py", title="Samples", icon=":material/grid_view:"),
         st.Page("teach.py", title="Teach", icon=":material/photo_camera:"),
         st.Page("evaluation.py", title="Evaluation", icon=":material/analytics:"),
+        st.Page("about.py", title="About", icon=":material/info:"),
     ],
     position="top",
 )
+st.set_page_config(f"{page.title} · Handful", page_icon=ASSETS / "icon.svg", layout="wide")
+st.logo(ASSETS / "logo.svg", size="large")
+st.html(ASSETS / "style.css")
+st.html(ASSETS / "menu.html", unsafe_allow_javascript=True)
 page.run()

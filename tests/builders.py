@@ -18,9 +18,9 @@ import onnx
 from PIL import Image
 
 from handful import CLASSES, FINGERS, FingerCounter
-from handful.counter import HEADS
 from handful.images import decode
 from handful.labels import COUNTS
+from handful.personal import HEADS
 from training.data.registry import SOURCES
 from training.render.store import encode_webp, write_shard
 from web.recording import Prompt, Recording, Shot, box_of_label

@@ -34,6 +34,7 @@ from benchmarks import ROOT, Unavailable, machine, summary
 from benchmarks.frames import FRAME_SETS, LabelledPicture, digest, load_frames
 from benchmarks.mediapipe.learned import Samples, collect, describe, fit, total
 from handful import MODEL, FingerCounter
+from training.evaluation.intervals import accuracy, lead
 from training.files import atomic_write
 from training.markdown import markdown_table
 
@@ -78,6 +79,7 @@ class Worker:
     Attributes:
         versions: of MediaPipe and what it runs on.
         modes: in which it runs on each picture, such as "static".
+        model_bytes: size of its two models.
     """
 
     def __init__(self, python: Path):
@@ -92,6 +94,7 @@ class Worker:
         greeting = self._receive()
         self.versions: dict[str, str] = greeting["versions"]
         self.modes: list[str] = greeting["modes"]
+        self.model_bytes: int = greeting["model_bytes"]
 
     def __enter__(self) -> "Worker":
         return self
@@ -158,7 +161,7 @@ def predict_all(
     """Run both on each picture in turn, so that whatever slows the machine slows both. MediaPipe: in all modes if ().
 
     Returns:
-        A row each: {"total": the label, "condition", "handful": {"ms", "cpu_ms", "hands", "total"},
+        A row each: {"total": the label, "condition", "group", "handful": {"ms", "cpu_ms", "hands", "total"},
         and for each mode of MediaPipe {"ms", "cpu_ms", "hands", "totals": {rule: total}, "landmarks"}}
     """
     rows = []
@@ -176,6 +179,7 @@ def predict_all(
             {
                 "total": picture.total,
                 "condition": picture.path.parent.name,
+                "group": picture.group,
                 "handful": {"total": prediction.total, "hands": len(prediction.hands), "ms": ms, "cpu_ms": cpu_ms},
                 **worker(adapted, picture.session != session, modes),
             }
@@ -187,12 +191,19 @@ def predict_all(
 def compute_metrics(rows: list[dict], modes: Sequence[str]) -> dict:
     """Return accuracy of the total, share of frames without a hand, and times, for the rows of `predict_all`.
 
-    Rows may have the total of the learned rule, too, as "learned".
+    Rows may have the total of the learned rule, too, as "learned". "correct", "interval" and "units" are those of
+    `intervals.accuracy`; "behind" is the 95% interval of how far MediaPipe is behind Handful.
     """
     labels = np.array([row["total"] for row in rows])
+    groups = [row["group"] for row in rows]
+    own = labels == [row["handful"]["total"] for row in rows]
 
-    def accuracy(totals: list[int]) -> float:
+    def share(totals: list[int]) -> float:
         return round(float(np.mean(labels == totals)), 4)
+
+    def beside(totals: list[int]) -> dict:
+        correct = labels == totals
+        return {"accuracy": share(totals), **accuracy(correct, groups), "behind": lead(own, correct, groups)}
 
     def common(name: str) -> dict:
         no_hand = float(np.mean([not row[name]["hands"] for row in rows]))
@@ -203,19 +214,21 @@ def compute_metrics(rows: list[dict], modes: Sequence[str]) -> dict:
         ratios = [row[mode][clock] / max(row["handful"][clock], 0.01) for row in rows]
         return round(float(np.median(ratios)), 2)
 
-    metrics: dict = {"handful": {"accuracy": accuracy([row["handful"]["total"] for row in rows]), **common("handful")}}
+    metrics: dict = {
+        "handful": {"accuracy": round(float(np.mean(own)), 4), **accuracy(own, groups), **common("handful")}
+    }
     for mode in modes:
-        rules = {rule: accuracy([row[mode]["totals"][rule] for row in rows]) for rule in rows[0][mode]["totals"]}
+        rules = {rule: share([row[mode]["totals"][rule] for row in rows]) for rule in rows[0][mode]["totals"]}
         best = max(rules, key=rules.__getitem__)
         metrics[mode] = {
-            "accuracy": rules[best],
+            **beside([row[mode]["totals"][best] for row in rows]),
             "rule": best,
             "rules": rules,
             **common(mode),
             "times_handful": {clock: ratio(mode, clock) for clock in CLOCKS},
         }
     if "learned" in rows[0]:
-        metrics["learned"] = {"accuracy": accuracy([row["learned"] for row in rows])}
+        metrics["learned"] = beside([row["learned"] for row in rows])
     return metrics
 
 
@@ -227,7 +240,8 @@ def metrics_by_condition(
     for name, conditions in (groups or {row["condition"]: [row["condition"]] for row in rows}).items():
         if own := [row for row in rows if row["condition"] in conditions]:
             measured = compute_metrics(own, modes)
-            accuracies = {key: {"accuracy": one["accuracy"]} for key, one in measured.items()}
+            keys = ("accuracy", "correct", "units", "interval", "behind")
+            accuracies = {model: {key: one[key] for key in keys if key in one} for model, one in measured.items()}
             metrics[name] = {"frames": len(own), **accuracies}
     return metrics
 
@@ -282,6 +296,7 @@ def run(frames: int = 0) -> dict:
                 "sha256": counter.sha256[:12],
                 "exported": counter.metadata.get("exported", ""),
             },
+            "model_bytes": {"handful": counter.path.stat().st_size, "mediapipe": worker.model_bytes},
             "modes": worker.modes,
             "learned": describe(rule, samples) if samples and (rule := rule_without("")) else {},
             "sets": sets,

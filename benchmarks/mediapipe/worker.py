@@ -1,6 +1,6 @@
 """Run MediaPipe's hands on frames from standard input: runs in MediaPipe's environment, without the rest of Handful.
 
-Standard output begins with a line of JSON: {"versions": {...}, "modes": ["static", "tracking"]}.
+Standard output begins with a line of JSON: {"versions": {...}, "modes": ["static", "tracking"], "model_bytes": 7}.
 On standard input, for each frame, comes a line of JSON, then the bytes of its pixels:
 {"shape": [480, 640, 3], "reset": false, "modes": ["static"]} and 480*640*3 bytes of RGB. "reset" restarts tracking.
 On standard output, for each frame, goes a line of JSON with an entry per mode, in "landmarks" one per hand:
@@ -12,6 +12,7 @@ Points are in pixels, world landmarks in metres. It ends with its input.
 import json
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import mediapipe
@@ -93,7 +94,10 @@ def main() -> None:
         mode: mediapipe.solutions.hands.Hands(static_image_mode=mode == "static", max_num_hands=4) for mode in MODES
     }
     versions = {"mediapipe": mediapipe.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
-    print(json.dumps({"versions": versions, "modes": MODES}), flush=True)
+    modules = Path(mediapipe.__file__).parent / "modules"
+    models = ("palm_detection/palm_detection_full.tflite", "hand_landmark/hand_landmark_full.tflite")
+    model_bytes = sum((modules / model).stat().st_size for model in models)
+    print(json.dumps({"versions": versions, "modes": MODES, "model_bytes": model_bytes}), flush=True)
     turn = 0
     while line := sys.stdin.buffer.readline():
         header = json.loads(line)

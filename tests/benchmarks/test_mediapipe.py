@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -44,7 +45,7 @@ class FakeWorker:
     """Stands in for MediaPipe: finds one hand when static and none when tracking; records its input."""
 
     def __init__(self, *_):
-        self.modes = MODES
+        self.modes, self.model_bytes = MODES, 7_000_000
         self.versions = {"mediapipe": "0", "numpy": "0", "opencv": "0"}
         self.inputs = []
 
@@ -100,10 +101,38 @@ def test_each_condition_has_its_own_accuracy_and_best_rule(tmp_path):
         for number, (condition, total) in enumerate([("grey", 1), ("grey", 2), ("poor line", 2), ("poor line", 2)])
     ]
     metrics = mediapipe.metrics_by_condition(mediapipe.predict_all(pictures, predict_one, FakeWorker()), MODES)
-    assert metrics == {
-        "grey": {"frames": 2, "handful": {"accuracy": 0.5}, "static": {"accuracy": 0.5}, "tracking": {"accuracy": 0}},
-        "poor line": {"frames": 2, "handful": {"accuracy": 0}, "static": {"accuracy": 1}, "tracking": {"accuracy": 0}},
+    accuracies = {
+        name: {model: one["accuracy"] for model, one in row.items() if model != "frames"}
+        for name, row in metrics.items()
     }
+    assert accuracies == {
+        "grey": {"handful": 0.5, "static": 0.5, "tracking": 0},
+        "poor line": {"handful": 0, "static": 1, "tracking": 0},
+    }
+    assert [row["frames"] for row in metrics.values()] == [2, 2]
+    assert {model: one["correct"] for model, one in metrics["poor line"].items() if model != "frames"} == {
+        "handful": 0,
+        "static": 2,
+        "tracking": 0,
+    }
+
+
+def test_intervals_are_of_people_not_of_pictures(tmp_path):
+    """MediaPipe's best rule says 1 too, on twenty pictures of ones and twos."""
+    pictures = [
+        replace(labelled(tmp_path / f"{number}.png", 1 if number < 15 else 2), group=f"person {number % 5}")
+        for number in range(20)
+    ]
+    rows = mediapipe.predict_all(pictures, predict_one, FakeWorker())
+    rows = [row | {"learned": row["total"]} for row in rows]  # which is always right
+    metrics = mediapipe.compute_metrics(rows, MODES)
+    assert [metrics["handful"][key] for key in ("accuracy", "correct", "units")] == [0.75, 15, 5]
+    assert metrics["handful"]["interval"] == [0.75, 0.75], "three of four of every person"
+    assert metrics["static"]["behind"] == [0, 0]
+    assert metrics["learned"]["behind"] == [-0.25, -0.25]
+    alone = mediapipe.compute_metrics([row | {"group": ""} for row in rows], MODES)
+    low, high = alone["handful"]["interval"]
+    assert low < 0.6 < 0.85 < high
 
 
 @pytest.mark.parametrize("border", ["edges", "black"])
@@ -174,14 +203,14 @@ def test_the_protocol_of_the_worker_is_lines_of_json_and_pixels(tmp_path, monkey
     monkeypatch.setattr(mediapipe, "__file__", str(tmp_path / "__init__.py"))
     (tmp_path / "worker.py").write_text(
         "import json, math, sys\n"
-        "print(json.dumps({'versions': {'mediapipe': '1'}, 'modes': ['static']}), flush=True)\n"
+        "print(json.dumps({'versions': {'mediapipe': '1'}, 'modes': ['static'], 'model_bytes': 5}), flush=True)\n"
         "while line := sys.stdin.buffer.readline():\n"
         "    header = json.loads(line)\n"
         "    pixels = sys.stdin.buffer.read(math.prod(header['shape']))\n"
         "    print(json.dumps({'sum': sum(pixels), **header}), flush=True)\n"
     )
     with mediapipe.Worker(sys.executable) as worker:
-        assert (worker.versions, worker.modes) == ({"mediapipe": "1"}, ["static"])
+        assert (worker.versions, worker.modes, worker.model_bytes) == ({"mediapipe": "1"}, ["static"], 5)
         image = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
         assert worker(image, True) == {"sum": 1770, "shape": [4, 5, 3], "reset": True, "modes": ["static"]}
         assert worker(image, False)["reset"] is False
@@ -301,7 +330,8 @@ def test_stills_groups_and_pictures_without_hands(tmp_path, monkeypatch, capsys)
     assert measured["frames"] == 3
     assert "tracking" not in measured
     assert (measured["static"]["rule"], measured["static"]["accuracy"]) == ("upright", 0.6667)
-    assert measured["learned"] == {"accuracy": 0}, "it sees three fingers"
+    assert (measured["learned"]["accuracy"], measured["learned"]["correct"]) == (0, 0), "it sees three fingers"
+    assert results["model_bytes"]["mediapipe"] == 7_000_000
     assert {name: one["frames"] for name, one in measured["groups"].items()} == {
         "fingers spread": 2,
         "fingers together": 1,

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.actions import PICTURE, TIMEOUT_MS, metric, total
 
-PATHS = ["/", "/pictures", "/videos", "/samples", "/teach", "/evaluation"]
+PATHS = ["/", "/pictures", "/videos", "/samples", "/teach", "/evaluation", "/about"]
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +62,51 @@ def test_no_serious_accessibility_violations(phone, axe, runtime):
     assert serious_violations(phone, axe) == {}
 
 
+@pytest.fixture
+def about(browser, address) -> Iterator[Page]:
+    """The About page on a phone, for a visitor who asks for less motion."""
+    size = {"width": 390, "height": 844}
+    page = browser.new_page(base_url=address, viewport=size, reduced_motion="reduce")
+    page.set_default_timeout(TIMEOUT_MS)
+    page.goto("/about")
+    page.get_by_role("heading", name="About").wait_for()
+    yield page
+    page.close()
+
+
+def test_the_pages_are_behind_a_button_that_says_menu_on_a_phone(about):
+    for name in "Evaluation", "Samples":  # the button is made anew each time
+        button = about.get_by_role("button", name="Menu", exact=True)
+        assert "Menu" in button.evaluate("button => getComputedStyle(button, '::after').content")
+        button.click()
+        expect(about.get_by_role("button", name="Close menu")).to_be_visible(timeout=TIMEOUT_MS)
+        about.get_by_test_id("stSidebarNav").get_by_role("link", name=name).click()
+        expect(about).to_have_title(f"{name} · Handful", timeout=TIMEOUT_MS)
+        if about.get_by_role("button", name="Close menu").is_visible():
+            about.get_by_role("button", name="Close menu").click()
+
+
+def test_pages_begin_right_below_the_header(about):
+    header = about.get_by_test_id("stHeader").bounding_box()
+    heading = about.get_by_role("heading", name="About").bounding_box()
+    gap = heading["y"] - header["y"] - header["height"]
+    assert 0 <= gap < 30
+
+
+def test_nothing_moves_for_those_who_ask_for_less_motion(about):
+    longest = """() => Math.max(...[...document.querySelectorAll("*")].flatMap(one => {
+        const style = getComputedStyle(one);
+        return `${style.transitionDuration}, ${style.animationDuration}`.split(", ").map(parseFloat);
+    }))"""
+    assert about.evaluate(longest) < 0.001
+
+
+def test_the_reference_of_the_api_is_linked(about):
+    with about.context.expect_page() as opened:
+        about.get_by_role("link", name="API reference").click()
+    expect(opened.value).to_have_title(re.compile("API"), timeout=TIMEOUT_MS)
+
+
 def use(page: Page) -> None:
     """Do what the page is for; Live by keyboard alone."""
     match urlsplit(page.url)[2:4]:
@@ -76,6 +121,13 @@ def use(page: Page) -> None:
         case "/pictures", _:
             page.locator("input[type=file]").first.set_input_files(PICTURE)
             expect(metric(page, "Fingers")).to_have_text(PICTURE.name[0], timeout=TIMEOUT_MS)
+        case "/evaluation", _:
+            for summary in page.locator("[data-testid=stExpander] summary").all():
+                summary.click()
+            expect(page.get_by_test_id("stMetric").first).to_be_visible(timeout=TIMEOUT_MS)
+        case "/about", _:
+            page.locator("[data-testid=stExpander] summary").click()
+            expect(page.get_by_role("heading", name="How it works")).to_be_visible(timeout=TIMEOUT_MS)
         case "/samples", _:
             page.locator("[class*=st-key-thumbnail] .stButton button").first.click()
             expect(page.get_by_role("dialog").get_by_text(re.compile("Correct|Incorrect"))).to_be_visible(

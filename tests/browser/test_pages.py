@@ -184,19 +184,24 @@ def test_a_click_on_a_sample_opens_it(page):
 
 def test_a_cell_of_the_confusion_matrix_shows_its_pictures(page):
     page.goto("/evaluation")
-    expect(page.locator(".scores").first).to_contain_text("Kaggle Fingers", timeout=TIMEOUT_MS)
+    expect(page.locator(".answer strong")).to_have_text(re.compile(r"\d\d"), timeout=TIMEOUT_MS)
+    expect(metric(page, "Pictures")).to_be_hidden()
+    page.get_by_test_id("stExpander").filter(has_text="One set in detail").locator("summary").click()
     expect(metric(page, "Pictures")).to_have_text(re.compile("[1-9]"), timeout=TIMEOUT_MS)
     choose(page, "Evaluated on", "Kaggle Fingers")
     expect(metric(page, "Pictures")).to_have_text("3,600", timeout=TIMEOUT_MS)
-    expect(page.get_by_test_id("stVegaLiteChart").first).to_contain_text("a fifth of the light", timeout=TIMEOUT_MS)
     cells = page.locator(".st-key-confusion-12 .mark-rect path")
     expect(cells).to_have_count(len(CLASSES) ** 2, timeout=TIMEOUT_MS)
     cells.last.click(force=True)  # the text on it intercepts clicks
-    expect(page.get_by_role("combobox", name="Pictures of the cell")).to_have_value(
-        "5R, correct: 300", timeout=TIMEOUT_MS
-    )
+    box = page.get_by_role("combobox", name="Hands of the cell")
+    expect(box).to_have_value("5R, correct: 300", timeout=TIMEOUT_MS)
     # Those that the data folder has.
     expect(page.locator("[class*=st-key-thumbnail-correct]")).to_have_count(2, timeout=TIMEOUT_MS)
+    # The address leads there again, unfolded.
+    expect(page).to_have_url(re.compile(r"set=fingers-test&cell=5R-5R"))
+    page.reload()
+    expect(box).to_have_value("5R, correct: 300", timeout=TIMEOUT_MS)
+    expect(box).to_be_visible()
 
 
 @pytest.mark.slow

@@ -100,7 +100,7 @@ def test_image_has_the_runtime_for_browsers(report):
 def test_container_serves_the_api_and_all_pages_on_a_given_port(report):
     assert report["health"]
     assert {"hands", "total"} <= report["prediction"].keys()
-    pages = ("live", "pictures", "videos", "samples", "teach", "evaluation")
+    pages = ("live", "pictures", "videos", "samples", "teach", "evaluation", "about")
     assert report["page_errors"] == {page: [] for page in pages}
 
 

@@ -21,7 +21,8 @@ from training.data.frames import Frame, counted
 from training.data.registry import FINGERS_UNKNOWN, open_held_out
 from training.data.sources.rendered import Rendered
 from training.evaluation import gestures
-from training.evaluation.evaluate import evaluate, write_json
+from training.evaluation.evaluate import BACKDROP, evaluate, session_and_size, write_json
+from training.evaluation.intervals import accuracy, lead
 from training.evaluation.metrics import FramePrediction, compute_metrics, metrics_by_group, reliability
 from training.evaluation.report import report
 
@@ -151,7 +152,7 @@ def test_errors_are_listed_most_confident_first():
     )
     assert [row["file"] for row in metrics["errors"]] == ["2.png", "0.png"]
     assert metrics["errors"][0] | {"probabilities": {}} == {
-        "file": "2.png", "label": "3L", "predicted": "1L", "confidence": 0.8, "probabilities": {}
+        "file": "2.png", "label": "3L", "predicted": "1L", "confidence": 0.8, "probabilities": {}, "group": ""
     }  # fmt: skip
     assert metrics["errors"][0]["probabilities"]["1L"] == 0.8
 
@@ -165,7 +166,58 @@ def test_metrics_by_group():
     traits = {"view": (["palm", "back", "edge"], ["palm", "palm", "back"])}
     keys = ("group", "pictures", "total_accuracy", "recall", "count_accuracy", "side_accuracy")
     rows = [("palm", 2, 0.5, 1, 0.5, 0.5), ("back", 1, 0, 0, 0, None), ("edge", 0, 0, 0, 0, None)]
-    assert metrics_by_group(predictions, traits) == {"view": [dict(zip(keys, row, strict=True)) for row in rows]}
+    groups = metrics_by_group(predictions, traits)["view"]
+    assert [tuple(row[key] for key in keys) for row in groups] == rows
+    assert [row["total"]["correct"] for row in groups] == [1, 0, 0]
+
+
+def test_the_interval_of_pictures_that_stand_alone_is_wilsons():
+    """107 of 120: in R, prop.test(107, 120, correct = FALSE)."""
+    correct = [True] * 107 + [False] * 13
+    assert accuracy(correct, [""] * 120) == {"correct": 107, "units": 120, "interval": [0.8234, 0.9356]}
+    assert accuracy([], []) == {"correct": 0, "units": 0, "interval": None}
+
+
+def test_the_interval_of_people_is_wider_than_that_of_as_many_pictures():
+    """Of ten people, all pictures of one are wrong: it might have been nobody, or three."""
+    people = [f"person {i // 20}" for i in range(200)]
+    correct = [person != "person 3" for person in people]
+    low, high = accuracy(correct, people)["interval"]
+    alone_low, alone_high = accuracy(correct, [""] * 200)["interval"]
+    assert low == pytest.approx(0.7)
+    assert high == 1
+    assert high - low > 2 * (alone_high - alone_low)
+
+
+def test_of_one_person_there_is_no_interval_and_of_people_without_errors_one_of_people():
+    assert accuracy([True, True, False], ["a"] * 3) == {"correct": 2, "units": 1, "interval": None}
+    assert (
+        accuracy([True] * 90, [f"{i // 30}" for i in range(90)])["interval"]
+        == accuracy([True] * 3, [""] * 3)["interval"]
+    )
+
+
+def test_a_lead_is_compared_on_the_same_pictures():
+    """Both have 75%, on other pictures: nobody is ahead. Then one is, on every person."""
+    pattern, people = [True, True, True, False] * 30, [f"{i // 4}" for i in range(120)]
+    low, high = lead(pattern, pattern[::-1], [""] * 120)
+    assert low < -0.05
+    assert high > 0.05
+    assert lead(pattern, [False] * 120, people) == [0.75, 0.75]
+    assert lead(pattern, pattern, ["one person"] * 120) is None
+
+
+def test_frames_are_grouped_by_session_and_by_the_size_of_the_hand():
+    def prediction(side, session):
+        frame = replace(labelled("3L", side=side), image=np.broadcast_to(np.uint8(0), (100, 160, 3)))
+        return FramePrediction("1.png", frame, (), session)
+
+    traits = session_and_size([prediction(60, "10"), prediction(40, "9"), prediction(12, "9")])
+    assert traits["session"] == (["9", "10"], ["10", "9", "9"])
+    sizes = ["over a half", "a third to a half", "under a fifth"]
+    assert traits["hand in the picture"] == (sizes, sizes)
+    assert session_and_size([prediction(60, ""), prediction(60, "")]) == {}, "nothing to compare"
+    assert "session" not in session_and_size([prediction(60, str(i)) for i in range(50)]), "too many to show"
 
 
 @pytest.fixture
@@ -301,6 +353,7 @@ def test_the_webcam_frames_are_evaluated_in_every_condition(tmp_path):
     recorded = metrics["conditions"][0]
     assert recorded["count_accuracy"] == 1
     assert (recorded["total_accuracy"], recorded["recall"]) == (metrics["total_accuracy"], metrics["recall"])
+    assert recorded["total"] == metrics["total"] == {"correct": 2, "units": 1, "interval": None}, "one session"
 
 
 def test_evaluate_writes_metrics_of_every_set(tmp_path, capsys):
@@ -321,6 +374,12 @@ def test_evaluate_writes_metrics_of_every_set(tmp_path, capsys):
     assert [row["pictures"] for row in rendered["groups"]["fingers"]] == [4] * 6
     assert [row["pictures"] for row in rendered["groups"]["skin tone"]] == [1] * 10
     assert all(row["file"].startswith("render/val/") for row in rendered["errors"])
+    # The hand of each error, cut out.
+    pictures = [tmp_path / "metrics" / row["picture"] for row in rendered["errors"][:12]]
+    assert pictures
+    assert set((tmp_path / "metrics/pictures").iterdir()) == set(pictures)
+    assert decode(pictures[0]).shape == (192, 192, 3)
+    assert decode(pictures[0])[0, 0].tolist() == pytest.approx(BACKDROP, abs=6), "no background of another data set"
     empty = json.loads((tmp_path / "metrics/empty.json").read_text())
     assert (empty["pictures"], empty["false_alarms"], empty["alarms"]) == (1, 0, [])
     # For `dvc metrics` and `dvc plots`.
@@ -341,7 +400,7 @@ def test_without_a_set_its_metrics_of_this_model_are_kept_and_those_of_another_d
         write_json(metrics / f"{name}.json", {"model": {"sha256": sha256}, **before})
     write_rendered(tmp_path / "render/val", 1)
     evaluate(tmp_path, output=metrics)
-    assert {file.stem for file in metrics.iterdir()} == {"webcam", "rendered", "summary"}
+    assert {file.stem for file in metrics.glob("*.json")} == {"webcam", "rendered", "summary"}
     summary = json.loads((metrics / "summary.json").read_text())
     assert list(summary) == ["webcam", "rendered"]
     assert summary["webcam"]["count_accuracy"] == 0.5
@@ -374,11 +433,17 @@ def test_faces_held_out_and_hagrid_are_evaluated(tmp_path):
     write_image(tmp_path / gestures.PATH / "palm/1.jpg", hand)
     evaluate(tmp_path, output=tmp_path / "metrics")
     empty = json.loads((tmp_path / "metrics/empty.json").read_text())
-    faces = {"group": "Faces (FairFace)", "pictures": 2, "false_alarms": 1}
-    assert empty["groups"] == [faces], "neither what is trained on nor what calibrates"
+    faces = {"group": "Faces (FairFace)", "set": "faces", "pictures": 2, "false_alarms": 1, "licence": "CC BY 4.0"}
+    [row] = empty["groups"]
+    assert row == faces | {"credit": row["credit"]}, "neither what is trained on nor what calibrates"
+    assert "Kärkkäinen" in row["credit"]
     assert empty["alarms"][0]["file"] == "people/EthnicityDetection/fair_face/val/23.jpg"
     hagrid = json.loads((tmp_path / "metrics/hagrid.json").read_text())
-    assert (hagrid["pictures"], hagrid["total_accuracy"]) == (1, 1.0)
+    assert (hagrid["pictures"], hagrid["total_accuracy"], hagrid["total"]["correct"]) == (1, 1.0, 1)
+    palm = next(row for row in hagrid["groups"]["gesture"] if row["group"] == "palm")
+    assert hagrid["licence"] in hagrid["credit"]
+    assert palm["shows"] == "an open hand, fingers apart"
+    assert set(gestures.SHOWS) == set(gestures.GESTURES)
     assert len(hagrid["model"]["sha256"]) == 64
 
 
@@ -400,7 +465,7 @@ def test_report_has_a_row_for_each_set_with_mediapipe(tmp_path, capsys):
     write_json(tmp_path / "mediapipe.json", {"modes": list(modes), "sets": sets})
     report(tmp_path)
     lines = [re.sub(" +", " ", line) for line in capsys.readouterr().out.splitlines()]
-    shares = "| 2 | 100.0% | 50.0% | {} | 50.0% | 100.0% | 0.100 | 97.6% / 82.6%{} |"
+    shares = "| 2 | 100.0% (34.2-100.0) | 50.0% | {} | 50.0% | 100.0% | 0.100 | 97.6% / 82.6%{} |"
     assert "| Webcam " + shares.format("100.0%", " of 1") in lines, "it was run on one of them"
     assert "| grey | 90.0% | 80.0% | 70.0% | 97.6% | 82.6% |" in lines
     assert "| poor line | 90.0% | 80.0% | 70.0% | – | – |" in lines

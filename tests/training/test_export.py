@@ -18,8 +18,8 @@ from torchvision.ops import box_iou
 import training.export.cascade
 import training.export.export
 from handful import CLASSES, MODEL, FingerCounter
-from handful.counter import HEADS
 from handful.labels import mirror
+from handful.personal import HEADS
 from tests.builders import draw_hand
 from training.errors import BadData
 from training.export.cascade import Cascade, roi_crop

@@ -65,6 +65,7 @@ class CorruptedFrames(FrameDataset):
     def __init__(self, frames: FrameDataset, index: Sequence[int] | np.ndarray, backgrounds: Sequence[np.ndarray]):
         super().__init__(frames.root, [frames.files[i] for i in index for _ in CONDITIONS])
         self.frames, self.index, self.backgrounds = frames, index, backgrounds
+        self.groups = [frames.groups[i] for i in index for _ in CONDITIONS]
 
     def frame(self, index: int) -> Frame:
         i, condition = index // len(CONDITIONS), CONDITIONS[index % len(CONDITIONS)]

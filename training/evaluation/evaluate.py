@@ -1,13 +1,16 @@
 """Evaluate the exported model on held-out data, with onnxruntime, as the app runs it: whole frames in, hands out.
 
-The metrics go to JSON files, which the Evaluation page and `python -m training report` show.
+The metrics go to JSON files, which the Evaluation page and `python -m training report` show. So do pictures of the
+rendered hands that were predicted worst.
 """
 
 import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -15,7 +18,7 @@ from handful import MODEL, FingerCounter
 from training.data.backgrounds import load_backgrounds
 from training.data.corruptions import CorruptedFrames
 from training.data.frames import FrameDataset, counted
-from training.data.registry import HELD_OUT, SOURCES, open_held_out, open_without_hands
+from training.data.registry import HELD_OUT, SOURCES, Source, open_held_out, open_without_hands
 from training.data.sources.rendered import Rendered
 from training.errors import BadData
 from training.evaluation.gestures import evaluate_gestures
@@ -24,6 +27,12 @@ from training.files import atomic_write
 
 METRICS = MODEL.parent / "metrics"
 COMMAND = "python -m training evaluate"
+PICTURES = "pictures"  # folder of pictures of errors, below the metrics
+MAX_PICTURES = 12
+BACKDROP = (200, 203, 200)  # RGB
+MAX_SESSIONS = 40
+# Longer side of the largest hand over the shorter side of the frame: how far away it is.
+HAND_SIZES = {"over a half": 0.5, "a third to a half": 1 / 3, "a fifth to a third": 0.2, "under a fifth": 0.0}
 SUMMARY_KEYS = ("total_accuracy", "count_accuracy", "side_accuracy", "recall", "precision", "ece")
 
 
@@ -59,11 +68,16 @@ def evaluate(
     delete_stale_metrics(output, counter)
     header = {"command": COMMAND, "model": {"file": model.name, "sha256": counter.sha256, **counter.metadata}}
     for name, (frames, indices) in sets.items():
-        titles = {"title": HELD_OUT[name].held_out_title, "short_title": HELD_OUT[name].short_title}
+        source = HELD_OUT[name]
+        titles = {"title": source.held_out_title, "short_title": source.short_title} | credit(source)
         predictions = predict_frames(counter, frames, indices, folder)
-        metrics = {"set": name, **titles, **header, **compute_metrics(predictions)}
-        if groups := metrics_by_group(predictions, frames.traits()):
-            metrics["groups"] = metrics_by_tone(counter, folder, backgrounds) | groups
+        metrics: dict = {"set": name, **titles, **header, **compute_metrics(predictions)}
+        groups = metrics_by_group(predictions, session_and_size(predictions))
+        if traits := frames.traits():  # rendered hands
+            groups |= metrics_by_tone(counter, folder, backgrounds) | metrics_by_group(predictions, traits)
+            write_pictures(folder, metrics["errors"], output)
+        if groups:
+            metrics["groups"] = groups
         if name == "webcam":
             corrupted = CorruptedFrames(frames, indices, backgrounds)
             predictions = predict_frames(counter, corrupted, range(len(corrupted)), folder)
@@ -89,7 +103,7 @@ def delete_stale_metrics(output: Path, counter: FingerCounter) -> None:
 def predict_frames(
     counter: FingerCounter, frames: FrameDataset, indices: Iterable[int], folder: Path
 ) -> list[FramePrediction]:
-    """Run the model on frames of a set; files are relative to the data folder, and images are dropped.
+    """Run the model on frames of a set; files are relative to the data folder, and images are dropped but their shape.
 
     Frames with a hand in a pose that is no count are left out.
     """
@@ -99,9 +113,44 @@ def predict_frames(
         if frame is None:
             continue
         file = frames.path(i).relative_to(folder).as_posix()
-        labels = replace(frame, image=np.empty((0, 0, 3), np.uint8), mask=None)
-        predictions.append(FramePrediction(file, labels, counter(frame.image).hands))
+        labels = replace(frame, image=np.broadcast_to(np.uint8(0), frame.image.shape), mask=None)  # takes a byte
+        predictions.append(FramePrediction(file, labels, counter(frame.image).hands, frames.groups[i]))
     return predictions
+
+
+def session_and_size(predictions: list[FramePrediction]) -> dict[str, tuple[list[str], list[str]]]:
+    """Return the traits that frames of every source have, as `metrics_by_group` takes them, where they differ in them.
+
+    These are the person or session, and how large the largest hand is in the frame.
+    """
+
+    def size(prediction: FramePrediction) -> str:
+        frame = prediction.frame
+        sides = (frame.boxes[:, 2:] - frame.boxes[:, :2]).max(initial=0) / min(frame.image.shape[:2])
+        return next(name for name, least in HAND_SIZES.items() if sides >= least)
+
+    sessions, sizes = [prediction.group for prediction in predictions], [size(prediction) for prediction in predictions]
+    names = sorted(set(sessions), key=lambda name: (len(name), name))
+    traits = {"session": (names, sessions), "hand in the picture": ([s for s in HAND_SIZES if s in sizes], sizes)}
+    return {name: trait for name, trait in traits.items() if 1 < len(trait[0]) <= MAX_SESSIONS}
+
+
+def write_pictures(folder: Path, errors: list[dict], output: Path) -> None:
+    """Write small pictures of the rendered hands in the first errors, cut out, and name each file in its error.
+
+    Their backgrounds are left out: these are pictures of other data sets.
+    """
+    hands = Rendered(folder / "render/val")
+    shutil.rmtree(output / PICTURES, ignore_errors=True)
+    (output / PICTURES).mkdir()
+    for error in errors[:MAX_PICTURES]:
+        hand = hands.frame(int(Path(error["file"]).name))
+        assert hand.mask is not None
+        alpha = hand.mask[..., None] / 255
+        image = (alpha * hand.image + (1 - alpha) * BACKDROP).round().astype(np.uint8)
+        error["picture"] = f"{PICTURES}/{Path(error['file']).name}.jpg"
+        with atomic_write(output / error["picture"]) as part:
+            part.write_bytes(cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())
 
 
 def metrics_by_tone(counter: FingerCounter, folder: Path, backgrounds: list[np.ndarray]) -> dict[str, list[dict]]:
@@ -121,9 +170,9 @@ def pictures_without_hands(folder: Path, backgrounds: list[np.ndarray]) -> dict[
     """Return all pictures held out that show no hand, (H, W, 3) uint8 RGB, by set, each with its name."""
     sets: dict[str, Iterable[tuple[str, np.ndarray]]] = {}
     if backgrounds:
-        sets["Places"] = [(f"background {i}", image) for i, image in enumerate(backgrounds)]
+        sets["places"] = [(f"background {i}", image) for i, image in enumerate(backgrounds)]
     for name, frames in open_without_hands(folder).items():
-        sets[SOURCES[name].title] = held_out_pictures(frames, folder)
+        sets[name] = held_out_pictures(frames, folder)
     return sets
 
 
@@ -136,14 +185,16 @@ def held_out_pictures(frames: FrameDataset, folder: Path) -> Iterable[tuple[str,
 def false_alarms(counter: FingerCounter, sets: dict[str, Iterable[tuple[str, np.ndarray]]]) -> dict:
     """Return how many pictures without hands the model predicts hands in, and which."""
     groups, alarms = [], []
-    for title, pictures in sets.items():
-        total, before = 0, len(alarms)
+    for set_name, pictures in sets.items():
+        source, total, before = SOURCES.get(set_name), 0, len(alarms)
+        title = source.title if source else "Places"
         for name, image in pictures:
             total += 1
             if hands := counter(image).hands:
                 predicted = [{"predicted": hand.label, **hand.to_dict()} for hand in hands]
-                alarms.append({"file": name, "hands": predicted})
-        groups.append({"group": title, "pictures": total, "false_alarms": len(alarms) - before})
+                alarms.append({"file": name, "set": set_name, "hands": predicted})
+        row = {"group": title, "set": set_name, "pictures": total, "false_alarms": len(alarms) - before}
+        groups.append(row | (credit(source) if source else {}))
         print(f"{title}: false alarms in {len(alarms) - before} of {total} pictures without hands")
     return {
         "title": "Pictures without hands",
@@ -153,6 +204,11 @@ def false_alarms(counter: FingerCounter, sets: dict[str, Iterable[tuple[str, np.
         "groups": groups,
         "alarms": alarms,
     }
+
+
+def credit(source: Source) -> dict[str, str]:
+    """Return whose pictures those of a source are, and their licence: the Evaluation page may show some."""
+    return {"credit": source.credit, "licence": source.licence}
 
 
 def write_summary(output: Path, counts: Path | None) -> None:

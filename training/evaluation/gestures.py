@@ -8,10 +8,13 @@ from handful import FingerCounter, Prediction
 from training.data.frames import read_rgb
 from training.data.registry import ALL_FINGERS, Label, fingers_as_bits
 from training.errors import BadData
+from training.evaluation.intervals import accuracy
 
 TITLE = "People at home, by gesture (HaGRID)"
-# HaGRID by Kapitanov et al., 2024, arXiv:2206.08219, CC BY-SA 4.0: some pictures of each gesture, a folder each.
+# arXiv:2206.08219. Some pictures of each gesture, a folder each.
 REPOSITORY, COMMIT = "andrewchen3019/vlm-edge-hagrid", "7f160f46cb84bb88fb1fd4063aad3bd5d69150ed"
+LICENCE = "CC BY-SA 4.0"
+CREDIT = f"HaGRID by Kapitanov et al., github.com/{REPOSITORY} ({LICENCE})"
 FOLDER, IMAGES = "people/vlm-edge-hagrid", "data/hagrid_380_resize336/images"
 PATH = f"{FOLDER}/{IMAGES}"
 GESTURES = {
@@ -34,6 +37,27 @@ GESTURES = {
     "mute": Label(1, "index"),
     "ok": Label(3, "middle ring little"),
 }
+# What a picture of each shows, for those who cannot see it.
+SHOWS = {
+    "fist": "a fist",
+    "one": "the index finger",
+    "peace": "two fingers apart, palm to the camera",
+    "peace_inverted": "two fingers apart, back of the hand to the camera",
+    "two_up": "two fingers held together, palm to the camera",
+    "two_up_inverted": "two fingers held together, back of the hand to the camera",
+    "three": "index, middle and ring finger",
+    "three2": "thumb, index and middle finger",
+    "four": "all fingers but the thumb",
+    "palm": "an open hand, fingers apart",
+    "stop": "an open hand, fingers held together, palm to the camera",
+    "stop_inverted": "an open hand, fingers held together, back to the camera",
+    "like": "a thumb that points up",
+    "dislike": "a thumb that points down",
+    "call": "thumb and little finger, as a telephone",
+    "rock": "index and little finger, as horns",
+    "mute": "an index finger before the lips",
+    "ok": "a ring of thumb and index finger, three fingers raised",
+}
 COUNTING = tuple(GESTURES)[:12]  # how people count; the others are other signs
 GROUPS = {
     "counting": COUNTING,
@@ -46,6 +70,8 @@ GROUPS = {
 
 def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
     """Return the accuracy of a model on HaGRID: totals, which fingers, and the pictures that are wrong.
+
+    People have no names in it: each picture counts as a person of its own.
 
     Args:
         counter: the model.
@@ -71,18 +97,31 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
             }
         )
 
-    def accuracy(gestures: tuple[str, ...]) -> dict:
+    def metrics(gestures: tuple[str, ...]) -> dict:
         own = [row for row in rows if row["gesture"] in gestures]
-        totals, fingers = (sum(bool(row[key]) for row in own) for key in ("total", "fingers"))
+        total = accuracy([bool(row["total"]) for row in own], [""] * len(own))
+        fingers = sum(bool(row["fingers"]) for row in own)
         number = max(len(own), 1)
-        return {"pictures": len(own), "total_accuracy": totals / number, "finger_accuracy": fingers / number}
+        return {
+            "pictures": len(own),
+            "total_accuracy": total["correct"] / number,
+            "total": total,
+            "finger_accuracy": fingers / number,
+        }
+
+    def row(name: str, gestures: tuple[str, ...]) -> dict:
+        return {"group": name, **({"shows": SHOWS[name]} if name in SHOWS else {}), **metrics(gestures)}
 
     return {
         "title": TITLE,
         "short_title": "HaGRID",
-        **accuracy(COUNTING),
-        "groups": {"gesture": [{"group": name, **accuracy(gestures)} for name, gestures in GROUPS.items()]},
-        "errors": [{key: row[key] for key in ("file", "label", "predicted")} for row in rows if not row["total"]],
+        "credit": CREDIT,
+        "licence": LICENCE,
+        **metrics(COUNTING),
+        "groups": {"gesture": [row(name, gestures) for name, gestures in GROUPS.items()]},
+        "errors": [
+            {key: one[key] for key in ("file", "gesture", "label", "predicted")} for one in rows if not one["total"]
+        ],
     }
 
 

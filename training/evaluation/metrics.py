@@ -11,17 +11,22 @@ from handful import Hand
 from handful.labels import CLASSES, COUNTS, SIDE_UNKNOWN, SIDES, count_of, marginal_over_sides
 from training.data.frames import Frame
 from training.data.registry import FINGERS_UNKNOWN, fingers_as_bits
+from training.evaluation.intervals import accuracy
 
 IOU_THRESHOLD = 0.5
 CALIBRATION_BINS = 15
 
 
 class FramePrediction(NamedTuple):
-    """A labelled frame and the hands predicted in it; the frame's image is not needed."""
+    """A labelled frame and the hands predicted in it; of the frame's image, only the shape is needed.
+
+    `group` is its person or recording session, "" if it is alone.
+    """
 
     file: str
     frame: Frame
     hands: tuple[Hand, ...]
+    group: str = ""
 
 
 def compute_metrics(predictions: Sequence[FramePrediction]) -> dict:
@@ -30,23 +35,24 @@ def compute_metrics(predictions: Sequence[FramePrediction]) -> dict:
     A prediction matches a label if their boxes have an IoU of 0.5 or more, each at most once. A frame is correct if
     every hand is matched, every match is correct (see `is_correct`), and nothing else is predicted. Its total is
     correct if the predicted counts add up to the labelled ones; with no hand predicted it is 0, which is correct for
-    fists: `recall` shows those that were missed. `finger_accuracy` is the share of matches with exactly the labelled
-    fingers raised, where these are labelled.
+    fists: `recall` shows those that were missed. `total` is the number of correct totals and its 95% interval, see
+    `intervals.accuracy`. `finger_accuracy` is the share of matches with exactly the labelled fingers raised, where
+    these are labelled.
     """
     matches: list[tuple[int, Hand]] = []  # (target, prediction)
     raised: list[tuple[int, Hand]] = []  # (labelled fingers as bits, prediction)
-    labelled = predicted = correct_totals = 0
-    errors = []
-    for file, frame, hands in predictions:
+    labelled = predicted = 0
+    totals, errors = [], []
+    for file, frame, hands, group in predictions:
         pairs = match_boxes(frame.boxes, hands)
         matched = [(int(frame.targets[k]), hands[h]) for k, h in pairs]
         matches += matched
         if frame.fingers is not None:
             raised += [(int(frame.fingers[k]), hands[h]) for k, h in pairs]
         labelled, predicted = labelled + len(frame.boxes), predicted + len(hands)
-        correct_totals += int(count_of(frame.targets).sum() == sum(hand.fingers for hand in hands))
+        totals.append(bool(count_of(frame.targets).sum() == sum(hand.fingers for hand in hands)))
         if not (len(matched) == len(frame.boxes) == len(hands) and all(is_correct(*match) for match in matched)):
-            errors.append(describe_error(file, frame, hands, matched))
+            errors.append(describe_error(file, frame, hands, matched) | {"group": group})
     errors.sort(key=lambda error: -error["confidence"])
 
     targets = np.array([target for target, _ in matches], int)
@@ -68,7 +74,8 @@ def compute_metrics(predictions: Sequence[FramePrediction]) -> dict:
     return {
         "pictures": len(predictions),
         "correct": len(predictions) - len(errors),
-        "total_accuracy": correct_totals / max(len(predictions), 1),
+        "total_accuracy": sum(totals) / max(len(predictions), 1),
+        "total": accuracy(totals, [prediction.group for prediction in predictions]),
         "class_accuracy": correct.sum().item() / max(labelled, 1),
         "count_accuracy": np.trace(count_confusion).item() / max(labelled, 1),
         "side_accuracy": (np.trace(side_confusion) / side_confusion.sum()).item() if sided else None,
@@ -99,7 +106,7 @@ def metrics_by_group(
     def row(group: str, membership: list[str]) -> dict:
         members = [prediction for prediction, own in zip(predictions, membership, strict=True) if own == group]
         metrics = compute_metrics(members)
-        keys = ("pictures", "total_accuracy", "recall", "count_accuracy", "side_accuracy")
+        keys = ("pictures", "total_accuracy", "total", "recall", "count_accuracy", "side_accuracy")
         return {"group": group, **{key: metrics[key] for key in keys}}
 
     return {trait: [row(group, membership) for group in groups] for trait, (groups, membership) in traits.items()}

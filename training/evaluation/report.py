@@ -18,7 +18,9 @@ CONDITION_KEYS = ("total_accuracy", "count_accuracy", "recall")
 
 
 def report(folder: Path = METRICS) -> None:
-    """Print the metrics as Markdown tables: held-out sets, corrupted frames, false alarms, sources left out.
+    """Print the metrics as Markdown tables: held-out sets, corrupted frames, gestures, false alarms, sources left out.
+
+    Totals have their 95% interval, in percent, where `evaluate` wrote one.
 
     Args:
         folder: the metrics of `python -m training evaluate`, `python -m training leave-out` and
@@ -36,7 +38,8 @@ def report(folder: Path = METRICS) -> None:
     columns = ["Pictures", *COLUMNS.values(), "ECE", *other_column]
 
     def row(title: str, own: dict, name: str) -> list[str]:
-        cells = [title, f"{own['pictures']:,}", *(percent(own[key]) for key in COLUMNS), f"{own['ece']:.3f}"]
+        shares = [total(own), *(percent(own[key]) for key in list(COLUMNS)[1:])]
+        cells = [title, f"{own['pictures']:,}", *shares, f"{own['ece']:.3f}"]
         return cells + [mediapipe_cell(own, others.get(name, {}), modes)] * bool(modes)
 
     rows = [row(metrics[name]["title"], metrics[name], name) for name in HELD_OUT if name in metrics]
@@ -47,14 +50,14 @@ def report(folder: Path = METRICS) -> None:
         for own in conditions:
             other = other_conditions.get(own["group"], {})
             cells = [percent(other[mode]["accuracy"] if mode in other else None) for mode in modes]
-            rows.append([own["group"], *(percent(own[key]) for key in CONDITION_KEYS), *cells])
+            rows.append([own["group"], total(own), *(percent(own[key]) for key in CONDITION_KEYS[1:]), *cells])
         mode_columns = [f"MediaPipe, total correct ({mode})" for mode in modes]
         header = ["The webcam frames", *(COLUMNS[key] for key in CONDITION_KEYS), *mode_columns]
         print("\n" + markdown_table(header, rows))
     if hagrid := metrics.get("hagrid"):
-        keys = ("total_accuracy", "finger_accuracy")
         rows = [
-            [r["group"], str(r["pictures"]), *(percent(r[key]) for key in keys)] for r in hagrid["groups"]["gesture"]
+            [r["group"], str(r["pictures"]), total(r), percent(r["finger_accuracy"])]
+            for r in hagrid["groups"]["gesture"]
         ]
         print("\n" + markdown_table(["HaGRID", "Pictures", "Total correct", "Fingers correct"], rows))
     if empty := metrics.get("empty"):
@@ -64,6 +67,12 @@ def report(folder: Path = METRICS) -> None:
     if left_out := metrics.get("leave-one-out"):
         rows = [row(own["title"], own, f"{name}-all") for name, own in left_out["sources"].items()]
         print("\n" + markdown_table(["Source left out", *columns], rows))
+
+
+def total(own: dict) -> str:
+    """Return the share of correct totals, with its 95% interval if that is known: "97.6% (95.1-99.2)"."""
+    interval = own.get("total", {}).get("interval")
+    return percent(own["total_accuracy"]) + (f" ({100 * interval[0]:.1f}-{100 * interval[1]:.1f})" if interval else "")
 
 
 def percent(share: float | None) -> str:

@@ -14,8 +14,8 @@ from lightning import LightningModule
 from onnx import helper
 
 from handful import CLASSES, MODEL
-from handful.counter import HEADS
 from handful.model_store import BadModel
+from handful.personal import HEADS
 from training.export import onnx_weights
 from training.export.cascade import OPSET, Cascade
 from training.export.config import CascadeConfig

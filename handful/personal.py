@@ -1,0 +1,474 @@
+"""A personal head: the classifier's last layer, fitted in a second to one visitor's hand and room.
+
+The network's pooled features stay as they are. What is linear in them changes: the weights of the classes, and those
+that say whether there is a hand. Fitted are the most probable ones, with the shipped ones as the prior: logistic
+regression with a penalty on the distance from them. A few pictures move them a little, many move them further, and
+what no picture shows stays as it was. The head for single fingers stays, too: a count does not say which are raised.
+
+>>> lessons = Lessons(counter)
+>>> lessons.add(image, encode(3, "left"), round=1)
+True
+>>> head = fit(lessons)
+>>> head.save(Path("my-hand.json"))
+>>> counter(image, PersonalHead.load(Path("my-hand.json")))
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from handful.labels import (
+    CLASSES,
+    FINGERS,
+    NO_HAND,
+    SIDE_UNKNOWN,
+    count_of,
+    decode_probabilities,
+    marginal_over_sides,
+    mirror,
+)
+
+if TYPE_CHECKING:
+    from handful.counter import FingerCounter
+
+Weights = dict[str, np.ndarray]
+# Heads of the classifier, inputs of the graph whose defaults are the shipped ones: rows are outputs, columns are the
+# features of a hand.
+HEADS: dict[str, tuple[int | None, ...]] = {
+    "classifier.head.weight": (len(CLASSES), None),
+    "classifier.head.bias": (len(CLASSES),),
+    "classifier.presence.weight": (1, None),
+    "classifier.presence.bias": (1,),
+    "classifier.fingers.weight": (len(FINGERS), None),
+    "classifier.fingers.bias": (len(FINGERS),),
+}
+FITTED = tuple(name for name in HEADS if "fingers" not in name)  # what a personal head replaces
+MAX_FILE_BYTES = 100_000  # a personal head has 15,000
+FILE_KIND = "personal head"
+CHOOSE = "Choose a file that was saved on the Teach page."
+MAX_WEIGHT = 1e3
+CERTAIN = 100.0  # a logit
+RAW_DATA = b"\x4a"  # the key of field 9: of bytes
+PENALTY = 5.0  # measured by `python -m benchmarks teach`; to choose it anew for each recording was no better
+TEMPERATURES = np.geomspace(0.5, 2, 41)
+FOLDS = 3  # rounds beyond are merged: each takes time
+MIN_HANDS = 4  # pictures
+GRADIENT = 1e-3  # of the cross-entropy of all places, in nats
+
+
+class BadHead(ValueError):
+    """A personal head cannot be used; the message says why, and what to do."""
+
+
+class CannotLearn(ValueError):
+    """The pictures do not suffice to learn from; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How often pictures that were not learned from were predicted as labelled, before and after learning.
+
+    Attributes:
+        hands: pictures of a hand.
+        right_before, right_after: those with the labelled count, and side if one is labelled.
+        empty: pictures without a hand.
+        alarms_before, alarms_after: those in which a hand was predicted.
+        helped: whether there are fewer errors than before; or as many, but a lower cross-entropy.
+    """
+
+    hands: int
+    right_before: int
+    right_after: int
+    empty: int
+    alarms_before: int
+    alarms_after: int
+    helped: bool
+
+
+@dataclass(frozen=True)
+class PersonalHead:
+    """What a `FingerCounter` predicts one visitor's hands with.
+
+    Attributes:
+        weights: float32 arrays by their names in `HEADS`, which the graph takes as inputs.
+        model: SHA-256 of the model file that they belong to.
+        date: when they were fitted, "2026-11-29".
+        figures: what they are worth.
+    """
+
+    weights: Weights
+    model: str
+    date: str
+    figures: Figures
+
+    def to_json(self) -> str:
+        """Return the head as a small JSON file, without any picture."""
+        weights = {name: round_digits(values.tolist()) for name, values in self.weights.items()}
+        fields = {"handful": FILE_KIND, "model": self.model, "date": self.date, "figures": asdict(self.figures)}
+        return json.dumps(fields | {"weights": weights}, allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "PersonalHead":
+        """Read what `to_json` wrote.
+
+        Raises:
+            BadHead: it is too large, no personal head, or damaged.
+        """
+        if len(data) > MAX_FILE_BYTES:
+            raise BadHead(f"This file is too large for a personal head, which has about 15 KB. {CHOOSE}")
+        try:
+            fields = json.loads(data)
+        except (ValueError, RecursionError):  # ValueError: or no UTF-8
+            fields = None
+        if not isinstance(fields, dict) or fields.get("handful") != FILE_KIND:
+            raise BadHead(f"This is not a personal head. {CHOOSE}")
+        try:
+            weights = {name: parse_weights(fields["weights"][name], HEADS[name]) for name in FITTED}
+            figures = Figures(**fields["figures"])
+            types = Figures.__annotations__
+            if not all(type(value) is types[name] and value >= 0 for name, value in asdict(figures).items()):
+                raise ValueError("figures")
+            fitted = date.fromisoformat(fields["date"]).isoformat()
+            return cls(weights, str(fields["model"]), fitted, figures)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise BadHead(f"This personal head is damaged: its numbers cannot be used. {CHOOSE}") from error
+
+    def save(self, file: Path) -> None:
+        """Write the head to a JSON file."""
+        file.write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, file: Path) -> "PersonalHead":
+        """Read a file that `save` wrote.
+
+        Raises:
+            BadHead: it cannot be read, or is not a personal head.
+        """
+        try:
+            with file.open("rb") as opened:
+                data = opened.read(MAX_FILE_BYTES + 1)
+        except (OSError, ValueError) as error:  # ValueError: a path with a null character
+            raise BadHead(f"{file}: this file cannot be opened ({error}).") from error
+        try:
+            return cls.from_json(data)
+        except BadHead as error:
+            raise BadHead(f"{file}: {error}") from None
+
+
+def round_digits(values: Any) -> Any:
+    """Round the numbers of nested lists to the six significant digits that matter."""
+    return [round_digits(value) for value in values] if isinstance(values, list) else float(f"{values:.6g}")
+
+
+def parse_weights(values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Return numbers from JSON as float32 of a shape, in which None is any length.
+
+    Raises:
+        ValueError: they have another shape, or are not finite or small numbers.
+    """
+    weights = np.array(values)  # raises ValueError if lists differ in length
+    same_shape = weights.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, weights.shape, strict=True))
+    if not same_shape or weights.dtype.kind not in "fi" or not weights.size or not (np.abs(weights) < MAX_WEIGHT).all():
+        raise ValueError("weights")  # of NaN, no comparison holds
+    return weights.astype(np.float32)
+
+
+def read_heads(model: Path) -> Weights:
+    """Return the shipped heads of a model file, float32.
+
+    onnxruntime does not tell them. In the file, a tensor's values follow its name, as protocol buffers are written in
+    order of their fields: `TensorProto.name` is field 8, `raw_data` field 9, which starts with its length.
+    """
+    data, heads = model.read_bytes(), {}
+    for name, shape in HEADS.items():
+        start = data.index(name.encode() + RAW_DATA) + len(name) + 1
+        length = shift = 0
+        while True:  # seven bits a byte, the lowest first
+            byte, start = data[start], start + 1
+            length, shift = length | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                break
+        heads[name] = np.frombuffer(data, "<f4", length // 4, start).reshape([size or -1 for size in shape])
+    return heads
+
+
+# What is learned from
+
+
+class Place(NamedTuple):
+    """A place in a picture, or in its mirror image, that may be a hand.
+
+    Attributes:
+        features: (112,) float32; zeros where the detector found nothing.
+        score: of the detector, 0-1; 0 where it found nothing.
+        target: a class, a count with the side unknown, or `NO_HAND`; see `handful.labels`.
+        round: in which it was recorded: in each, hands are shown anew.
+        picture: number of the picture.
+        mirrored: whether it is in the mirror image.
+    """
+
+    features: np.ndarray
+    score: float
+    target: int
+    round: int
+    picture: int
+    mirrored: bool
+
+
+class Lessons:
+    """Collects what a head is fitted on: the features of hands, and of what is none. It keeps no pictures.
+
+    Attributes:
+        counter: with the model that is taught.
+        places: what was found, at least one place a picture and mirror image.
+        pictures: how many were added.
+    """
+
+    def __init__(self, counter: "FingerCounter"):
+        self.counter = counter
+        self.places: list[Place] = []
+        self.pictures = 0
+
+    def add(self, image: np.ndarray, target: int, round: int) -> bool:
+        """Add a picture of one hand, or of none, (H, W, 3) uint8 RGB; see `Place` for its target and round.
+
+        Returns whether anything in it may be a hand.
+        """
+        found = False
+        for mirrored in (False, True):
+            scores, features = candidates(self.counter, image[:, ::-1] if mirrored else image)
+            found |= len(scores) > 0
+            if not len(scores):
+                scores, features = np.zeros(1), np.zeros((1, features.shape[1]), np.float32)
+            elif target != NO_HAND:  # what the other places are is not known
+                presence = sigmoid(with_constant(features) @ with_biases(self.counter.heads, "classifier.presence").T)
+                best = [int((scores * presence[:, 0]).argmax())]
+                scores, features = scores[best], features[best]
+            label = mirror(target) if mirrored else target
+            places = zip(features, scores.tolist(), strict=True)
+            self.places += [Place(*place, label, round, self.pictures, mirrored) for place in places]
+        self.pictures += 1
+        return found
+
+
+def candidates(counter: "FingerCounter", image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return all places of a picture that may be a hand: the detector's scores (K,), and features (K, 112).
+
+    The graph scores a place by the square root of the detector's score, the presence of a hand and the probability of
+    its count. It gets heads for which everything is a hand with a certain count.
+    """
+    weights = {name: np.zeros_like(counter.heads[name]) for name in FITTED}
+    weights["classifier.head.bias"][0] = weights["classifier.presence.bias"][0] = CERTAIN
+    scores, features = counter.session.run(["scores", "features"], {"image": image, **weights})
+    return scores**2, features
+
+
+# Fitting
+
+
+class Problem(NamedTuple):
+    """A logistic regression: N places, C outputs.
+
+    Attributes:
+        features: (N, 113) float64, the last one constant.
+        allowed: (N, C) bool, the outputs that are true of a place; several are alternatives; none: it is not learned
+            from.
+        folds: (N,) int, numbers of rounds, those beyond the last merged into the first.
+        prior: (C, 113), the shipped weights and biases.
+    """
+
+    features: np.ndarray
+    allowed: np.ndarray
+    folds: np.ndarray
+    prior: np.ndarray
+
+
+def fit(lessons: Lessons) -> PersonalHead:
+    """Fit a personal head to two rounds of pictures or more.
+
+    Each round is also predicted by a head that was fitted on the others only: that gives the temperature, and says in
+    `PersonalHead.figures` whether learning helped.
+
+    Raises:
+        CannotLearn: there is a single round or a single count, or hands were found in hardly any picture.
+    """
+    counter = lessons.counter
+    config = json.loads(counter.metadata["cascade"])
+    classes, presence = problems(lessons)
+    class_logits, presence_logits = predict_rounds(classes), predict_rounds(presence)
+    temperature = min(TEMPERATURES, key=lambda t: loss_of(class_logits / t, classes.allowed))
+    class_logits /= temperature
+    shipped_logits, shipped_presence = (problem.features @ problem.prior.T for problem in (classes, presence))
+    right_before, alarms_before = count_right(lessons, shipped_logits, shipped_presence, config["threshold"])
+    right_after, alarms_after = count_right(lessons, class_logits, presence_logits, config["threshold"])
+    # As many errors, but more certain where it is right: that helps, too.
+    before = (alarms_before - right_before, loss_of(shipped_logits, classes.allowed))
+    after = (alarms_after - right_after, loss_of(class_logits, classes.allowed))
+    hands = len({place.picture for place in lessons.places if place.target != NO_HAND})
+    figures = Figures(
+        hands, right_before, right_after, lessons.pictures - hands, alarms_before, alarms_after, after < before
+    )
+    class_weights = solve(classes) * config["temperature"] / temperature
+    no_hand, hand = solve(presence)
+    weights = {
+        "classifier.head.weight": class_weights[:, :-1],
+        "classifier.head.bias": class_weights[:, -1],
+        "classifier.presence.weight": (hand - no_hand)[None, :-1],
+        "classifier.presence.bias": (hand - no_hand)[-1:],
+    }
+    weights = {name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}
+    return PersonalHead(weights, counter.sha256, datetime.now(UTC).date().isoformat(), figures)
+
+
+def problems(lessons: Lessons) -> tuple[Problem, Problem]:
+    """Return what the head of the classes and the head of presence (no hand, hand) are fitted on.
+
+    Raises:
+        CannotLearn: see `fit`.
+    """
+    places, heads = lessons.places, lessons.counter.heads
+    targets = np.array([place.target for place in places])
+    found = np.array([place.score > 0 for place in places], bool)
+    hands = found & (targets != NO_HAND)
+    if len({place.picture for place, hand in zip(places, hands, strict=True) if hand}) < MIN_HANDS:
+        raise CannotLearn("Hands were found in hardly any picture. More light helps, or a hand nearer to the camera.")
+    if len(set(count_of(targets[hands]).tolist())) < 2:
+        raise CannotLearn("All pictures show the same count. Record two different counts at least.")
+    rounds = np.array([place.round for place in places])
+    _, folds = np.unique(rounds, return_inverse=True)
+    if len(set(folds[hands].tolist())) < 2:
+        raise CannotLearn("There is a single round. Record a second one, which shows whether learning helped.")
+    features = with_constant(np.array([place.features for place in places], float))
+    classes = np.arange(len(CLASSES))
+    same_side = (targets[:, None] >= SIDE_UNKNOWN) | (classes == targets[:, None])
+    allowed = hands[:, None] & same_side & (count_of(classes) == count_of(targets)[:, None])
+    temperature = json.loads(lessons.counter.metadata["cascade"])["temperature"]
+    class_prior = with_biases(heads, "classifier.head") / temperature
+    presence_prior = with_biases(heads, "classifier.presence")
+    # Without a picture of the room, everything would become a hand: that head stays as it is.
+    empty = found & (targets == NO_HAND)
+    is_hand = np.stack([empty, hands & empty.any()], 1)
+    prior = np.concatenate([np.zeros_like(presence_prior), presence_prior])
+    return Problem(features, allowed, folds % FOLDS, class_prior), Problem(features, is_hand, folds % FOLDS, prior)
+
+
+def predict_rounds(problem: Problem) -> np.ndarray:
+    """Return the logits (N, C) of each fold by weights that were fitted on the others."""
+    logits = np.empty(problem.allowed.shape)
+    for fold in np.unique(problem.folds):
+        rows = problem.folds == fold
+        others = problem._replace(allowed=problem.allowed & ~rows[:, None])
+        logits[rows] = problem.features[rows] @ solve(others).T
+    return logits
+
+
+def solve(problem: Problem) -> np.ndarray:
+    """Return the most probable weights (C, 113): the least cross-entropy plus half the penalty on what changes."""
+    used = problem.allowed.any(1)
+    features, allowed = problem.features[used], problem.allowed[used]
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        change = flat.reshape(problem.prior.shape) - problem.prior
+        logits = features @ (problem.prior + change).T
+        # Of several alternatives, each is as true as it is probable among them.
+        total, among = log_sum_exp(logits), log_sum_exp(np.where(allowed, logits, -np.inf))
+        residual = np.exp(logits - total) - np.exp(np.where(allowed, logits - among, -np.inf))
+        value = (total - among).sum() + PENALTY / 2 * (change**2).sum()
+        return float(value), (residual.T @ features + PENALTY * change).ravel()
+
+    return minimize(loss, problem.prior.ravel()).reshape(problem.prior.shape)
+
+
+def loss_of(logits: np.ndarray, allowed: np.ndarray) -> float:
+    """Return the cross-entropy of logits (N, C) where any output is allowed."""
+    used = allowed.any(1)
+    logits, allowed = logits[used], allowed[used]
+    return float((log_sum_exp(logits) - log_sum_exp(np.where(allowed, logits, -np.inf))).sum())
+
+
+def log_sum_exp(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the sum of exponentials of each row, (N, 1)."""
+    highest = logits.max(1, keepdims=True)
+    return highest + np.log(np.exp(logits - highest).sum(1, keepdims=True))
+
+
+def minimize(
+    loss: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray, steps: int = 200, memory: int = 10
+) -> np.ndarray:
+    """Minimize a smooth function that returns its value and gradient: L-BFGS (Liu and Nocedal, 1989).
+
+    It is deterministic, and stops where no component of the gradient is above `GRADIENT`.
+    """
+    value, gradient = loss(x)
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []  # differences of points and gradients, the newest last
+    for _ in range(steps):
+        if np.abs(gradient).max() < GRADIENT:
+            break
+        direction, coefficients = -gradient, []
+        for s, y in reversed(pairs):
+            coefficients.append((s @ direction) / (s @ y))
+            direction = direction - coefficients[-1] * y
+        if pairs:
+            s, y = pairs[-1]
+            direction = direction * (s @ y) / (y @ y)
+        else:
+            direction = direction / np.abs(gradient).sum()
+        for (s, y), coefficient in zip(pairs, reversed(coefficients), strict=True):
+            direction = direction + s * (coefficient - (y @ direction) / (s @ y))
+        slope, step = float(gradient @ direction), 1.0
+        while (trial := loss(x + step * direction))[0] > value + 1e-4 * step * slope:
+            step /= 2
+            if step < 1e-8:  # as near as floats allow
+                return x
+        s, y = step * direction, trial[1] - gradient
+        x, (value, gradient) = x + s, trial
+        if s @ y > 1e-12:  # where it is convex
+            pairs = [*pairs, (s, y)][-memory:]
+    return x
+
+
+def count_right(
+    lessons: Lessons, class_logits: np.ndarray, presence_logits: np.ndarray, threshold: float
+) -> tuple[int, int]:
+    """Return in how many pictures of a hand the label would be predicted, and in how many without one a hand would.
+
+    Args:
+        lessons: with N places.
+        class_logits: (N, 12), divided by the temperature.
+        presence_logits: (N, 2) of no hand and of a hand.
+        threshold: of the score from which on a hand is reported.
+    """
+    probabilities = np.exp(class_logits - log_sum_exp(class_logits))
+    counts = marginal_over_sides(probabilities)
+    presence = sigmoid(presence_logits[:, 1] - presence_logits[:, 0])
+    right, alarms = set(), set()
+    for i, place in enumerate(lessons.places):
+        if place.mirrored or np.sqrt(place.score * presence[i] * counts[i].max()) <= threshold:
+            continue
+        if place.target == NO_HAND:
+            alarms.add(place.picture)
+        elif (predicted := decode_probabilities(probabilities[i])) == place.target or (
+            place.target >= SIDE_UNKNOWN and count_of(predicted) == count_of(place.target)
+        ):
+            right.add(place.picture)
+    return len(right), len(alarms)
+
+
+def with_constant(features: np.ndarray) -> np.ndarray:
+    """Append a 1 to each row of features (N, 112), for the bias: (N, 113) float64."""
+    return np.hstack([features, np.ones((len(features), 1))])
+
+
+def with_biases(heads: Weights, name: str) -> np.ndarray:
+    """Return weights and biases of a head in one matrix, (C, 113) float64."""
+    return np.hstack([heads[f"{name}.weight"], heads[f"{name}.bias"][:, None]]).astype(float)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities from logits, without overflow."""
+    return np.exp(-np.logaddexp(0, -logits))
