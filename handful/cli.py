@@ -119,7 +119,7 @@ def run(
 
 
 def table_rows(result: dict) -> Iterator[dict]:
-    """Yield the rows of a picture's line in the table, one for each hand, or one without; the keys include `COLUMNS`.
+    """Yield the rows of the table for a picture, one per hand, or one without; `COLUMNS` are among their keys.
 
     Args:
         result: `file`, with the items of `Prediction.to_dict` or an `error`.

@@ -96,7 +96,8 @@ def _draw_heatmap(canvas: np.ndarray, hand: Hand, label: str | None, mirror: boo
     # Maps centres of these pixels to coordinates in the heatmap, whose cells are addressed by their centres too.
     sx, sy = heatmap.shape[1] / (x1 - x0), heatmap.shape[0] / (y1 - y0)
     matrix = np.array([[sx, 0, (left + 0.5 - x0) * sx - 0.5], [0, sy, (top + 0.5 - y0) * sy - 0.5]])
-    heatmap = cv2.warpAffine(heatmap, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    heatmap = cv2.warpAffine(heatmap, matrix, (right - left, bottom - top), flags=flags)
     color = cv2.applyColorMap((255 * heatmap).astype(np.uint8), COLORMAP)
     alpha = MAX_ALPHA * heatmap
     region = canvas[top:bottom, left:right]

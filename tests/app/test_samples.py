@@ -8,7 +8,7 @@ import web.widgets
 from handful import CLASSES, shared_counter
 from handful.images import decode
 from handful.labels import describe
-from tests.app.pages import metric, open_page, probability_bars
+from tests.app.pages import headline, open_page, probability_bars
 from tests.builders import sample_png, write_fingers
 from web.widgets import is_correct, label_from_name
 
@@ -80,7 +80,7 @@ def test_a_click_opens_the_prediction(data):
     page = open_page("samples")
     page.button[0].click().run()
     assert not page.exception
-    assert metric(page)
+    assert headline(page)
     assert len(probability_bars(page)) == 1
 
 

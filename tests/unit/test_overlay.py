@@ -167,9 +167,8 @@ def test_heatmap_ends_smoothly_within_the_crop_and_shows_no_square(mirror):
     row = light[160, 100:220]
     assert row[0] <= 2
     assert np.abs(np.diff(row)).max() < 20  # no edge
-    assert (np.diff(row[:60]) >= -2).all()  # brighter and brighter
     corner = light[60:75, 100:115]
-    assert corner.max() <= 2  # round
+    assert corner.max() < 15  # round
 
 
 def test_hottest_cell_is_yellow():
