@@ -162,7 +162,7 @@ def test_every_hand_has_a_card_and_four_may_not_be_all(monkeypatch, hands):
     assert headline(page) == (f"{3 * hands} fingers · {hands} hands" if hands else "No hand found")
     assert len(probability_bars(page)) == hands
     assert finger_marks(page) == [f"raised: {', '.join(hand.raised)}" for hand in prediction.hands]
-    assert [info.value[:20] for info in page.info] == ([] if hands else ["Show the whole hand,"])
+    assert [info.value[:19] for info in page.info] == ([] if hands else ["Show the whole hand"])
     assert any("At most 4 hands" in caption.value for caption in page.caption) == (hands == 4)
     assert page.image
 
