@@ -65,7 +65,7 @@ def to_row(frame: AnnotatedFrame) -> dict:
 
 
 def preview(image: np.ndarray) -> str:
-    """Return HTML that shows an image, (H, W, 3) uint8 RGB. It is in the page itself: the server keeps no file of it."""
+    """Return HTML that holds and shows an image, (H, W, 3) uint8 RGB: the server keeps no file of it."""
     height, width = image.shape[:2]
     small = cv2.resize(image, (PREVIEW_WIDTH, max(1, round(height * PREVIEW_WIDTH / width))))
     jpeg = b64encode(cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])[1]).decode()
@@ -123,10 +123,8 @@ def show_result(result: Result) -> None:
     table = pd.DataFrame(result.rows).astype({"fingers": "Int64"})  # nullable: no hand is an empty cell
     seconds = table.seconds.iloc[-1]
     if not result.is_complete:
-        st.warning(
-            f"Stopped at {seconds:.1f}{f' of {in_seconds(result.duration)}' if result.duration else ' s'}. {result.error}",
-            icon=":material/content_cut:",
-        )
+        of_all = f" of {in_seconds(result.duration)}" if result.duration else " s"
+        st.warning(f"Stopped at {seconds:.1f}{of_all}. {result.error}", icon=":material/content_cut:")
     left, right = st.columns([3, 2], gap="medium")
     with left.container(key="annotated"):
         st.video(result.video.getvalue())
@@ -179,8 +177,8 @@ if file:
 example = st.session_state.get("example", False)
 gradcam = st.toggle("Heatmap", help="Grad-CAM: where the model looked. The video is processed again for it.")
 results: dict[str, Result] = st.session_state.setdefault("videos", {})
-# A place for each stage, emptied as soon as another one starts: otherwise Streamlit would leave what the last run showed,
-# such as the example, until this one ends.
+# A place for each stage, emptied as soon as another one starts: otherwise Streamlit would leave what the last run
+# showed, such as the example, until this one ends.
 start, at_work, done = st.empty(), st.empty(), st.empty()
 if file or example:
     show_video()

@@ -22,7 +22,7 @@ function drawCount(steps, seconds, top) {
 
 export default function ({ parentElement, data: { steps, seconds, top, player } }) {
   const find = (selector) => parentElement.querySelector(selector);
-  const rows = Array.from({ length: top / 5 + 1 }, (_, i) => 5 * i);
+  const rows = Array.from({ length: 6 }, (_, i) => (i * top) / 5);
   find(".plot").innerHTML = `
     <svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">
       ${rows.map((count) => `<path class="grid" d="M0 ${100 * (1 - count / top)}H100"/>`).join("")}
