@@ -117,7 +117,8 @@ class Sound:
             self.frames = self.decode(file)
             self.step()
         if self.next:
-            self.encoder = out.add_stream("aac", rate=48_000, layout="stereo")
+            layout = "mono" if self.next.layout.nb_channels == 1 else "stereo"
+            self.encoder = out.add_stream("aac", rate=48_000, layout=layout)
 
     def decode(self, file: av.container.InputContainer) -> Generator[av.AudioFrame]:
         """Decode the frames from `start` on, with times that count from there and grow."""
