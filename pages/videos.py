@@ -68,7 +68,7 @@ def preview(image: np.ndarray) -> str:
     """Return HTML that holds and shows an image, (H, W, 3) uint8 RGB: the server keeps no file of it."""
     height, width = image.shape[:2]
     small = cv2.resize(image, (PREVIEW_WIDTH, max(1, round(height * PREVIEW_WIDTH / width))))
-    jpeg = b64encode(cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])[1]).decode()
+    jpeg = b64encode(cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 75])[1].tobytes()).decode()
     style = f"display: block; width: 100%; aspect-ratio: {width} / {height}; border-radius: 0.6rem"
     return f'<img style="{style}" alt="The frame that was just annotated" src="data:image/jpeg;base64,{jpeg}">'
 

@@ -1,7 +1,8 @@
 """Annotate videos."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from threading import Semaphore
@@ -94,34 +95,37 @@ class Sound:
     in memory however far apart a file has its pictures and its sound.
 
     Attributes:
-        is_lost: the file has sound that could not be kept, or not to the end.
-        seconds: the end of what was decoded so far, on the clock of the annotated video.
+        is_lost: the file has sound that could not be kept, or not to its end.
     """
 
     def __init__(self, source: BinaryIO, out: av.container.OutputContainer, start: float):
-        """Open the sound and add a stream to `out` if there is any.
+        """Open the sound, and add a stream to `out` if there is any.
 
         Args:
             source: the video file.
             out: the annotated video.
-            start: time of the first frame in the file, in seconds.
+            start: time of the first video frame in the file, in seconds.
         """
-        self.out, self.start, self.seconds, self.is_lost = out, start, 0.0, False
-        self.reader, self.encoder, self.next, self.previous_pts = TimeLimitedReader(source), None, None, -1
+        self.out, self.start, self.is_lost = out, start, False
+        self.reader = TimeLimitedReader(source)
+        self.encoder: av.AudioCodecContext | av.AudioStream | None = None
+        self.frames: Iterator[tuple[float, av.AudioFrame]] = iter(())
+        self.next: tuple[float, av.AudioFrame] | None = None  # with its time in the annotated video
+        self.end = 0.0  # of the frames so far, in the annotated video
         try:
             file = self.reader.open()
+            if not file.streams.audio:
+                return
+            self.frames = self.decode(file)
+            self.next = next(self.frames, None)
         except LOST_SOUND:
             self.is_lost = True
-            return
-        if file.streams.audio:
-            self.frames = self.decode(file)
-            self.step()
         if self.next:
-            layout = "mono" if self.next.layout.nb_channels == 1 else "stereo"
+            layout = "mono" if self.next[1].layout.nb_channels == 1 else "stereo"
             self.encoder = out.add_stream("aac", rate=48_000, layout=layout)
 
-    def decode(self, file: av.container.InputContainer) -> Generator[av.AudioFrame]:
-        """Decode the frames from `start` on, with times that count from there and grow."""
+    def decode(self, file: av.container.InputContainer) -> Generator[tuple[float, av.AudioFrame]]:
+        """Decode the frames from `start` on, whose times grow."""
         previous = -1
         for frame in file.decode(file.streams.audio[0]):
             if not self.reader.in_time():
@@ -131,44 +135,36 @@ class Sound:
             frame.pts -= round(self.start / frame.time_base)
             if frame.pts > previous:
                 previous = frame.pts
-                yield frame
+                seconds = float(frame.pts * frame.time_base)
+                self.end = seconds + frame.samples / frame.sample_rate
+                yield seconds, frame
         if self.reader.timed_out:
             raise TimeoutError
-
-    def step(self) -> None:
-        """Decode the next frame into `self.next`, or None: at the end, or where the sound is damaged."""
-        try:
-            self.next = next(self.frames, None)
-        except LOST_SOUND:
-            self.is_lost, self.next = True, None
-        if self.next:
-            self.seconds = self.next.time + self.next.samples / self.next.sample_rate
 
     def write(self, seconds: float) -> None:
         """Write the sound up to a time of the annotated video."""
         self.reader.restart()
-        while self.encoder and self.next and self.next.time < seconds:
-            self.encode(self.next)
-            self.step()
+        try:
+            while self.encoder and self.next and self.next[0] < seconds:
+                self.out.mux(self.encoder.encode(self.next[1]))
+                self.next = next(self.frames, None)
+        except LOST_SOUND:  # damaged, or with another sampling rate from here on
+            self.is_lost, self.next = True, None
 
     def finish(self, seconds: float) -> None:
         """Write the rest of the sound up to a time, and what the encoder still holds."""
         self.write(seconds)
-        if self.encoder:
-            self.encode(None)
+        with suppress(*LOST_SOUND):
+            if self.encoder:
+                self.out.mux(self.encoder.encode(None))
 
-    def encode(self, frame: av.AudioFrame | None) -> None:
-        try:
-            self.out.mux(self.encoder.encode(frame))
-        except LOST_SOUND:  # such as another sampling rate from here on
-            self.is_lost, self.frames = True, iter(())
-
-    def end(self) -> float:
-        """Return the time at which the sound ends, in seconds: all of it, not only what was written."""
+    def read_to_end(self) -> float:
+        """Return the time at which the sound in the file ends, in seconds of the annotated video."""
         self.reader.restart()
-        while self.next:
-            self.step()
-        return self.seconds
+        with suppress(*LOST_SOUND):
+            for _ in self.frames:
+                pass
+        return self.end
 
 
 class BadVideo(ValueError):
@@ -242,7 +238,7 @@ def _annotate(
         raise BadVideo(f"This video has {stream.width} × {stream.height} pixels. Save it in 4K or smaller.", 413)
     # Of the pictures, where the file says so: MP4 does, WebM only has that of pictures and sound together.
     durations = [float(video.duration / av.time_base)] if video.duration else []
-    if stream.duration:
+    if stream.duration and stream.time_base:
         durations.append(float(stream.duration * stream.time_base))
     duration = max(min(durations, default=0.0), 0.0)
     track, start, previous, frame_seconds = Tracker(), None, -UNKNOWN_FRAME_S, 0.0
@@ -256,9 +252,9 @@ def _annotate(
                     seconds = frame.time - start
                 if seconds <= previous:  # some videos jump back in time
                     continue
-                known = frame.duration and frame.time_base
-                frame_seconds = float(frame.duration * frame.time_base) if known else seconds - previous
-                previous = seconds
+                frame_seconds, previous = seconds - previous, seconds
+                if frame.duration and frame.time_base:
+                    frame_seconds = float(frame.duration * frame.time_base)
                 image = to_upright_rgb(frame)
                 prediction = track(inference.predict(image, "videos"), seconds)
                 if encoder is None or sound is None:
@@ -274,7 +270,6 @@ def _annotate(
                     annotated = cv2.resize(annotated, (encoder.width, encoder.height))
                 output = av.VideoFrame.from_ndarray(np.asarray(annotated, np.uint8), format="rgb24")
                 output.pts, output.time_base = round(seconds * 90_000), Fraction(1, 90_000)
-                output.duration = round(frame_seconds * 90_000)
                 out.mux(encoder.encode(output))
                 sound.write(seconds)
                 yield AnnotatedFrame(seconds, duration, prediction, annotated, sound.is_lost)
@@ -293,7 +288,7 @@ def _annotate(
             raise BadVideo("This video has no frames.")
         reached = previous + frame_seconds
         if not stream.duration:  # the sound may go on after the last frame
-            reached = max(reached, sound.end())
+            reached = max(reached, sound.read_to_end())
         if duration - reached > MISSING_S:
             raise BadVideo(CUT_OFF)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -61,16 +60,14 @@ def finger_marks(hand: Hand) -> str:
     return f'<span role="img" aria-label="{label}" title="{label}" class="fingers {hand.side}">{marks}</span>'
 
 
-def probability_bars(hand: Hand | None, marks: str = "") -> str:
+def probability_bars(hand: Hand) -> str:
     """Return the HTML of the probability of every class as a bar, always at the same place and scale.
 
-    One row per count: left hands grow to the left, right hands to the right, as hands lie on a table. Above are the
-    sides; the `marks` are beside that of the hand.
+    One row per count: left hands grow to the left, right hands to the right, as hands lie on a table.
     """
-    probabilities = hand.probabilities if hand else np.zeros(len(CLASSES))
     rows = []
-    for count, (left, right) in enumerate(probabilities.reshape(len(SIDES), len(COUNTS)).T):
-        predicted = "predicted" if hand and hand.fingers == count else ""
+    for count, (left, right) in enumerate(hand.probabilities.reshape(len(SIDES), len(COUNTS)).T):
+        predicted = "predicted" if hand.fingers == count else ""
         # A screen reader gets each row as one sentence.
         rows.append(
             f'<span aria-hidden="true" class="left">{left:.0%}</span>'
@@ -79,17 +76,8 @@ def probability_bars(hand: Hand | None, marks: str = "") -> str:
             f'<span aria-hidden="true" class="track right"><i style="width:{right:.1%}"></i></span>'
             f'<span aria-hidden="true">{right:.0%}</span>'
         )
-    left, right = (
-        f'<span class="head {side}"><span aria-hidden="true">{side}</span>'
-        f"{marks if hand and hand.side == side else ''}</span>"
-        for side in SIDES
-    )
+    left, right = (f'<span aria-hidden="true" class="head {side}">{side}</span>' for side in SIDES)
     return f'<div class="bars" data-testid="probabilities">{left}<b></b>{right}{"".join(rows)}</div>'
-
-
-def show_probabilities(hand: Hand | None) -> None:
-    """Draw the raised fingers and the probability of every class."""
-    st.html(probability_bars(hand, finger_marks(hand) if hand else ""))
 
 
 def show_hand(hand: Hand, details: bool) -> None:
@@ -102,44 +90,6 @@ def show_hand(hand: Hand, details: bool) -> None:
         f"<details {'open' if details else ''}><summary>Probabilities</summary>{probability_bars(hand)}</details>"
         "</section>"
     )
-
-
-def show_count_chart(counts: Sequence[tuple], height: int, span: tuple[float, float] | None = None) -> None:
-    """Draw the count over time as a step chart.
-
-    Args:
-        counts: (seconds, fingers) of each frame, or (seconds, fingers, hands, raised): the tooltip has what is given.
-        height: pixels.
-        span: first and last second of the axis; by default those of the counts.
-    """
-    # Only the changes and both ends: a step chart needs no more. Live draws this five times a second, so not with
-    # pandas; and as a plain Vega-Lite spec, since Altair's validation would take longer than all else.
-    ends = (0, len(counts) - 1)
-    steps = [(round(row[0], 2), *row[1:]) for i, row in enumerate(counts) if i in ends or row[1:] != counts[i - 1][1:]]
-    names = ["seconds", "fingers", "hands", "raised"][: len(steps[0])]
-    top = max(10, *(step[1] for step in steps))
-    spec = {
-        "height": height,
-        "mark": {"type": "line", "interpolate": "step-after", "color": PRIMARY_COLOR, "strokeWidth": 3},
-        "encoding": {
-            "x": {
-                "field": "seconds",
-                "type": "quantitative",
-                "scale": {"domain": span} if span else {},
-                "axis": {"tickCount": 6, "labelExpr": "datum.label + ' s'"},
-                "title": None,
-            },
-            "y": {
-                "field": "fingers",
-                "type": "quantitative",
-                "scale": {"domain": [0, top]},
-                "axis": {"values": list(range(0, top + 1, 5))},
-                "title": None,
-            },
-            "tooltip": [{"field": name} for name in names],
-        },
-    }
-    st.vega_lite_chart(pd.DataFrame(steps, columns=names), spec)
 
 
 def show_prediction(image: np.ndarray, prediction: Prediction, key: str, name: str = "") -> DeltaGenerator:

@@ -13,7 +13,7 @@ import handful
 import web.evaluation_details
 import web.widgets
 from handful import CLASSES, FINGERS
-from tests.app.pages import headline, load_page, metric, open_page, probability_bars
+from tests.app.pages import headline, load_page, open_page, probability_bars
 from tests.builders import sample_png, write_fingers
 from training.data.frames import Frame
 from training.evaluation.metrics import FramePrediction, compute_metrics
