@@ -18,7 +18,7 @@ from handful.counter import shared_counter
 from handful.images import SUFFIXES, BadImage, decode
 from handful.labels import CLASSES
 from handful.model_store import BadModel
-from handful.overlay import draw
+from handful.overlay import draw, resize
 from handful.personal import BadHead, PersonalHead
 
 COLUMNS = (
@@ -26,6 +26,7 @@ COLUMNS = (
     *(*CLASSES, "ms", "error"),
 )
 PROGRESS_WIDTH = 30  # characters
+MIN_OVERLAY_SIDE = 640  # pixels: smaller pictures are enlarged, so that captions can be read
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,22 +101,33 @@ def run(
                 target = overlays / os.path.relpath(path, root)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 # Appended to the suffix: hand.png and hand.heic are two pictures.
+                if max(image.shape[:2]) < MIN_OVERLAY_SIDE:
+                    image, prediction = resize(image, prediction, MIN_OVERLAY_SIDE)
                 Image.fromarray(draw(image, prediction)).save(f"{target}.jpg", quality=90)
         except BadImage as bad_image:
             result["error"] = str(bad_image)
         except OSError as os_error:
             result["error"] = f"The overlay cannot be written: {os_error}"
         failed |= "error" in result
-        for hand in result.get("hands") or [{}]:
-            box = dict(zip(("x0", "y0", "x1", "y1"), hand.get("box", ()), strict=False))
-            raised = {"raised": "+".join(hand.get("raised", ()))}
-            table.writerow(result | hand | raised | box | hand.get("probabilities", {}))
+        table.writerows(table_rows(result))
         print(json.dumps(result), flush=True)
         if progress:
             bar = "#" * (PROGRESS_WIDTH * done // len(pictures))
             end = "\n" if done == len(pictures) else ""
             print(f"\r[{bar:.<{PROGRESS_WIDTH}}] {done}/{len(pictures)}", end=end, file=sys.stderr, flush=True)
     return int(failed)
+
+
+def table_rows(result: dict) -> Iterator[dict]:
+    """Yield the rows of the table for a picture, one per hand, or one without; `COLUMNS` are among their keys.
+
+    Args:
+        result: `file`, with the items of `Prediction.to_dict` or an `error`.
+    """
+    for hand in result.get("hands") or [{}]:
+        box = dict(zip(("x0", "y0", "x1", "y1"), hand.get("box", ()), strict=False))
+        raised = {"raised": "+".join(hand.get("raised", ()))}
+        yield result | hand | raised | box | hand.get("probabilities", {})
 
 
 def find_pictures(path: Path) -> Iterator[tuple[Path, str]]:

@@ -1,40 +1,26 @@
 """Pictures from files, the camera or the examples: their predictions, and why."""
 
+import csv
+import io
 import json
-from dataclasses import replace
 from html import escape
 
-import cv2
 import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.typing import UploadedFile
 
-from handful import CLASSES, Box, Prediction
+from handful import CLASSES, Prediction
+from handful.cli import COLUMNS, table_rows
 from handful.images import MAX_BYTES, BadImage, decode
 from handful.labels import describe
+from handful.overlay import resize
 from web import inference, metrics
 from web.uploads import file_contents
-from web.widgets import BUNDLED, open_prediction, show_gallery, show_prediction
-
-DISPLAY_SIDE = 1460  # pixels of the longer side; `st.image` sends none wider
+from web.widgets import BUNDLED, DISPLAY_SIDE, open_prediction, show_gallery, show_prediction
 
 Result = Prediction | str  # a string is the message of a BadImage
-
-
-def shrink_for_display(image: np.ndarray, prediction: Prediction) -> tuple[np.ndarray, Prediction]:
-    """Scale an image, (H, W, 3) uint8 RGB, and its prediction to `DISPLAY_SIDE`: drawing on 50 megapixels is slow."""
-    scale = DISPLAY_SIDE / max(image.shape[:2])
-    if scale >= 1:
-        return image, prediction
-
-    def scaled(box: Box) -> Box:
-        x0, y0, x1, y1 = (scale * x for x in box)
-        return x0, y0, x1, y1
-
-    hands = (replace(hand, box=scaled(hand.box), crop=scaled(hand.crop)) for hand in prediction.hands)
-    size = max(1, round(scale * image.shape[1])), max(1, round(scale * image.shape[0]))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), replace(prediction, hands=tuple(hands))
 
 
 def predict(file: UploadedFile) -> Result:
@@ -50,42 +36,38 @@ def predict_new(files: list[UploadedFile], results: dict[str, Result]) -> None:
     """Predict the files that have no result yet, with a progress bar."""
     new = [file for file in files if file.file_id not in results]
     progress = st.empty()
-    for done, file in enumerate(new, start=1):
+    for done, file in enumerate(new):
+        progress.progress(done / len(new), f"Picture {done + 1} of {len(new)} …" if len(new) > 1 else "Counting …")
         results[file.file_id] = predict(file)
-        if len(new) > 1:
-            progress.progress(done / len(new), f"{done} of {len(new)} pictures")
     progress.empty()
 
 
-def show_table(files: list[UploadedFile], results: dict[str, Result]) -> int:
-    """Show the results as a table with downloads, and return which row is selected."""
-    rows, lines = [], []
+def show_refused(files: list[UploadedFile], results: dict[str, Result]) -> None:
+    """Show the names of the files that were refused, and why."""
     for file in files:
-        result = results[file.file_id]
-        if isinstance(result, str):
-            rows.append({"file": file.name, "error": result})
-            lines.append({"file": file.name, "error": result})
-            continue
-        row = {
+        if isinstance(reason := results[file.file_id], str):
+            # Not as Markdown, in which a file name may be an image or a formula.
+            st.html(f'<p class="refused" role="alert"><b>{escape(file.name)}</b> {escape(reason)}</p>')
+
+
+def select_picture(pictures: dict[str, tuple[UploadedFile, Prediction]]) -> str:
+    """Show the pictures with their predictions as a table, and return the identifier of the selected one."""
+    rows = [
+        {
             "file": file.name,
-            "fingers": result.total,
-            "raised": ", ".join("+".join(hand.raised) for hand in result.hands),
-            "side": ", ".join(hand.side for hand in result.hands),
-            "confidence": min((hand.confidence for hand in result.hands), default=None),
-            "ms": round(result.milliseconds, 2),
+            "fingers": prediction.total,
+            "hands": ", ".join(f"{hand.side} {hand.fingers}" for hand in prediction.hands) or "none",
+            "confidence": min((100 * hand.confidence for hand in prediction.hands), default=None),
         }
-        rows.append(row)
-        lines.append({"file": file.name, **result.to_dict()})
-    table = pd.DataFrame(rows, columns=["file", "fingers", "raised", "side", "confidence", "ms", "error"])
-    table = table.astype({"fingers": "Int64"})  # nullable: a refused picture has no count
-    # Errors come second, where a phone shows them too, and only if there are any; raised fingers are in the CSV only.
-    columns = ["file", *(["error"] if table["error"].any() else []), "fingers", "side", "confidence", "ms"]
+        for file, prediction in pictures.values()
+    ]
     selection = st.dataframe(
-        table,
-        column_order=columns,
+        pd.DataFrame(rows),
         column_config={
-            "confidence": st.column_config.NumberColumn(format="percent"),
-            "error": st.column_config.TextColumn(width="small"),  # leaves room for the counts on a phone
+            "file": st.column_config.TextColumn("File"),
+            "fingers": st.column_config.NumberColumn("Fingers", width="small"),
+            "hands": st.column_config.TextColumn("Hands"),
+            "confidence": st.column_config.NumberColumn("Confidence", format="%d%%", help="of the least certain hand"),
         },
         hide_index=True,
         placeholder="",
@@ -93,29 +75,42 @@ def show_table(files: list[UploadedFile], results: dict[str, Result]) -> int:
         selection_mode="single-row-required",
         key="table",
     ).selection
-    with st.container(horizontal=True):
-        st.download_button("CSV", table.to_csv(index=False), "fingers.csv", icon=":material/download:")
+    return list(pictures)[min(selection.rows[0], len(pictures) - 1)]  # the list may have become shorter
+
+
+def show_downloads(files: list[UploadedFile], results: dict[str, Result], row: DeltaGenerator) -> None:
+    """Add buttons to a row: all results as the command line writes them, a table with one row per hand, and JSON."""
+    lines = []
+    for file in files:
+        result = results[file.file_id]
+        lines.append({"file": file.name} | ({"error": result} if isinstance(result, str) else result.to_dict()))
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
+    writer.writeheader()
+    for line in lines:
+        writer.writerows(table_rows(line))
+    with row:
+        st.download_button("CSV", table.getvalue(), "fingers.csv", icon=":material/download:")
         st.download_button("JSON", json.dumps(lines, indent=1), "fingers.json", icon=":material/download:")
-    return min(selection.rows[0], len(files) - 1)  # the list may have become shorter
 
 
-def show_file(file: UploadedFile, result: Result, displayed: dict[str, tuple[np.ndarray, Prediction]]) -> None:
-    """Show one file with its result; `displayed` caches what was decoded for it last."""
-    # Not as Markdown, in which a file name may be an image or a formula.
-    st.html(f'<h3 style="overflow-wrap: anywhere">{escape(file.name)}</h3>')
-    if isinstance(result, str):
-        st.error(result)
-        return
+def show_file(
+    file: UploadedFile, prediction: Prediction, displayed: dict[str, tuple[np.ndarray, Prediction]]
+) -> DeltaGenerator:
+    """Show one file with its prediction, and return its row of download buttons.
+
+    `displayed` caches what was decoded for it last.
+    """
     if file.file_id not in displayed:
-        with inference.decode_slots:
-            image, prediction = shrink_for_display(decode(file.getvalue()), result)
+        with st.spinner("Decoding …"), inference.decode_slots:
+            shown = resize(decode(file.getvalue()), prediction, DISPLAY_SIDE)  # drawing on 50 megapixels is slow
         displayed.clear()
-        displayed[file.file_id] = image, prediction
-    show_prediction(*displayed[file.file_id], file.file_id)
+        displayed[file.file_id] = shown
+    return show_prediction(*displayed[file.file_id], file.file_id, file.name)
 
 
 st.title("Pictures")
-upload_tab, camera_tab = st.tabs(["Files", "Camera"], on_change="rerun")
+upload_tab, camera_tab = st.tabs(["Files", "Camera"], key="source", on_change="rerun")
 with upload_tab:
     # Not every browser counts HEIC as an image. Files that are none are refused with a message.
     types = ["image", "heic", "heif", "hif"]
@@ -126,6 +121,8 @@ files = uploads
 if camera_tab.open:  # the browser asks for the camera only then
     with camera_tab:
         picture = st.camera_input("Hold up one or two hands")
+    if picture:
+        picture.name = "Camera picture"
     files = [picture] if picture else []
 
 # A rerun must not run the model again, nor decode what is shown.
@@ -136,10 +133,18 @@ for removed in results.keys() - {file.file_id for file in (*uploads, *files)}:
     displayed.pop(removed, None)
 predict_new(files, results)
 
-if files:
-    selected = files[show_table(files, results) if len(files) > 1 else 0]
-    show_file(selected, results[selected.file_id], displayed)
-elif not camera_tab.open:
+show_refused(files, results)
+pictures = {file.file_id: (file, result) for file in files if isinstance(result := results[file.file_id], Prediction)}
+selected = next(iter(pictures), None)
+if len(pictures) > 1:
+    selected = select_picture(pictures)
+if len(files) > 1:
+    show_downloads(files, results, st.container(horizontal=True))
+if selected:
+    downloads = show_file(*pictures[selected], displayed)
+    if len(files) == 1:
+        show_downloads(files, results, downloads)
+if not files and not camera_tab.open:
     st.write("No picture at hand? Try one of these.")
     examples = [BUNDLED / f"{label}_0.jpg" for label in CLASSES]
     if clicked := show_gallery(examples, [describe(label) for label in CLASSES], "examples"):

@@ -1,7 +1,7 @@
 """Browse the Kaggle Fingers dataset: labels, predictions, and the hardest pictures."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -62,6 +62,11 @@ def evaluate_all(labels: dict[Path, str]) -> dict[Path, Outcome]:
     return outcomes
 
 
+def show_first_page() -> None:
+    """Go to the first page, as another list is shown from now on."""
+    st.session_state["page"] = 1
+
+
 st.title("Samples")
 splits = {split: DATA / "fingers" / split for split in ("test", "train") if (DATA / "fingers" / split).is_dir()}
 if not splits:
@@ -70,14 +75,19 @@ if not splits:
     )
     splits = {"bundled": BUNDLED}
 
+# All that is chosen is in the address, so that a list can be shared and survives a reload.
+in_address: dict[str, Any] = {"bind": "query-params", "on_change": show_first_page}
+sets = list(splits)
 with st.container(horizontal=True, gap="medium"):
-    split = st.segmented_control("Split", list(splits), default=next(iter(splits)), required=True)
-    counts = st.segmented_control("Fingers", COUNTS, selection_mode="multi")
-    side = st.segmented_control("Side", SIDES)
-    verdict = st.segmented_control("Prediction", ["correct", "incorrect"])
+    split = st.segmented_control(
+        "Set", list(splits), default=next(iter(splits)), required=True, key="set", **in_address
+    )
+    counts = st.segmented_control("Fingers", COUNTS, selection_mode="multi", key="fingers", **in_address)
+    side = st.segmented_control("Hand", SIDES, key="hand", **in_address)
+    verdict = st.segmented_control("Prediction", ["correct", "incorrect"], key="prediction", **in_address)
 with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-    search = st.text_input("File name", placeholder="part of a name", width=260)
-    hardest_first = st.toggle("Hardest first")
+    search = st.text_input("File name", placeholder="part of a name", width=260, key="name", **in_address)
+    hardest_first = st.toggle("Hardest first", key="hardest", **in_address)
 
 folder = splits[split]
 labels = {}
@@ -99,9 +109,7 @@ if verdict or hardest_first:
 
 page_count = -(-len(pictures) // PAGE_SIZE)
 if page_count:
-    # The filters are in the key: another list starts on its first page.
-    key = f"page {split} {counts} {side} {verdict} {search} {hardest_first}"
-    page = st.pagination(page_count, key=key) if page_count > 1 else 1
+    page = st.pagination(page_count, key="page", bind="query-params") if page_count > 1 else 1
     start = (page - 1) * PAGE_SIZE
     end = min(start + PAGE_SIZE, len(pictures))
     st.caption(f"{start + 1:,}–{end:,} of {len(pictures):,} pictures. Click one for its prediction.")

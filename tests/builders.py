@@ -181,6 +181,28 @@ def make_video(
     return file
 
 
+def add_sound(video: io.BytesIO, path: Path, codec: str = "aac", seconds: float = 2, rate: int = 48_000) -> bytes:
+    """Return the video with a tone of 440 Hz, written to `path`, whose suffix is that of its container.
+
+    An MP4 has its index at the start, as videos on the web do, so that its first half can be read.
+    """
+    tone = (0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+    options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    with av.open(video) as file, av.open(path, "w", options=options) as out:
+        pictures = file.streams.video[0]
+        streams = out.add_stream_from_template(pictures), out.add_stream(codec, rate=rate, layout="mono")
+        packets = [(packet, streams[0]) for packet in file.demux(pictures) if packet.dts is not None]
+        for start in range(0, len(tone), 1024):
+            frame = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+            packets += [(packet, streams[1]) for packet in streams[1].encode(frame)]
+        packets += [(packet, streams[1]) for packet in streams[1].encode()]
+        for packet, stream in sorted(packets, key=lambda one: one[0].dts * one[0].time_base):
+            packet.stream = stream
+            out.mux(packet)
+    return path.read_bytes()
+
+
 def write_image(file: Path, rgb: np.ndarray) -> Path:
     """Write an image (H, W, 3) uint8 RGB, and the folders it is in."""
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -3,23 +3,27 @@
 import os
 import re
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
+import cv2
 import numpy as np
-import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from handful import CLASSES, COUNTS, FINGERS, SIDES, Hand, Prediction, shared_counter
 from handful.images import BadImage, decode
 from handful.labels import decode as decode_label
 from handful.labels import describe
-from handful.overlay import draw
+from handful.overlay import draw, resize
 
 # The folder of the datasets: fingers/train/… and fingers/test/…
 DATA = Path(os.environ.get("HANDFUL_DATA", "data"))
 BUNDLED = Path(__file__).parents[1] / "assets/samples"
 PRIMARY_COLOR = "#0f8a80"
 THUMBNAIL_COLUMNS = 6
+DISPLAY_SIDE = 1460  # pixels of the longer side of a picture that is shown; `st.image` sends none wider
+MAX_HANDS = 4  # that the model detects in a picture
 
 
 def label_from_name(path: Path) -> str:
@@ -41,6 +45,14 @@ def fingers_in_words(count: int) -> str:
     return f"{count} finger{'' if count == 1 else 's'}"
 
 
+def headline(prediction: Prediction) -> str:
+    """Return what a picture shows: "10 fingers · 2 hands"."""
+    hands = len(prediction.hands)
+    if not hands:
+        return "No hand found"
+    return f"{fingers_in_words(prediction.total)} · {hands} hand{'' if hands == 1 else 's'}"
+
+
 def finger_marks(hand: Hand) -> str:
     """Return the HTML of five small marks, thumb to little finger, of which those of raised fingers are lit."""
     marks = "".join(f'<i class="{"raised" if finger in hand.raised else ""}"></i>' for finger in FINGERS)
@@ -48,16 +60,14 @@ def finger_marks(hand: Hand) -> str:
     return f'<span role="img" aria-label="{label}" title="{label}" class="fingers {hand.side}">{marks}</span>'
 
 
-def show_probabilities(hand: Hand | None) -> None:
-    """Draw the raised fingers and the probability of every class as a bar, always at the same place and scale.
+def probability_bars(hand: Hand) -> str:
+    """Return the HTML of the probability of every class as a bar, always at the same place and scale.
 
-    The fingers are marked beside the hand's side. Below, one row per count: left hands grow to the left, right hands to
-    the right, as hands lie on a table.
+    One row per count: left hands grow to the left, right hands to the right, as hands lie on a table.
     """
-    probabilities = hand.probabilities if hand else np.zeros(len(CLASSES))
     rows = []
-    for count, (left, right) in enumerate(probabilities.reshape(len(SIDES), len(COUNTS)).T):
-        predicted = "predicted" if hand and hand.fingers == count else ""
+    for count, (left, right) in enumerate(hand.probabilities.reshape(len(SIDES), len(COUNTS)).T):
+        predicted = "predicted" if hand.fingers == count else ""
         # A screen reader gets each row as one sentence.
         rows.append(
             f'<span aria-hidden="true" class="left">{left:.0%}</span>'
@@ -66,85 +76,71 @@ def show_probabilities(hand: Hand | None) -> None:
             f'<span aria-hidden="true" class="track right"><i style="width:{right:.1%}"></i></span>'
             f'<span aria-hidden="true">{right:.0%}</span>'
         )
-    marks = {hand.side: finger_marks(hand)} if hand else {}
-    left, right = (
-        f'<span class="head {side}"><span aria-hidden="true">{side}</span>{marks.get(side, "")}</span>'
-        for side in SIDES
+    left, right = (f'<span aria-hidden="true" class="head {side}">{side}</span>' for side in SIDES)
+    return f'<div class="bars" data-testid="probabilities">{left}<b></b>{right}{"".join(rows)}</div>'
+
+
+def show_hand(hand: Hand, details: bool) -> None:
+    """Show a card in the colour of the hand's side: its count, raised fingers and confidence, and the `details`."""
+    raised = ", ".join(hand.raised) or "none"
+    st.html(
+        f'<section class="hand {hand.side}" aria-label="{hand.side} hand">'
+        f"<p><b>{fingers_in_words(hand.fingers)}</b> {hand.side} hand <span>{hand.confidence:.0%} confidence</span></p>"
+        f"<p>{finger_marks(hand)} <span>raised: {raised}</span></p>"
+        f"<details {'open' if details else ''}><summary>Probabilities</summary>{probability_bars(hand)}</details>"
+        "</section>"
     )
-    st.html(f'<div class="bars" data-testid="probabilities">{left}<b></b>{right}{"".join(rows)}</div>')
 
 
-def show_count_chart(counts: Sequence[tuple], height: int, span: tuple[float, float] | None = None) -> None:
-    """Draw the count over time as a step chart.
+def show_prediction(image: np.ndarray, prediction: Prediction, key: str, name: str = "") -> DeltaGenerator:
+    """Show an image with its prediction: boxes, a card for each hand, and the Grad-CAM heatmap of any class.
 
-    Args:
-        counts: (seconds, fingers) of each frame, or (seconds, fingers, hands, raised): the tooltip has what is given.
-        height: pixels.
-        span: first and last second of the axis; by default those of the counts.
-    """
-    # Only the changes and both ends: a step chart needs no more. Live draws this five times a second, so not with
-    # pandas; and as a plain Vega-Lite spec, since Altair's validation would take longer than all else.
-    ends = (0, len(counts) - 1)
-    steps = [(round(row[0], 2), *row[1:]) for i, row in enumerate(counts) if i in ends or row[1:] != counts[i - 1][1:]]
-    names = ["seconds", "fingers", "hands", "raised"][: len(steps[0])]
-    top = max(10, *(step[1] for step in steps))
-    spec = {
-        "height": height,
-        "mark": {"type": "line", "interpolate": "step-after", "color": PRIMARY_COLOR, "strokeWidth": 3},
-        "encoding": {
-            "x": {
-                "field": "seconds",
-                "type": "quantitative",
-                "scale": {"domain": span} if span else {},
-                "axis": {"tickCount": 6, "labelExpr": "datum.label + ' s'"},
-                "title": None,
-            },
-            "y": {
-                "field": "fingers",
-                "type": "quantitative",
-                "scale": {"domain": [0, top]},
-                "axis": {"values": list(range(0, top + 1, 5))},
-                "title": None,
-            },
-            "tooltip": [{"field": name} for name in names],
-        },
-    }
-    st.vega_lite_chart(pd.DataFrame(steps, columns=names), spec)
-
-
-def show_prediction(image: np.ndarray, prediction: Prediction, key: str) -> None:
-    """Show an image with its prediction: boxes, probabilities, and the Grad-CAM heatmap of any class.
+    Returns the row of download buttons, for further ones.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         prediction: of that image.
         key: of the widgets.
+        name: of the picture's file, if it is known.
     """
+    image, prediction = resize(image, prediction, DISPLAY_SIDE)
+    with st.container(key=f"headline {key}", gap=None):
+        st.header(headline(prediction), anchor=False)
+        if name:  # not as Markdown, in which a file name may be an image or a formula
+            st.html(f'<p class="file">{escape(name)}</p>')
     left, right = st.columns([3, 2], gap="medium")
     if not prediction.hands:
         left.image(image, width="stretch", alt="The picture")
-        right.info("No hand was detected in this picture.")
-        return
+        downloads = left.container(horizontal=True)
+        right.info("Show the whole hand in even light, large enough: at least a tenth of the picture's height.")
+        return downloads
     with right:
         for hand in prediction.hands:
-            with st.container(horizontal=True, gap="medium"):
-                st.metric("Fingers", hand.fingers, width="content")
-                st.metric("Side", hand.side, width="content")
-                st.metric("Confidence", f"{hand.confidence:.0%}", width="content")
-            show_probabilities(hand)
+            show_hand(hand, details=len(prediction.hands) == 1)
+        if len(prediction.hands) == MAX_HANDS:
+            st.caption(f"At most {MAX_HANDS} hands are counted. If there are more, crop the picture.")
         gradcam = st.toggle("Heatmap", True, key=f"gradcam {key}", help="Grad-CAM: where the model looked.")
-        predicted = prediction.hands[0].label
         label = st.selectbox(
             "Explain class",
-            CLASSES,
-            CLASSES.index(predicted),
-            format_func=lambda label: describe(label) + (" (predicted)" if label == predicted else ""),
+            ("", *CLASSES),
+            format_func=lambda label: describe(label) if label else "As predicted",
             disabled=not gradcam,
             key=f"label {key}",
+            help="What speaks for this class: bright where it counts most.",
         )
-    # By default, the predicted class of each hand.
-    annotated = draw(image, prediction, label=None if label == predicted else label, gradcam=gradcam)
-    left.image(annotated, width="stretch", alt="The picture with the prediction drawn in")
+    annotated = draw(image, prediction, label=label or None, gradcam=gradcam)
+    with left:
+        st.image(annotated, width="stretch", alt="The picture with the prediction drawn in")
+        downloads = st.container(horizontal=True)
+    downloads.download_button(
+        "Annotated picture",
+        lambda: cv2.imencode(".jpg", annotated[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes(),
+        f"{Path(name or 'picture').stem}-annotated.jpg",
+        "image/jpeg",
+        icon=":material/download:",
+        key=f"annotated {key}",
+    )
+    return downloads
 
 
 @st.dialog("Prediction", width="medium")
@@ -163,7 +159,7 @@ def open_prediction(path: Path) -> None:
         st.badge(
             f"Correct: {text}" if correct else f"Incorrect: the label is {text}", color="green" if correct else "red"
         )
-    show_prediction(image, prediction, path.name)
+    show_prediction(image, prediction, path.name, path.name)
 
 
 def show_gallery(paths: Sequence[Path], captions: Sequence[str], key: str) -> Path | None:

@@ -25,6 +25,11 @@ def metric(page: AppTest, label: str = "Fingers") -> str:
     return next(metric.value for metric in page.metric if metric.label == label)
 
 
+def headline(page: AppTest) -> str:
+    """Return the headline of the picture that is shown."""
+    return next(header.value for header in page.header if re.search(r"\d hands?$|^No hand", header.value))
+
+
 def texts(page: AppTest) -> str:
     """Return all texts of a page, a line each."""
     return "\n".join(element.value for element in (*page.markdown, *page.caption, *page.warning, *page.error))
@@ -41,5 +46,11 @@ def finger_marks(page: AppTest) -> list[str]:
 
 
 def file_name(page: AppTest) -> str:
-    """Return the heading of the picture that the Pictures page shows."""
-    return next(match[1] for element in page.html if (match := re.fullmatch("<h3.*?>(.*)</h3>", element.body)))
+    """Return the name, escaped, of the picture that is shown."""
+    return next(match[1] for element in page.html if (match := re.fullmatch('<p class="file">(.*)</p>', element.body)))
+
+
+def refused(page: AppTest) -> list[tuple[str, str]]:
+    """Return the name, escaped, of each refused file, and why."""
+    cards = "".join(element.body for element in page.html)
+    return re.findall(r'<p class="refused" role="alert"><b>(.*?)</b> (.*?)</p>', cards)

@@ -1,6 +1,9 @@
 """The Pictures page."""
 
+import csv
 import dataclasses
+import io
+import json
 
 import cv2
 import numpy as np
@@ -8,13 +11,31 @@ import pytest
 
 import handful
 import web.widgets
-from handful import CLASSES, Prediction, shared_counter
+from handful import CLASSES, Prediction, cli, shared_counter
 from handful.images import decode
-from tests.app.pages import file_name, finger_marks, metric, open_page, probability_bars
-from tests.builders import sample_png
+from tests.app.pages import file_name, finger_marks, headline, load_page, open_page, probability_bars, refused
+from tests.builders import SAMPLES, sample_png
 from web import inference
 
 DISPLAY_SIDE = 1460  # pixels; `st.image` sends none wider
+
+
+@pytest.fixture
+def downloads(monkeypatch) -> dict[str, object]:
+    """What the download buttons of the last runs deliver, by file name."""
+    files: dict[str, object] = {}
+
+    def record(coordinates, data, button, mimetype, file_name, **options):
+        files[file_name] = data
+
+    monkeypatch.setattr("streamlit.elements.widgets.button.marshall_file", record)
+    return files
+
+
+def two_hands() -> tuple[str, bytes, str]:
+    """Upload a picture of two open hands."""
+    hands = [cv2.imread(str(SAMPLES / name)) for name in ("5L_0.jpg", "5R_1.jpg")]
+    return "two.png", cv2.imencode(".png", np.hstack(hands))[1].tobytes(), "image/png"
 
 
 def upload(label: str, name: str = "hand.png") -> tuple[str, bytes, str]:
@@ -27,7 +48,7 @@ def test_without_a_picture_the_page_offers_examples():
     assert len(examples) == len(CLASSES)
     examples[3].click().run()
     assert not page.exception
-    assert metric(page) == "3"
+    assert headline(page) == "3 fingers · 1 hand"
     assert len(probability_bars(page)) == 1
     [badge] = [text.value for text in page.markdown if "badge" in text.value]
     assert "Correct: 3 fingers, left hand" in badge
@@ -37,14 +58,70 @@ def test_one_picture_is_shown_with_its_prediction():
     page = open_page("pictures")
     page.file_uploader[0].set_value(upload("3L")).run()
     assert not page.exception
-    prediction = shared_counter()(decode(sample_png("3L")))
-    assert metric(page) == str(prediction.total)
+    assert headline(page) == "3 fingers · 1 hand"
     assert file_name(page) == "hand.png"
-    assert page.selectbox[0].value == prediction.hands[0].label
-    assert page.selectbox[0].options[:4] == ["0 left", "1 left", "2 left", "3 left (predicted)"]
+    assert page.selectbox[0].options[:3] == ["As predicted", "0 left", "1 left"]
     assert not page.dataframe
+    assert [button.label for button in page.get("download_button")] == ["Annotated picture", "CSV", "JSON"]
     page.selectbox[0].set_value("5R").run()
     assert not page.exception
+
+
+def test_two_hands_are_added_up_and_each_has_a_card_in_the_colour_of_its_side():
+    page = open_page("pictures")
+    page.file_uploader[0].set_value(two_hands()).run()
+    assert not page.exception
+    assert headline(page) == "10 fingers · 2 hands"
+    left, right = probability_bars(page)
+    assert 'class="hand left"' in left
+    assert 'class="hand right"' in right
+    for card in (left, right):
+        assert "<b>5 fingers</b>" in card
+        assert "raised: thumb, index, middle, ring, little</span>" in card
+        assert "<details >" in card  # two open ones would not fit on a screen
+
+
+def test_the_table_to_download_has_a_row_per_hand_as_that_of_the_command_line(downloads):
+    page = open_page("pictures")
+    page.file_uploader[0].set_value([two_hands(), ("empty.jpg", b"", "image/jpeg")]).run()
+    assert not page.exception
+    left, right, empty = csv.DictReader(io.StringIO(downloads["fingers.csv"]))
+    assert tuple(left) == cli.COLUMNS
+    assert [(row["file"], row["side"], row["fingers"], row["total"]) for row in (left, right)] == [
+        ("two.png", "left", "5", "10"),
+        ("two.png", "right", "5", "10"),
+    ]
+    assert left["raised"] == "thumb+index+middle+ring+little"
+    assert (empty["file"], empty["fingers"], empty["error"]) == (
+        "empty.jpg",
+        "",
+        "This file is empty. Choose another picture.",
+    )
+    assert [line["file"] for line in json.loads(downloads["fingers.json"])] == ["two.png", "empty.jpg"]
+
+
+def test_the_annotated_picture_can_be_downloaded(downloads):
+    page = open_page("pictures")
+    page.file_uploader[0].set_value(two_hands()).run()
+    with_heatmap = decode(downloads["two-annotated.jpg"]())
+    assert with_heatmap.shape == (DISPLAY_SIDE / 2, DISPLAY_SIDE, 3)
+    page.toggle[0].set_value(False).run()
+    without = decode(downloads["two-annotated.jpg"]())
+    assert (np.abs(without.astype(int) - (0, 98, 177)) < 25).all(2).sum() > 1000  # the blue of the caption
+    assert np.abs(without.astype(int) - with_heatmap).mean() > 5
+
+
+def test_a_picture_from_the_camera_is_named_so(downloads):
+    page = load_page("pictures")
+    page.session_state["source"] = "Camera"
+    page.run()
+    jpeg = (SAMPLES / "3L_0.jpg").read_bytes()
+    page.camera_input[0].set_value(("camera_input_2026-11-29.jpg", jpeg, "image/jpeg")).run()
+    assert not page.exception
+    assert headline(page) == "3 fingers · 1 hand"
+    assert file_name(page) == "Camera picture"
+    assert "Camera picture-annotated.jpg" in downloads
+    assert next(csv.DictReader(io.StringIO(downloads["fingers.csv"])))["file"] == "Camera picture"
 
 
 @pytest.mark.parametrize("size", [(2920, 2920), (50_000, 9)], ids=["large", "long"])
@@ -74,21 +151,23 @@ def test_a_large_picture_is_annotated_at_its_display_size_and_decoded_once(monke
     assert annotated[1][0] is image
 
 
-@pytest.mark.parametrize("hands", [0, 2])
-def test_every_hand_has_its_probability_bars(monkeypatch, hands):
+@pytest.mark.parametrize("hands", [0, 3, 4])
+def test_every_hand_has_a_card_and_four_may_not_be_all(monkeypatch, hands):
     prediction = shared_counter()(decode(sample_png("3L")))
     prediction = dataclasses.replace(prediction, hands=prediction.hands * hands)
     monkeypatch.setattr(inference, "shared_counter", lambda: lambda image: prediction)
     page = open_page("pictures")
     page.file_uploader[0].set_value(upload("3L")).run()
     assert not page.exception
+    assert headline(page) == (f"{3 * hands} fingers · {hands} hands" if hands else "No hand found")
     assert len(probability_bars(page)) == hands
     assert finger_marks(page) == [f"raised: {', '.join(hand.raised)}" for hand in prediction.hands]
-    assert [info.value for info in page.info] == ([] if hands else ["No hand was detected in this picture."])
+    assert [info.value[:19] for info in page.info] == ([] if hands else ["Show the whole hand"])
+    assert any("At most 4 hands" in caption.value for caption in page.caption) == (hands == 4)
     assert page.image
 
 
-def test_several_pictures_are_a_table_in_which_errors_have_a_column():
+def test_of_several_pictures_the_refused_ones_are_listed_with_the_reason_and_the_others_are_a_table():
     page = open_page("pictures")
     files = [
         upload("3L", "three.png"),
@@ -98,26 +177,33 @@ def test_several_pictures_are_a_table_in_which_errors_have_a_column():
     ]
     page.file_uploader[0].set_value(files).run()
     assert not page.exception
+    assert refused(page) == [
+        ("notes.png", "This is not a picture that can be read. Use PNG, JPEG, WebP, GIF, BMP, TIFF, HEIC or AVIF."),
+        ("empty.jpg", "This file is empty. Choose another picture."),
+    ]
     table = page.dataframe[0].value
-    assert list(table["file"]) == ["three.png", "notes.png", "empty.jpg", "five.png"]
-    assert list(table["fingers"].isna()) == [False, True, True, False]
-    assert table["raised"][3] == "thumb+index+middle+ring+little"
-    assert "PNG" in table["error"][1]
-    assert "empty" in table["error"][2]
-    assert table["error"].isna()[0]
-    assert [button.label for button in page.get("download_button")] == ["CSV", "JSON"]
+    assert list(table["file"]) == ["three.png", "five.png"]
+    assert list(table["fingers"]) == [3, 5]
+    assert list(table["hands"]) == ["left 3", "right 5"]
+    assert [button.label for button in page.get("download_button")] == ["CSV", "JSON", "Annotated picture"]
     assert file_name(page) == "three.png"
-    # Second, where a phone shows it; without errors, there is none.
-    assert list(page.dataframe[0].proto.column_order) == ["file", "error", "fingers", "side", "confidence", "ms"]
-    page.file_uploader[0].set_value([files[0], files[3]]).run()
-    assert list(page.dataframe[0].proto.column_order) == ["file", "fingers", "side", "confidence", "ms"]
+
+
+def test_where_all_files_are_refused_only_the_reasons_are_shown():
+    page = open_page("pictures")
+    page.file_uploader[0].set_value([("a.png", b"", "image/png"), ("b.png", b"", "image/png")]).run()
+    assert not page.exception
+    assert [name for name, _ in refused(page)] == ["a.png", "b.png"]
+    assert not page.dataframe
+    assert not page.header
 
 
 def test_a_file_name_is_escaped():
     page = open_page("pictures")
     page.file_uploader[0].set_value(upload("3L", "![](a.png) $5 and $6 <b>.png")).run()
     assert file_name(page) == "![](a.png) $5 and $6 &lt;b&gt;.png"
-    assert not page.subheader
+    page.file_uploader[0].set_value(("![](a.png) <i>.png", b"", "image/png")).run()
+    assert refused(page)[0][0] == "![](a.png) &lt;i&gt;.png"
 
 
 def test_results_of_removed_pictures_are_dropped():

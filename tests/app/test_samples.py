@@ -8,7 +8,7 @@ import web.widgets
 from handful import CLASSES, shared_counter
 from handful.images import decode
 from handful.labels import describe
-from tests.app.pages import metric, open_page, probability_bars
+from tests.app.pages import headline, load_page, open_page, probability_bars
 from tests.builders import sample_png, write_fingers
 from web.widgets import is_correct, label_from_name
 
@@ -76,11 +76,42 @@ def test_the_hardest_pictures_come_first(data):
     assert [button.label for button in page.button] == [describe(label_from_name(path)) for path in expected]
 
 
+def test_all_that_is_chosen_is_in_the_address(data):
+    page = load_page("samples")
+    page.query_params.update({"set": "train", "fingers": ["3", "4"], "hand": "left", "hardest": "true"})
+    page.run()
+    assert not page.exception
+    assert sorted(button.label for button in page.button) == ["3 left", "4 left"]
+    assert page.toggle[0].value
+    page = load_page("samples")
+    page.query_params["page"] = "2"
+    page.run()
+    assert any("25–36 of 36 pictures" in caption.value for caption in page.caption)
+
+
+def test_another_list_starts_on_its_first_page(data):
+    page = load_page("samples")
+    page.query_params["page"] = "2"
+    page.run()
+    page.segmented_control[2].set_value("left").run()
+    assert any("1–18 of 18 pictures" in caption.value for caption in page.caption)
+    page.segmented_control[2].set_value(None).run()
+    assert any("1–24 of 36 pictures" in caption.value for caption in page.caption)
+
+
+def test_an_address_that_leads_nowhere_shows_the_first_page(data):
+    page = load_page("samples")
+    page.query_params.update({"set": "nothing", "fingers": "9", "page": "99"})
+    page.run()
+    assert not page.exception
+    assert any("1–24 of 36 pictures" in caption.value for caption in page.caption)
+
+
 def test_a_click_opens_the_prediction(data):
     page = open_page("samples")
     page.button[0].click().run()
     assert not page.exception
-    assert metric(page)
+    assert headline(page)
     assert len(probability_bars(page)) == 1
 
 

@@ -1,8 +1,10 @@
 """Videos: annotated frame by frame, stopped half-way, refused; and their page."""
 
 import io
+import re
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from threading import Semaphore
@@ -15,8 +17,8 @@ from PIL import Image
 
 from handful import FINGERS
 from tests.app.pages import open_page
-from tests.builders import SAMPLES, make_video
-from web import metrics, video
+from tests.builders import SAMPLES, add_sound, make_video
+from web import metrics, video, video_chart
 from web.video import MAX_SIDE, BadVideo, annotate
 
 
@@ -32,14 +34,92 @@ def test_every_frame_is_predicted_and_annotated(container):
     frames = list(annotate(make_video(container), target))
     assert [frame.prediction.total for frame in frames][4::10] == [3, 5]
     assert np.diff([frame.seconds for frame in frames]) == pytest.approx(0.1, abs=0.002)
-    assert frames[0].progress < 0.1
-    assert frames[-1].progress > 0.9
+    assert frames[0].duration == pytest.approx(2, abs=0.05)
+    assert frames[8].image.shape == (480, 640, 3)
     annotated = decode_frames(target)
     assert len(annotated) == len(frames) == 20
     assert annotated[0].shape == (480, 640, 3)
     # The blue of the caption, which is in no frame of the source.
     blue = (np.abs(annotated[8].astype(int) - (0, 98, 177)) < 25).all(2)
     assert blue.sum() > 1000
+
+
+def decode_sound(file: io.BytesIO) -> np.ndarray:
+    """Return the first channel of the sound, float32 at 48 kHz; empty if there is none."""
+    file.seek(0)
+    with av.open(file) as container:
+        if not container.streams.audio:
+            return np.zeros(0, np.float32)
+        return np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+
+
+def loudness(sound: np.ndarray) -> float:
+    return float(np.sqrt((sound**2).mean()))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rate"),
+    [("mp4", "aac", 48_000), ("mov", "pcm_s16le", 44_100), ("webm", "libopus", 48_000), ("mkv", "flac", 16_000)],
+)
+def test_the_sound_is_kept(tmp_path, suffix, codec, rate):
+    container = suffix if suffix == "webm" else "mp4"
+    source, target = add_sound(make_video(container), tmp_path / f"video.{suffix}", codec, rate=rate), io.BytesIO()
+    frames = list(annotate(io.BytesIO(source), target))
+    assert (len(frames), frames[-1].is_sound_lost) == (20, False)
+    sound = decode_sound(target)
+    assert len(sound) / 48_000 == pytest.approx(2, abs=0.05)
+    # The tone at its pitch.
+    assert loudness(sound) == pytest.approx(0.3 / np.sqrt(2), rel=0.2)
+    assert np.abs(np.fft.rfft(sound[:48_000])).argmax() == pytest.approx(440, abs=2)
+    target.seek(0)
+    with av.open(target) as video:
+        start, end = (video.streams.audio[0].start_time or 0) / 48_000, video.duration / av.time_base
+    assert abs(start) < 0.03
+    assert end == pytest.approx(2, abs=0.1)
+
+
+def test_the_sound_of_a_stopped_video_ends_with_it(tmp_path):
+    source, target = add_sound(make_video(), tmp_path / "video.mp4"), io.BytesIO()
+    frames = annotate(io.BytesIO(source), target)
+    assert len(list(islice(frames, 7))) == 7
+    frames.close()
+    assert len(decode_sound(target)) / 48_000 == pytest.approx(0.7, abs=0.1)
+
+
+def test_a_video_without_sound_stays_without():
+    target = io.BytesIO()
+    assert not list(annotate(make_video(), target))[-1].is_sound_lost
+    assert not len(decode_sound(target))
+
+
+def test_damaged_sound_costs_no_frame_and_is_reported(tmp_path):
+    source = bytearray(add_sound(make_video(), tmp_path / "video.mkv", "flac"))
+    with av.open(io.BytesIO(bytes(source))) as file:
+        packets = [bytes(packet) for packet in file.demux(audio=0) if packet.size]
+    for packet in packets[10:]:
+        at = source.index(packet)
+        source[at : at + len(packet)] = bytes(len(packet))
+    frames = list(annotate(io.BytesIO(bytes(source)), io.BytesIO()))
+    assert len(frames) == 20
+    assert frames[-1].is_sound_lost
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+def test_a_video_that_is_cut_in_half_says_that_the_rest_is_missing(tmp_path, suffix):
+    codec = {"mp4": "aac", "webm": "libopus"}[suffix]
+    video = make_video(suffix, samples=("3L_0", "5R_1") * 2)
+    source = add_sound(video, tmp_path / f"video.{suffix}", codec, seconds=4)
+    frames, target = [], io.BytesIO()
+    with pytest.raises(BadVideo, match="The rest of the file is damaged or missing"):
+        frames.extend(annotate(io.BytesIO(source[: len(source) // 2]), target))
+    assert 5 < len(frames) < 35
+    assert frames[0].duration == pytest.approx(4, abs=0.1)
+    assert len(decode_frames(target)) == len(frames)
+
+
+def test_a_video_whose_sound_goes_on_after_the_last_frame_is_complete(tmp_path):
+    source = add_sound(make_video("webm"), tmp_path / "video.webm", "libopus", seconds=4)
+    assert len(list(annotate(io.BytesIO(source), io.BytesIO()))) == 20
 
 
 def test_a_stopped_video_is_complete_up_to_there():
@@ -113,7 +193,7 @@ def test_frames_before_a_damaged_part_are_yielded_and_written():
     middle = (media.start + media.stop) // 2
     data[middle : media.stop] = np.random.default_rng(0).bytes(media.stop - middle)
     frames, target = [], io.BytesIO()
-    with pytest.raises(BadVideo, match="only in part"):
+    with pytest.raises(BadVideo, match="The rest of the file is damaged"):
         frames.extend(annotate(io.BytesIO(data), target))
     assert 0 < len(frames) < 20
     assert len(decode_frames(target)) == len(frames)
@@ -140,7 +220,7 @@ def test_frames_before_too_large_ones_are_yielded(monkeypatch):
             packet.stream = stream
             out.mux(packet)
     frames = []
-    with pytest.raises(BadVideo, match="only in part"):
+    with pytest.raises(BadVideo, match="The rest of the file is damaged"):
         frames.extend(annotate(io.BytesIO(file.getvalue()), io.BytesIO()))
     assert 40 < len(frames) <= 80
 
@@ -180,15 +260,69 @@ def test_the_page_shows_chart_video_and_table():
     page.file_uploader[0].upload("hand.mp4", make_video().getvalue(), "video/mp4").run()
     assert not page.exception
     assert page.caption[0].value.startswith("20 frames, 1.9 seconds")
-    assert page.get("vega_lite_chart")
     assert [button.label for button in page.get("download_button")] == ["MP4", "CSV"]
-    # Another choice would need another run over the video.
-    assert page.toggle[0].disabled
-    assert page.toggle[0].value
-    assert page.session_state.videos
+    # Another choice is another run over the video.
+    [key] = page.session_state.videos
+    page.toggle[0].set_value(False).run()
+    assert page.session_state.videos.keys() not in ({key}, set())
     page.file_uploader[0].set_value(None).run()
     assert not page.session_state.videos
-    assert not page.toggle[0].disabled
+
+
+def test_frames_without_a_hand_are_a_gap_in_chart_and_table(monkeypatch):
+    charts, tables = [], []
+
+    def record(coordinates, data, button, mimetype, file_name, **options):
+        if file_name == "fingers.csv":
+            tables.append(data)
+
+    def annotate_without_hands(*files, gradcam):
+        for frame in annotate(*files, gradcam=gradcam):
+            is_gap = 0.45 < frame.seconds < 0.75
+            yield replace(frame, prediction=replace(frame.prediction, hands=())) if is_gap else frame
+
+    monkeypatch.setattr(video, "annotate", annotate_without_hands)
+    monkeypatch.setattr(video_chart, "component", lambda: lambda key, data: charts.append(data))
+    monkeypatch.setattr("streamlit.elements.widgets.button.marshall_file", record)
+    page = open_page("videos")
+    page.file_uploader[0].upload("hand.mp4", make_video(samples=("3L_0",)).getvalue(), "video/mp4").run()
+    assert not page.exception
+    steps = charts[-1]["steps"]
+    assert [step[1:] for step in steps[-3:]] == [(3, "left 3"), (None, ""), (3, "left 3")]
+    assert steps[-2][0] == pytest.approx(0.5, abs=0.01)
+    assert tables[-1].splitlines()[6] == "0.5,,,"  # an empty cell, not 0
+
+
+def test_a_film_that_is_cut_in_half_says_where_it_ends(tmp_path):
+    source = add_sound(make_video(samples=("3L_0", "5R_1") * 2), tmp_path / "video.mp4", seconds=4)
+    page = open_page("videos")
+    page.file_uploader[0].upload("hand.mp4", source[: len(source) // 2], "video/mp4").run()
+    assert not page.exception
+    assert re.fullmatch(
+        r"Stopped at [12]\.\d of 4\.0 s\. The rest of the file is damaged or missing\.", page.warning[0].value
+    )
+    assert [button.label for button in page.get("download_button")] == ["MP4", "CSV"]
+
+
+def test_a_video_that_was_stopped_says_where(monkeypatch):
+    def annotate_until_click(*files, gradcam):
+        yield from islice(annotate(*files, gradcam=gradcam), 7)
+        st.rerun()  # as a click on Stop does
+
+    monkeypatch.setattr(video, "annotate", annotate_until_click)
+    page = open_page("videos")
+    page.file_uploader[0].upload("hand.mp4", make_video().getvalue(), "video/mp4").run()
+    assert not page.exception
+    assert page.warning[0].value.strip() == "Stopped at 0.6 of 2.0 s."
+
+
+def test_lost_sound_is_reported(monkeypatch):
+    monkeypatch.setattr(
+        video, "annotate", lambda *files, gradcam: (replace(frame, is_sound_lost=True) for frame in annotate(*files))
+    )
+    page = open_page("videos")
+    page.file_uploader[0].upload("hand.mp4", make_video(samples=("3L_0",)).getvalue(), "video/mp4").run()
+    assert page.caption[0].value.endswith("Its sound could not be kept.")
 
 
 def test_in_the_example_a_hand_counts_from_zero_to_five():
@@ -203,7 +337,6 @@ def test_in_the_example_a_hand_counts_from_zero_to_five():
     assert (example.rows[15]["raised"], example.rows[-1]["raised"]) == ("", "+".join(FINGERS))
     page.button[0].click().run()
     assert not page.session_state.videos
-    assert not page.toggle[0].disabled
 
 
 @pytest.mark.parametrize("data", [make_video(samples=("3L_0",)).getvalue(), b"no video"], ids=["video", "no video"])

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable
 
-from playwright.sync_api import Locator, Page, WebSocket
+from playwright.sync_api import FrameLocator, Locator, Page, WebSocket
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
@@ -94,6 +94,11 @@ def open_live(page: Page, path: str = "/") -> None:
     )
     page.goto(path)
     page.locator(".start:enabled").wait_for()
+
+
+def headline(page: Page | FrameLocator | Locator) -> Locator:
+    """Return the headline of the picture that is shown: "10 fingers · 2 hands"."""
+    return page.locator("[class*=st-key-headline]").get_by_role("heading")
 
 
 def wait_until(page: Page, condition: Callable[[], object], timeout_ms: int = TIMEOUT_MS) -> None:

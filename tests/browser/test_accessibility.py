@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.actions import PICTURE, TIMEOUT_MS, metric, total
+from tests.browser.actions import PICTURE, TIMEOUT_MS, headline, total
 
 PATHS = ["/", "/pictures", "/videos", "/samples", "/teach", "/evaluation", "/about"]
 
@@ -120,7 +120,10 @@ def use(page: Page) -> None:
             expect(total(page)).to_have_text(PICTURE.name[0])
         case "/pictures", _:
             page.locator("input[type=file]").first.set_input_files(PICTURE)
-            expect(metric(page, "Fingers")).to_have_text(PICTURE.name[0], timeout=TIMEOUT_MS)
+            expect(headline(page)).to_contain_text(PICTURE.name[0], timeout=TIMEOUT_MS)
+        case "/videos", _:
+            page.get_by_role("button", name="Use this video").click()
+            page.get_by_role("slider", name="Position in the video").wait_for(timeout=TIMEOUT_MS)
         case "/evaluation", _:
             for summary in page.locator("[data-testid=stExpander] summary").all():
                 summary.click()

@@ -15,7 +15,7 @@ from benchmarks.app_server import run_app
 from benchmarks.dockerfile import free_port
 from handful import CLASSES, FINGERS, shared_counter
 from handful.images import decode
-from tests.browser.actions import PICTURE, TIMEOUT_MS, choose, metric, total
+from tests.browser.actions import PICTURE, TIMEOUT_MS, choose, headline, metric, total
 from tests.builders import make_video
 from training.data.sources.own_hand import OwnHand
 
@@ -67,7 +67,7 @@ def test_two_replicas_serve_behind_a_proxy_under_a_path(browser, address, expect
                     page.wait_for_timeout(1000)
                     page.goto("/count/pictures")
                     page.locator("input[type=file]").first.set_input_files(PICTURE)
-                    expect(metric(page, "Fingers")).to_have_text("3", timeout=TIMEOUT_MS)
+                    expect(headline(page)).to_have_text("3 fingers · 1 hand", timeout=TIMEOUT_MS)
                 page.close()
             # One visitor each, with all that he did.
             metrics = httpx.get(f"{other}/metrics").text
@@ -112,8 +112,10 @@ def test_a_dropped_picture_is_predicted_and_explained(page):
     page.get_by_test_id("stFileUploaderDropzone").dispatch_event("drop", {"dataTransfer": transfer})
     hand = shared_counter()(decode(PICTURE)).hands[0]
     assert hand.label == PICTURE.name[:2]
-    expect(metric(page, "Fingers")).to_have_text(str(hand.fingers), timeout=TIMEOUT_MS)
-    expect(metric(page, "Side")).to_have_text(hand.side)
+    expect(headline(page)).to_have_text("3 fingers · 1 hand", timeout=TIMEOUT_MS)
+    card = page.get_by_role("region", name="left hand")
+    expect(card).to_contain_text("3 fingers")
+    expect(card).to_have_css("border-left-color", LEFT)
     probabilities = page.locator(".bars > span:not(.track):not(.head)")
     expect(probabilities).to_have_count(len(CLASSES))
     assert sum(int(text.rstrip("%")) for text in probabilities.all_inner_texts()) == pytest.approx(100, abs=6)
@@ -125,7 +127,11 @@ def test_a_dropped_picture_is_predicted_and_explained(page):
     expect(page.locator(".bars b").nth(1)).to_have_css("font-weight", "400")
     overlay = page.get_by_test_id("stImage").locator("img")
     source = overlay.get_attribute("src")
-    assert overlay.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
+    assert overlay.evaluate("image => image.decode().then(() => image.naturalWidth)") == 1460  # sharp captions
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Annotated picture").click()
+    assert download.value.suggested_filename == "hand-annotated.jpg"
+    assert decode(download.value.path()).shape == (1460, 1460, 3)
     choose(page, "Explain class", "0 right")
     expect(overlay).not_to_have_attribute("src", source, timeout=TIMEOUT_MS)
 
@@ -137,17 +143,64 @@ def test_a_large_video_can_be_stopped_and_its_result_downloaded(page, tmp_path):
     os.truncate(large, large.stat().st_size - 8 + padding)
     page.goto("/videos")
     page.locator("input[type=file]").first.set_input_files(large)
-    expect(page.get_by_text(re.compile(r"\d+ s processed, \d+ s left"))).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text(re.compile(r"[\d.]+ of 60 s processed, \d+ s left"))).to_be_visible(timeout=TIMEOUT_MS)
+    preview = page.get_by_alt_text("The frame that was just annotated")
+    assert preview.evaluate("image => image.decode().then(() => image.naturalWidth)") == 640
     page.get_by_role("button", name="Stop here").click()
     summary = page.get_by_text(re.compile(r"[\d,]+ frames, [\d.]+ seconds"))
     expect(summary).to_be_visible(timeout=TIMEOUT_MS)
     assert 0 < int(summary.inner_text().split()[0].replace(",", "")) < 600
+    expect(page.get_by_text(re.compile(r"Stopped at [\d.]+ of 60 s\."))).to_be_visible()
     # The frames up to then are a video that plays.
     video = page.locator("video")
     assert video.evaluate("async video => { await video.play(); return video.videoWidth; }") == 640
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV").click()
     assert download.value.path().read_text().startswith("seconds,fingers,hands,raised\n0.0,3,left 3,")
+
+
+def test_chart_and_player_of_a_video_are_in_step_and_the_example_makes_room(page):
+    page.goto("/videos")
+    page.get_by_role("button", name="Use this video").click()
+    expect(page.get_by_text(re.compile(r"[\d.]+ of 6.0 s processed"))).to_be_visible(timeout=TIMEOUT_MS)
+    expect(page.get_by_text("No video at hand?")).to_have_count(0)
+    expect(page.locator("video")).to_have_count(0)
+    chart = page.get_by_role("slider", name="Position in the video")
+    expect(chart).to_have_attribute("aria-valuetext", "0.0 s · 0 fingers · right 0", timeout=TIMEOUT_MS)
+    video = page.locator("video")
+    video.evaluate("video => video.currentTime = 3.7")
+    expect(chart).to_have_attribute("aria-valuetext", "3.7 s · 3 fingers · right 3")
+    box = chart.bounding_box()
+    page.mouse.click(box["x"] + 0.3 * box["width"], box["y"] + 20)
+    expect(chart).to_have_attribute("aria-valuetext", "1.8 s · 1 finger · right 1")
+    assert video.evaluate("video => video.currentTime") == pytest.approx(1.8, abs=0.05)
+    chart.press("ArrowRight")
+    expect(chart).to_have_attribute("aria-valuetext", "1.9 s · 1 finger · right 1")
+    # While it plays, too.
+    video.evaluate("video => (video.muted = true, video.play())")
+    expect(chart).to_have_attribute("aria-valuetext", re.compile("2 fingers"), timeout=TIMEOUT_MS)
+    # A heatmap needs another run.
+    page.get_by_text("Heatmap", exact=True).click()
+    expect(page.get_by_text(re.compile(r"[\d.]+ of 6.0 s processed"))).to_be_visible(timeout=TIMEOUT_MS)
+    expect(chart).to_be_visible(timeout=TIMEOUT_MS)
+
+
+def test_the_uploader_shows_why_it_refuses_a_file(page):
+    page.goto("/pictures")
+    files = [{"name": "notes.txt", "mimeType": "text/plain", "buffer": b"notes"}]
+    files += [{"name": "large.jpg", "mimeType": "image/jpeg", "buffer": bytes(20_100_000)}]
+    page.locator("input[type=file]").first.set_input_files(files)
+    for reason in ("text/plain files are not allowed", "File must be 20.0MB or smaller"):
+        expect(page.get_by_text(reason)).to_be_visible(timeout=TIMEOUT_MS)
+        assert page.get_by_text(reason).bounding_box()["width"] > 100  # not only for screen readers
+
+
+def test_what_is_chosen_of_the_samples_is_in_the_address(page):
+    page.goto("/samples?hardest=true")
+    expect(page.get_by_text("24 of 24 pictures")).to_be_visible(timeout=TIMEOUT_MS)
+    page.get_by_test_id("stButtonGroup").get_by_text("left", exact=True).click()
+    expect(page.get_by_text("12 of 12 pictures")).to_be_visible(timeout=TIMEOUT_MS)
+    assert sorted(page.url.rpartition("?")[2].split("&")) == ["hand=left", "hardest=true"]
 
 
 def test_an_embedding_site_can_let_the_app_upload_and_use_the_camera(page, address):
@@ -161,7 +214,7 @@ def test_an_embedding_site_can_let_the_app_upload_and_use_the_camera(page, addre
     )
     frame = page.frame_locator("iframe")
     frame.locator("input[type=file]").first.set_input_files(PICTURE)
-    expect(frame.get_by_test_id("stMetricValue").first).to_have_text("3", timeout=TIMEOUT_MS)
+    expect(headline(frame)).to_have_text("3 fingers · 1 hand", timeout=TIMEOUT_MS)
     frame.get_by_role("tab", name="Camera").click()
     expect(frame.get_by_role("button", name="Take Photo")).to_be_enabled(timeout=TIMEOUT_MS)
     (cookie,) = page.context.cookies(app)
@@ -178,7 +231,7 @@ def test_a_click_on_a_sample_opens_it(page):
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_text(re.compile("Correct|Incorrect"))).to_be_visible(timeout=TIMEOUT_MS)
-    expect(metric(page, "Fingers")).to_have_text(re.compile("[0-5]"))
+    expect(headline(dialog)).to_have_text(re.compile("[0-5] fingers? · 1 hand|No hand found"))
     expect(dialog.get_by_test_id("stImage").locator("img")).to_be_visible()
 
 

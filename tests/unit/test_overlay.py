@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from handful import CLASSES, COUNTS, FINGERS, SIDES, FingerCounter, Hand, Prediction
-from handful.overlay import COLORMAP, COLORS, browser_colors, draw
+from handful.overlay import COLORMAP, COLORS, browser_colors, draw, resize
 
 GREY = np.full((240, 320, 3), 128, np.uint8)
 
@@ -154,19 +154,21 @@ def test_heatmap_fades_out_and_is_transparent_where_cold():
     assert (row[175:-4] == 0).all()
 
 
-@pytest.mark.parametrize("cell", [(0, 0), (0, 7), (7, 0), (7, 7)])
-def test_heatmap_ends_at_the_edge_of_the_crop(cell):
-    shown = hand((40, 40, 60, 60), crop=(100, 80, 180, 160), hot={"3L": cell})  # 10 pixels a cell
-    plain, heated = (draw(GREY, prediction(shown), gradcam=gradcam) for gradcam in (False, True))
-    y, x = 80 + 10 * cell[0], 100 + 10 * cell[1]
-    # It fades between the centres of two cells.
-    assert changed_area(heated, plain) == pytest.approx(
-        (max(x - 5, 100), max(y - 5, 80), min(x + 15, 180), min(y + 15, 160))
-    )
-    # The outer half of an edge cell has no neighbour to fade to.
-    rows = slice(80, 84) if cell[0] == 0 else slice(156, 160)
-    columns = slice(100, 104) if cell[1] == 0 else slice(176, 180)
-    np.testing.assert_array_equal(heated[rows, columns], np.broadcast_to(heated[rows, columns].max((0, 1)), (4, 4, 3)))
+@pytest.mark.parametrize("mirror", [False, True])
+def test_heatmap_ends_smoothly_within_the_crop_and_shows_no_square(mirror):
+    shown = hand((120, 100, 160, 140), crop=(100, 60, 220, 180))
+    shown.gradcam_maps[:] = 0.25  # hot everywhere
+    black = np.zeros_like(GREY)
+    light = draw(black, prediction(shown), gradcam=True, mirror=mirror).max(2).astype(int)
+    if mirror:
+        light = light[:, ::-1]
+    light[:, 110:190][80:150] = light[150, 160]  # neither box nor caption
+    assert light[:60].max() == light[180:].max() == light[:, :100].max() == light[:, 220:].max() == 0
+    row = light[160, 100:220]
+    assert row[0] <= 2
+    assert np.abs(np.diff(row)).max() < 20  # no edge
+    corner = light[60:75, 100:115]
+    assert corner.max() < 15  # round
 
 
 def test_hottest_cell_is_yellow():
@@ -187,6 +189,32 @@ def test_heatmap_of_another_class():
 def test_heatmap_without_activation_is_transparent():
     shown = hand((0, 0, 320, 240))
     np.testing.assert_array_equal(draw(GREY, prediction(shown), gradcam=True), draw(GREY, prediction(shown)))
+
+
+# Scaling
+
+
+def test_captions_of_a_tiny_picture_are_sharp_once_it_is_enlarged():
+    picture, shown = resize(GREY[::4, ::4], Prediction((hand((25, 20, 50, 45)),), 80, 60, 1.0), 1280)
+    assert picture.shape == (960, 1280, 3)
+    assert (shown.width, shown.height) == (1280, 960)
+    assert shown.hands[0].box == (400, 320, 800, 720)
+    caption = draw(picture, shown)[240:316, 410:600]
+    # Sharp: hardly a pixel is neither the text nor its ground.
+    assert (has_color(caption, (255, 255, 255)) | has_color(caption, COLORS["left"])).mean() > 0.9
+    assert has_color(caption, (255, 255, 255)).mean() > 0.1
+
+
+def test_box_and_crop_shrink_with_a_large_picture():
+    picture, shown = resize(GREY, prediction(hand((100, 80, 200, 180), crop=(-10, 0, 300, 310))), 160)
+    assert picture.shape == (120, 160, 3)
+    assert shown.hands[0].box == (50, 40, 100, 90)
+    assert shown.hands[0].crop == (-5, 0, 150, 155)
+
+
+def test_a_picture_of_the_right_size_is_not_copied():
+    picture, _ = resize(GREY, prediction(), 320)
+    assert picture is GREY
 
 
 # All of these
