@@ -15,7 +15,8 @@ from pathlib import Path
 from PIL import Image
 
 from handful.counter import shared_counter
-from handful.images import SUFFIXES, BadImage, decode
+from handful.decode_process import DecodeProcess
+from handful.images import SUFFIXES, BadImage
 from handful.labels import CLASSES
 from handful.model_store import BadModel
 from handful.overlay import draw
@@ -25,6 +26,7 @@ COLUMNS = (
     *(*CLASSES, "ms", "error"),
 )
 PROGRESS_WIDTH = 30  # characters
+CPU_S, WALL_S = 20.0, 60.0  # to decode one picture
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,9 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = open(args.csv or os.devnull, "w", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
     except (OSError, ValueError) as error:  # ValueError: pictures on two drives
         parser.error(f"cannot write: {error}")
-    with table:
+    with table, DecodeProcess(CPU_S, WALL_S) as decoder:
         try:
-            return run(args.paths, csv.DictWriter(table, COLUMNS, extrasaction="ignore"), args.overlays, root)
+            rows = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
+            return run(args.paths, decoder, rows, args.overlays, root)
         except BadModel as error:
             print(f"handful: {error}", file=sys.stderr)
             return 1
@@ -69,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141
 
 
-def run(paths: Sequence[Path], table: csv.DictWriter, overlays: Path | None, root: str) -> int:
+def run(paths: Sequence[Path], decoder: DecodeProcess, table: csv.DictWriter, overlays: Path | None, root: str) -> int:
     """Predict all pictures; print a line, write rows and an overlay for each, at its path relative to `root`.
 
     Returns 1 if a picture failed, else 0.
@@ -84,7 +87,7 @@ def run(paths: Sequence[Path], table: csv.DictWriter, overlays: Path | None, roo
         try:
             if error:
                 raise BadImage(error)
-            image = decode(path)
+            image = decoder.decode(path)
             prediction = shared_counter()(image)
             result |= prediction.to_dict()
             if overlays:

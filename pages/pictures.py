@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.typing import UploadedFile
 
 from handful import CLASSES, Box, Prediction
-from handful.images import MAX_BYTES, BadImage, decode
+from handful.images import MAX_BYTES, BadImage
 from handful.labels import describe
 from web import inference, metrics
 from web.uploads import file_contents
@@ -107,8 +107,8 @@ def show_file(file: UploadedFile, result: Result, displayed: dict[str, tuple[np.
         st.error(result)
         return
     if file.file_id not in displayed:
-        with inference.decode_slots:
-            image, prediction = shrink_for_display(decode(file.getvalue()), result)
+        with inference.decoder_turn() as decoder:
+            image, prediction = shrink_for_display(decoder.decode(file.getvalue()), result)
         displayed.clear()
         displayed[file.file_id] = image, prediction
     show_prediction(*displayed[file.file_id], file.file_id)
