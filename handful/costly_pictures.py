@@ -14,6 +14,7 @@ MAX_SCANS = 100  # of a JPEG; a progressive one has about ten
 MAX_SEGMENTS, MAX_JUNK_BYTES = 2000, 10_000  # before the first scan; each part of a profile or of metadata is a segment
 MAX_TILE_PIXELS = 4_000_000  # of a TIFF that is itself smaller
 MAX_TIFF_TAGS = 1000
+MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd8]")  # of a segment of a JPEG with a length
 # Tags of a TIFF
 WIDTH, HEIGHT, STRIPS, SAMPLES, TILE_WIDTH, TILE_HEIGHT, TILES = 256, 257, 273, 277, 322, 323, 324
 START_OF_SCAN, END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
@@ -42,9 +43,10 @@ def first_scan(data: bytes) -> int | None:
     """Return where the first scan of a JPEG starts, or its end without one; None if too much comes before."""
     position = junk = 0
     for _ in range(MAX_SEGMENTS):
-        marker = re.compile(rb"\xff[^\0\xff\xd0-\xd8]").search(data, position)
+        end = position + MAX_JUNK_BYTES
+        marker = MARKER.search(data, position, end)
         if not marker:
-            return len(data)
+            return len(data) if end >= len(data) else None
         junk += marker.start() - position
         if junk > MAX_JUNK_BYTES:
             return None

@@ -110,7 +110,7 @@ class DecodeProcess:
         assert answers
         if not self.ready:
             if answers.readline() != b"ready\n":
-                raise RuntimeError("The process that decodes pictures cannot start.")
+                raise RuntimeError(f"The process that decodes pictures does not start: status {self.process.wait()}.")
             self.ready = True
         requests.write(len(data).to_bytes(8, "big"))
         requests.write(data)

@@ -130,7 +130,7 @@ def test_a_process_that_ended_between_pictures_is_replaced(decoder, end):
 def test_a_process_that_cannot_start_is_no_fault_of_the_picture(tmp_path, monkeypatch):
     (tmp_path / "worker.py").write_text("1 / 0")
     monkeypatch.setattr(decode_process, "WORKER", tmp_path / "worker.py")
-    with DecodeProcess() as decoder, pytest.raises(RuntimeError, match="cannot start"):
+    with DecodeProcess() as decoder, pytest.raises(RuntimeError, match="does not start: status 1"):
         decoder.decode(HAND)
 
 
