@@ -20,6 +20,7 @@ from starlette.routing import Mount, Route, request_response
 from handful import shared_counter
 from web import log, stats_log, streamlit_patches
 from web.api import api
+from web.decoders import shared_pool
 from web.metrics import metrics_endpoint
 from web.middleware import EmbeddedCookies, PrecompressedStatic, SecurityHeaders, Utf8Forms
 from web.tidy import tidy
@@ -57,12 +58,14 @@ async def lifespan(app: st.App) -> AsyncGenerator[None]:
     streamlit_patches.disable_nagle()
     # What the other pages wait for longest, while the first visitor is still on Live.
     Thread(target=import_module, args=("pandas",), daemon=True).start()
+    decoders = shared_pool()
     counter = shared_counter()
     extra = {"model": counter.metadata.get("training commit"), "sha256": counter.sha256}
     log.LOG.info("started", extra=extra | {"summary": stats_log.stats_file() is not None})
     tidying = asyncio.create_task(tidy())
     yield
     tidying.cancel()
+    decoders.close()
 
 
 browser_files = Starlette(

@@ -40,6 +40,7 @@ BENCHMARKS = {
     "mediapipe": Benchmark("accuracy and time compared with MediaPipe's, on the same frames", ("frames",), saved=True),
     "teach": Benchmark("errors with personal heads, by the number of pictures learned from", ("frames",), False, True),
     "largest": Benchmark("memory and time of the largest pictures and videos; ten minutes", by_default=False),
+    "attack": Benchmark("what hostile pictures cost the other visitors", by_default=False),
     "soak": Benchmark("a server's memory while visitors come and go; half an hour", ("minutes",), by_default=False),
 }
 
@@ -81,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         choices=BENCHMARKS,
         metavar="NAME",
-        help="the benchmark to run; by default all but teach, largest and soak",
+        help="the benchmark to run; by default all but teach, largest, attack and soak",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file too")
     parser.add_argument("--frames", type=int, default=0, metavar="N", help="at most N frames of each set (0: all)")

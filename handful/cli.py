@@ -15,7 +15,8 @@ from pathlib import Path
 from PIL import Image
 
 from handful.counter import shared_counter
-from handful.images import SUFFIXES, BadImage, decode
+from handful.decode_process import DecodeProcess
+from handful.images import SUFFIXES, BadImage
 from handful.labels import CLASSES
 from handful.model_store import BadModel
 from handful.overlay import draw, resize
@@ -27,6 +28,7 @@ COLUMNS = (
 )
 PROGRESS_WIDTH = 30  # characters
 MIN_OVERLAY_SIDE = 640  # pixels: smaller pictures are enlarged, so that captions can be read
+CPU_S, WALL_S = 20.0, 60.0  # to decode one picture
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,10 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = open(args.csv or os.devnull, "w", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
     except (OSError, ValueError) as error:  # ValueError: pictures on two drives
         parser.error(f"cannot write: {error}")
-    with table:
+    with table, DecodeProcess(CPU_S, WALL_S) as decoder:
         try:
             personal = PersonalHead.load(args.personal) if args.personal else None
-            return run(args.paths, csv.DictWriter(table, COLUMNS, extrasaction="ignore"), args.overlays, root, personal)
+            rows = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
+            return run(args.paths, decoder, rows, args.overlays, root, personal)
         except (BadModel, BadHead) as error:
             print(f"handful: {error}", file=sys.stderr)
             return 1
@@ -75,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(
     paths: Sequence[Path],
+    decoder: DecodeProcess,
     table: csv.DictWriter,
     overlays: Path | None,
     root: str,
@@ -94,7 +98,7 @@ def run(
         try:
             if error:
                 raise BadImage(error)
-            image = decode(path)
+            image = decoder.decode(path)
             prediction = shared_counter()(image, personal)
             result |= prediction.to_dict()
             if overlays:

@@ -13,7 +13,7 @@ from streamlit.typing import UploadedFile
 
 from handful import CLASSES, Prediction
 from handful.cli import COLUMNS, table_rows
-from handful.images import MAX_BYTES, BadImage, decode
+from handful.images import MAX_BYTES, BadImage
 from handful.labels import describe
 from handful.overlay import resize
 from web import inference, metrics
@@ -102,8 +102,9 @@ def show_file(
     `displayed` caches what was decoded for it last.
     """
     if file.file_id not in displayed:
-        with st.spinner("Decoding …"), inference.decode_slots:
-            shown = resize(decode(file.getvalue()), prediction, DISPLAY_SIDE)  # drawing on 50 megapixels is slow
+        with st.spinner("Decoding …"), inference.decoder_turn() as decoder:
+            # Drawing on 50 megapixels is slow.
+            shown = resize(decoder.decode(file.getvalue()), prediction, DISPLAY_SIDE)
         displayed.clear()
         displayed[file.file_id] = shown
     return show_prediction(*displayed[file.file_id], file.file_id, file.name)

@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from benchmarks import chromium
+from benchmarks import chromium, hostile
 from benchmarks.app_server import run_app, server_pid
 from handful.images import BadImage, decode
 from tests.builders import make_video
@@ -56,7 +56,7 @@ Outcome = tuple[str, float]  # "predicted" or "refused", and the seconds that it
 
 
 def pictures() -> list[bytes]:
-    """Return a valid file of each format and of some rare kinds."""
+    """Return a valid file of each format and of some rare kinds, and those whose structure is hostile."""
     image = Image.open(SAMPLE).resize((96, 96))
     levels = np.asarray(image.convert("L"), np.float32)
     levels[:9] = np.nan
@@ -67,14 +67,15 @@ def pictures() -> list[bytes]:
         (Image.fromarray(np.asarray(image.convert("L"), np.uint16) << 8), "PNG", {}),
         (Image.fromarray(levels), "TIFF", {}),
         (Image.new("RGB", (1, 1)), "PNG", {}),
-        (Image.new("RGB", (30_000, 2)), "PNG", {}),
+        (Image.new("RGB", (30_000, 150)), "PNG", {}),
     ]
     files = []
     for picture, name, options in kinds:
         file = io.BytesIO()
         picture.save(file, name, **options)
         files.append(file.getvalue())
-    return files
+    files += [make() for make in hostile.REFUSED.values()]
+    return [*files, hostile.png_of_chunks(b"tEXt", 1000, b"a\0"), hostile.gif_of_comments(1000)]
 
 
 def videos() -> list[bytes]:

@@ -1,7 +1,12 @@
 """The HTTP API: health, predict, its OpenAPI schema and its docs page; and the frames of Live."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
+from typing import BinaryIO
 
 from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
@@ -11,17 +16,21 @@ from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Route
 from starlette.types import Message
 
-from handful import CLASSES, shared_counter
+from handful import CLASSES, Prediction, shared_counter
 from handful.images import MAX_BYTES, BadImage
 from web import metrics
-from web.inference import predict_file, worker_threads
+from web.decoders import shared_pool
+from web.inference import predict_decoded
 from web.live import live
 
 ASSETS = Path(__file__).parents[1] / "assets"
 MAX_BODY_BYTES = MAX_BYTES + 100_000  # a form is a little larger than its file
 UPLOAD_TIMEOUT_S = 60  # a slow client must not hold its slot for longer
-# Uploads and predictions at once; the next one gets a 503. A second's work, and some hundred megabytes.
-request_slots = CapacityLimiter(32)
+# Uploads and predictions at once, of all clients and of one; the next one gets a 503. A second's work, and some hundred
+# megabytes.
+MAX_REQUESTS, MAX_REQUESTS_PER_CLIENT = 40, 32
+requests_by_client = Counter[str]()
+worker_threads = CapacityLimiter(MAX_REQUESTS)  # as many as decoders are needed, whose turn comes first
 
 
 def health(request: Request) -> JSONResponse:
@@ -36,8 +45,6 @@ async def predict(request: Request) -> JSONResponse:
     """Run the model on the image in the form field `file`."""
     if int(request.headers.get("content-length", 0)) > MAX_BODY_BYTES:
         raise too_large()
-    if not request_slots.available_tokens:
-        raise HTTPException(503, "Too many requests at once. Try again in a moment.", {"Retry-After": "1"})
     received, deadline = 0, asyncio.get_running_loop().time() + UPLOAD_TIMEOUT_S
 
     async def receive() -> Message:
@@ -51,13 +58,75 @@ async def predict(request: Request) -> JSONResponse:
         return message
 
     # A few fields beside the file are accepted, and ignored.
-    limited = Request(request.scope, receive)
-    async with request_slots, limited.form(max_files=1, max_fields=8, max_part_size=4096) as form:
-        file = form.get("file")
-        if file is None or isinstance(file, str):
-            raise HTTPException(400, "Send an image as multipart/form-data, in a field named file.")
-        prediction = await to_thread.run_sync(predict_file, file.file, "api", limiter=worker_threads)
+    limited, client = Request(request.scope, receive), client_address(request)
+    with request_slot(client):
+        async with limited.form(max_files=1, max_fields=8, max_part_size=4096) as form:
+            file = form.get("file")
+            if file is None or isinstance(file, str):
+                raise HTTPException(400, "Send an image as multipart/form-data, in a field named file.")
+            prediction = await predict_in_turn(file.file, client, request)
     return JSONResponse({"file": file.filename, **prediction.to_dict()})
+
+
+async def predict_in_turn(file: BinaryIO, client: str, request: Request) -> Prediction:
+    """Wait for a decoder, then run the model on an image file.
+
+    Raises:
+        BadImage: the file is refused.
+        ClientDisconnect: the client has gone meanwhile. Nothing goes on for it.
+    """
+    pool = shared_pool()
+    decoder = pool.request(client)
+
+    async def give_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        if not decoder.cancel():
+            decoder.result().kill()
+
+    watching = asyncio.create_task(give_up())
+    try:
+        process = await asyncio.wrap_future(decoder)
+        try:
+            return await to_thread.run_sync(predict_decoded, process, file, "api", limiter=worker_threads)
+        finally:
+            pool.release(client, process)
+    except (asyncio.CancelledError, BadImage):
+        if watching.done():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watching.cancel()
+
+
+@contextmanager
+def request_slot(client: str) -> Generator[None]:
+    """Count a request while it is processed.
+
+    Raises:
+        HTTPException: there are too many at once.
+    """
+    if requests_by_client.total() >= MAX_REQUESTS or requests_by_client[client] >= MAX_REQUESTS_PER_CLIENT:
+        raise HTTPException(503, "Too many requests at once. Try again in a moment.", {"Retry-After": "1"})
+    requests_by_client[client] += 1
+    try:
+        yield
+    finally:
+        requests_by_client[client] -= 1
+        if not requests_by_client[client]:
+            del requests_by_client[client]
+
+
+def client_address(request: Request) -> str:
+    """Return the address of a client: behind a proxy, the one that the proxy saw."""
+    address = request.client.host if request.client else ""
+    forwarded = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    try:
+        peer = ip_address(address)
+        behind_proxy = (getattr(peer, "ipv4_mapped", None) or peer).is_private  # from elsewhere, it may be anything
+    except ValueError:
+        behind_proxy = False
+    return forwarded if behind_proxy and forwarded else address
 
 
 def too_large() -> HTTPException:

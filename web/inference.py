@@ -1,33 +1,44 @@
 """Run the model for pages, webcam streams and the API; every prediction is counted in the metrics."""
 
-from threading import Semaphore
+from contextlib import AbstractContextManager
 from typing import BinaryIO
 
 import numpy as np
-from anyio import CapacityLimiter
 
 from handful import Prediction, shared_counter
-from handful.images import decode
+from handful.decode_process import DecodeProcess
 from web import metrics, stats_log
-from web.cpu import available_cores
+from web.decoders import shared_pool
 from web.log import LOG
+from web.streamlit_patches import session_id
 
-worker_threads = CapacityLimiter(available_cores())  # of requests, which wait for one without taking a thread
-decode_slots = Semaphore(available_cores())  # more at once would only hold more decoded images in memory
+
+def decoder_turn() -> AbstractContextManager[DecodeProcess]:
+    """Wait until this visit may decode a picture, and have a process that does.
+
+    >>> with decoder_turn() as decoder:
+    ...     thumbnail = cv2.resize(decoder.decode(data), (64, 64))
+    """
+    return shared_pool().turn(session_id() or "")
 
 
 def predict_file(source: bytes | BinaryIO, where: str) -> Prediction:
-    """Decode an image file and run the model on it.
+    """Decode an image file of this visit, in its turn, and run the model on it.
 
     Args:
         source: the file's bytes, or an open binary file.
-        where: the page, or "api", that asks; a label of the metrics and the log.
+        where: the page that asks; a label of the metrics and the log.
 
     Raises:
-        BadImage: the file is refused, see `handful.images.decode`.
+        BadImage: the file is refused, see `DecodeProcess.decode`.
     """
-    with decode_slots:
-        prediction = predict(decode(source), where)
+    with decoder_turn() as decoder:
+        return predict_decoded(decoder, source, where)
+
+
+def predict_decoded(decoder: DecodeProcess, source: bytes | BinaryIO, where: str) -> Prediction:
+    """Decode an image file by this process and run the model on it, see `predict_file`."""
+    prediction = predict(decoder.decode(source), where)
     extra = {"where": where, "milliseconds": round(prediction.milliseconds, 1), "hands": len(prediction.hands)}
     LOG.info("predicted", extra=extra)
     return prediction

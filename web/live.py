@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,11 +17,11 @@ from handful import Hand
 from handful.images import BadImage
 from web import inference, metrics
 from web.cpu import available_cores
-from web.inference import worker_threads
 from web.log import LOG
 
 MAX_BYTES = 1_000_000
 MAX_PIXELS = 2_000_000
+worker_threads = CapacityLimiter(available_cores())  # frames wait for one without taking a thread
 MAX_STREAMS = 2 * available_cores()  # cameras at once, each with one frame under way; see `python -m benchmarks load`
 RETRY_AFTER_S = 2
 UPLOAD_TIMEOUT_S = 10  # a slow client must not hold its place for longer

@@ -73,6 +73,13 @@ def uploaded_bytes() -> int:
 
 
 @guarded
+def session_id() -> str:
+    """Return the visit for which this thread runs a page, or "" outside of one."""
+    context = import_module("streamlit.runtime.scriptrunner").get_script_run_ctx(suppress_warning=True)
+    return context.session_id if context else ""
+
+
+@guarded
 def expire_sessions() -> None:
     """Drop sessions that are past their time to live, and their files: Streamlit does so only when another one ends."""
     runtime: Any = st.runtime.get_instance()

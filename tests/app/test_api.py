@@ -7,19 +7,21 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Semaphore
+from threading import Event
 from time import sleep
 from urllib.parse import urljoin
 
 import httpx
 import pytest
-from anyio import CapacityLimiter
+from starlette.requests import Request
 
 import handful.cli as cli
+from benchmarks import hostile
 from handful import CLASSES, FINGERS, shared_counter
 from handful.images import decode
 from tests.builders import SAMPLES, png, sample_png
-from web import api, inference, metrics
+from web import api, metrics
+from web.decoders import DecodePool
 
 ROOT = Path(__file__).parents[2]
 FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="h\xc3\xa4nd.png"\r\n\r\n%b\r\n--x--\r\n' % png()
@@ -143,10 +145,10 @@ def test_unknown_paths_and_methods_are_json_errors(client):
 
 
 def test_an_unexpected_error_is_a_json_error(client, monkeypatch):
-    def fail(file, where):
+    def fail(decoder, file, where):
         raise MemoryError
 
-    monkeypatch.setattr(api, "predict_file", fail)
+    monkeypatch.setattr(api, "predict_decoded", fail)
     response = predict(client, png())
     assert response.status_code == 503
     assert "Try again" in response.json()["error"]
@@ -165,12 +167,12 @@ def slow_prediction(monkeypatch) -> tuple[Event, Event]:
     """Two events of a prediction that takes long: it has started; it may go on."""
     started, go_on = Event(), Event()
 
-    def predict_file(file, where):
+    def predict_decoded(decoder, file, where):
         started.set()
         assert go_on.wait(30)
         return shared_counter()(decode(file))
 
-    monkeypatch.setattr(api, "predict_file", predict_file)
+    monkeypatch.setattr(api, "predict_decoded", predict_decoded)
     return started, go_on
 
 
@@ -185,24 +187,81 @@ def test_health_answers_during_a_prediction(client, slow_prediction):
 
 
 def test_requests_beyond_the_slots_are_refused_with_retry_after(client, slow_prediction, monkeypatch):
-    monkeypatch.setattr(api, "request_slots", CapacityLimiter(3))
-    monkeypatch.setattr(api, "worker_threads", CapacityLimiter(1))
+    monkeypatch.setattr(api, "MAX_REQUESTS", 4)
+    monkeypatch.setattr(api, "MAX_REQUESTS_PER_CLIENT", 3)
+    monkeypatch.setattr(api, "client_address", lambda request: request.headers.get("client", "one"))
     _, go_on = slow_prediction
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(4) as pool:
         responses = [pool.submit(predict, client, png()) for _ in range(3)]
-        while api.worker_threads.statistics().tasks_waiting < 2:
+        while api.requests_by_client.total() < 3:
             sleep(0.01)
         refused = predict(client, png())
         assert refused.status_code == 503
         assert refused.headers["Retry-After"] == "1"
         assert "Too many" in refused.json()["error"]
+        # Another client still has room, a third one has not.
+        file = {"file": ("hand.png", png())}
+        responses.append(pool.submit(client.post, "/api/predict", files=file, headers={"client": "two"}))
+        while api.requests_by_client.total() < 4:
+            sleep(0.01)
+        assert client.post("/api/predict", files=file, headers={"client": "three"}).status_code == 503
         go_on.set()
-        assert [response.result().status_code for response in responses] == [200] * 3
+        assert [response.result().status_code for response in responses] == [200] * 4
+    assert not api.requests_by_client
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("8.8.8.8", "", "8.8.8.8"),
+        ("8.8.8.8", "198.51.100.1", "8.8.8.8"),  # not through a proxy: the header is made up
+        ("::ffff:8.8.8.8", "198.51.100.1", "::ffff:8.8.8.8"),
+        ("::ffff:172.17.0.1", "198.51.100.1", "198.51.100.1"),
+        ("172.17.0.1", "198.51.100.1, 198.51.100.2", "198.51.100.2"),
+        ("172.17.0.1", "", "172.17.0.1"),
+    ],
+)
+def test_the_address_of_a_client_is_the_one_that_a_proxy_saw(peer, forwarded, address):
+    headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
+    assert api.client_address(Request({"type": "http", "headers": headers, "client": (peer, 1)})) == address
+
+
+@pytest.mark.parametrize("state", ["waiting", "decoding"])
+def test_a_client_that_leaves_frees_its_place(monkeypatch, state):
+    pool = DecodePool(2)
+    monkeypatch.setattr(api, "shared_pool", lambda: pool)
+    form = httpx.Request("POST", "http://handful", files={"file": ("a.png", hostile.SLOW["PNG of empty chunks"]())})
+    others = [pool.request(f"other {i}") for i in range(2 if state == "waiting" else 0)]
+    for decoder in pool.idle:
+        decoder.decode(png())
+
+    async def leave() -> None:
+        messages = iter([{"type": "http.request", "body": form.read(), "more_body": False}])
+
+        async def receive() -> dict:
+            if message := next(messages, None):
+                return message
+            while not (pool.waiting or pool.running["one"]):
+                await asyncio.sleep(0.001)
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict) -> None:
+            pass
+
+        headers = [(b"content-type", form.headers["content-type"].encode())]
+        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b""}
+        await api.api(scope | {"client": ("one", 1)}, receive, send)
+
+    asyncio.run(leave())
+    assert not pool.waiting or pool.waiting[0][1].cancelled()
+    assert not api.requests_by_client
+    assert pool.running.keys() == {f"other {i}" for i in range(len(others))}
+    pool.close()
 
 
 @pytest.mark.parametrize(("timeout", "status"), [(60, 200), (0.2, 408)], ids=["slow", "too slow"])
 def test_an_upload_holds_a_slot_until_it_times_out(monkeypatch, timeout, status):
-    monkeypatch.setattr(api, "request_slots", CapacityLimiter(3))
+    monkeypatch.setattr(api, "MAX_REQUESTS", 3)
     monkeypatch.setattr(api, "UPLOAD_TIMEOUT_S", timeout)
     form = httpx.Request("POST", "http://handful", files={"file": ("hand.png", png())})
 
@@ -226,19 +285,7 @@ def test_an_upload_holds_a_slot_until_it_times_out(monkeypatch, timeout, status)
     assert Counter(response.status_code for response in responses) == {status: 3, 503: 17}
     for response in (response for response in responses if response.status_code != 200):
         assert ("Too many" if response.status_code == 503 else "too long") in response.json()["error"]
-    assert api.request_slots.available_tokens == 3
-
-
-def test_no_more_images_are_decoded_at_once_than_there_are_slots(monkeypatch):
-    monkeypatch.setattr(inference, "decode_slots", Semaphore(0))
-    decoded = Event()
-    monkeypatch.setattr(inference, "decode", lambda source: decoded.set() or decode(source))
-    with ThreadPoolExecutor(1) as pool:
-        prediction = pool.submit(inference.predict_file, png(), "pictures")
-        assert not decoded.wait(0.1)
-        inference.decode_slots.release()
-        assert prediction.result(30).width == 60
-    assert inference.decode_slots.acquire(blocking=False)
+    assert not api.requests_by_client
 
 
 def test_metrics_count_predictions_and_refusals(client):
@@ -263,7 +310,7 @@ def test_metrics_count_predictions_and_refusals(client):
 def test_an_unexpected_error_is_counted(client, monkeypatch):
     failures = metrics.REFUSED.labels("api", "failure")._value
     before = failures.get()
-    monkeypatch.setattr(api, "predict_file", None)
+    monkeypatch.setattr(api, "predict_decoded", None)
     predict(client, png())
     assert failures.get() == before + 1
 

@@ -41,7 +41,7 @@ def test_old_page_addresses_redirect_also_under_a_path_prefix(client, old, new, 
 
 
 def test_responses_have_security_headers_also_on_errors(client, monkeypatch):
-    monkeypatch.setattr(api, "predict_file", None)  # an unexpected error
+    monkeypatch.setattr(api, "predict_decoded", None)  # an unexpected error
     paths = ("/api/health", "/api/docs", "/browser/worker.js", "/browser/handful.onnx", "/metrics")
     responses = [client.get(path) for path in (*paths, "/api/nothing", "/browser/nothing")]
     responses += [predict(client, bytes(api.MAX_BODY_BYTES + 1)), predict(client, png())]

@@ -189,7 +189,7 @@ def test_wrong_usage_exits_with_2(folder, arguments, capsys):
 
 @pytest.mark.parametrize(("option", "target"), [("--csv", "none/t.csv"), ("--csv", "in"), ("--overlays", "broken.png")])
 def test_output_that_cannot_be_written_is_reported_before_the_work(folder, option, target, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "decode", lambda path: pytest.fail("decoded a picture first"))
+    monkeypatch.setattr(cli, "run", lambda *args: pytest.fail("started first"))
     with pytest.raises(SystemExit) as exited:
         cli.main(["in", option, target])
     printed = capsys.readouterr()

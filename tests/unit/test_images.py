@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks import hostile
 from handful import images
 from handful.images import BadImage, decode
 
@@ -209,7 +210,7 @@ def test_first_frame_of_an_animation(format):
     assert_scene(decode(data), tolerance=12)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 30_000), (30_000, 2)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200), (2000, 10), (328, 65_535)])
 def test_extreme_sizes(shape):
     assert decode(encode(np.zeros(shape, np.uint8), "PNG")).shape == (*shape, 3)
 
@@ -245,6 +246,43 @@ def test_decompression_bomb_warnings_as_errors():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert decode_error(png_header(10_000, 10_000)).status == 413
+
+
+@pytest.mark.parametrize("shape", [(1, 201), (2010, 10), (400, 65_536)])
+def test_narrow_and_very_long_pictures_are_refused_by_the_header(shape):
+    error = decode_error(png_header(*shape))
+    assert (error.status, "too narrow" in str(error)) == (413, True)
+
+
+@pytest.mark.parametrize("make", hostile.REFUSED.values(), ids=hostile.REFUSED)
+def test_costly_structures_are_refused_without_decoding(make, monkeypatch):
+    monkeypatch.setattr(Image, "open", None)
+    error = decode_error(make())
+    assert str(error) == "This picture takes too long to read. Save it again as JPEG or PNG."
+
+
+@pytest.mark.parametrize("make", hostile.TOO_NARROW.values(), ids=hostile.TOO_NARROW)
+def test_very_long_pictures_are_refused(make):
+    assert "too narrow" in str(decode_error(make()))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"progressive": True, "icc_profile": bytes(3_000_000), "comment": b"a" * 60_000}, "JPEG"),
+        ({"compression": "tiff_lzw", "tile_size": (512, 512)}, "TIFF"),
+        ({"compression": "raw", "strip_size": 1}, "TIFF"),
+        ({"quality": 90}, "AVIF"),
+    ],
+    ids=["JPEG with large metadata", "TIFF of one tile", "TIFF of one row a strip", "AVIF"],
+)
+def test_common_structures_are_not_costly(options, kind):
+    assert_scene(decode(encode(Image.fromarray(SCENE), kind, **options)), tolerance=12)
+
+
+def test_a_motion_photo_is_not_costly():
+    """Phones append a video to a JPEG, which has any bytes."""
+    assert_scene(decode(encode(SCENE, "JPEG") + 200 * b"\xff\xda video"), tolerance=12)
 
 
 def test_max_pixels_is_inclusive(monkeypatch):
@@ -326,6 +364,20 @@ def test_truncated_pictures_are_refused(format, fraction):
     error = decode_error(data[: max(16, int(fraction * len(data)))])
     assert error.status == 422
     assert "Save it again" in str(error)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("missing", [1, 2, 3, 20])
+def test_a_jpeg_that_lacks_its_last_bytes_is_decoded(options, missing):
+    image = Image.linear_gradient("L").rotate(90).resize((320, 240))
+    picture, whole = (decode(encode(image, "JPEG", **options)[:end]) for end in (-missing, None))
+    np.testing.assert_array_equal(picture[:224], whole[:224])
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_jpeg_that_lacks_more_is_refused(share):
+    data = encode(np.random.default_rng(0).integers(0, 256, (800, 600, 3), np.uint8), "JPEG")
+    assert decode_error(data[: int(share * len(data))]).status == 422
 
 
 def test_empty_file_is_refused():

@@ -1,0 +1,97 @@
+"""Decode pictures for `handful.decode_process`, which starts this file: python decode_worker.py CPU_S SOCKET
+
+Each request on stdin is the length of a file, as 8 bytes, and the file. The answer on stdout is a line of JSON: the
+height and width of the picture, or why it is refused. Its pixels are in memory whose file descriptor is sent through
+SOCKET; without one (-1), they follow on stdout.
+"""
+
+import os
+import signal
+import sys
+from types import ModuleType
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that reads the answers
+# Of the package, only the module that decodes: its __init__ loads onnxruntime.
+sys.modules["handful"] = ModuleType("handful")
+sys.modules["handful"].__path__ = [os.path.dirname(__file__)]
+
+import json  # noqa: E402
+import mmap  # noqa: E402
+import socket  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from handful.images import BadImage, open_image, refusals, to_rgb  # noqa: E402
+
+# Address space that decoding takes at most: the libraries' threads and tables, the file, and copies of the pixels, of
+# which WebP and AVIF take 19 bytes each.
+MEMORY_BYTES, MEMORY_BYTES_PER_PIXEL = 250_000_000, 24
+
+
+def main(cpu_s: float, descriptor: int) -> None:
+    """Answer requests until stdin ends."""
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    channel = socket.socket(fileno=descriptor) if descriptor >= 0 else None
+    if sys.platform == "linux":
+        # Where memory runs out, the kernel ends this process, not the server.
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    answers.write(b"ready\n")
+    answers.flush()
+    while header := requests.read(8):
+        data = requests.read(int.from_bytes(header, "big"))
+        limit_cpu_time(cpu_s)
+        try:
+            with refusals(data):
+                image = open_image(data)
+                limit_memory(image.width * image.height)
+                image = to_rgb(image)
+                answers.write(b"%b\n" % json.dumps({"size": [image.height, image.width]}).encode())
+                write_pixels(image, answers, channel)
+        except BadImage as error:
+            answers.write(b"%b\n" % json.dumps({"error": str(error), "status": error.status}).encode())
+        image = None  # which may be large, until the next one comes
+        limit_memory(None)
+        limit_cpu_time(0)
+        answers.flush()
+
+
+def limit_cpu_time(seconds: float) -> None:
+    """End this process, by SIGPROF, once it has used so many more seconds of CPU time; 0 is no limit."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def limit_memory(pixels: int | None) -> None:
+    """Make allocations fail beyond what a picture of so many pixels takes; None is no limit."""
+    if sys.platform != "linux":  # elsewhere, there is no such limit, or it has no effect
+        return
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = hard
+    if pixels is not None:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        soft = used + MEMORY_BYTES + MEMORY_BYTES_PER_PIXEL * pixels
+        soft = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def write_pixels(image: Image.Image, answers, channel: socket.socket | None) -> None:
+    pixels = np.asarray(image)
+    if channel is None:
+        answers.write(pixels.data)
+        return
+    file = os.memfd_create("pixels")
+    try:
+        os.ftruncate(file, pixels.nbytes)
+        with mmap.mmap(file, pixels.nbytes) as shared:
+            shared[:] = pixels.data
+        socket.send_fds(channel, [b"\0"], [file])
+    finally:
+        os.close(file)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]))
