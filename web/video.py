@@ -16,6 +16,7 @@ from handful import Prediction
 from handful.overlay import draw
 from handful.tracking import Tracker
 from web import inference
+from web.costly_videos import is_costly_video
 from web.cpu import available_cores
 
 MAX_SIDE = 1280  # pixels, of the output and of the model's input: hands are detected in far smaller frames
@@ -212,6 +213,8 @@ def annotate(source: BinaryIO, target: BinaryIO, *, gradcam: bool = False) -> Ge
     Raises:
         BadVideo: the video cannot be decoded, or not beyond the frames yielded so far, or it ends too early.
     """
+    if is_costly_video(source):
+        raise BadVideo("This video declares more frames than can be processed. Save it again as MP4.", 413)
     reader = TimeLimitedReader(source)
     try:
         with reader.open() as video:

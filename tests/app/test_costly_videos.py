@@ -10,6 +10,7 @@ import pytest
 from benchmarks.hostile import box
 from tests.builders import make_video
 from web.costly_videos import is_costly_video
+from web.video import BadVideo, annotate
 
 MANY = 20_000_000
 
@@ -39,6 +40,13 @@ COSTLY = {
 @pytest.mark.parametrize("data", COSTLY.values(), ids=COSTLY)
 def test_a_costly_index_is_recognized(data):
     assert is_costly_video(io.BytesIO(data))
+
+
+def test_a_video_with_a_costly_index_is_refused_before_it_is_opened():
+    video = io.BytesIO(COSTLY["samples of a constant size"])
+    with pytest.raises(BadVideo, match="declares more frames than can be processed") as refusal:
+        next(annotate(video, io.BytesIO()))
+    assert refusal.value.status == 413
 
 
 def test_deep_boxes_are_costly():
