@@ -201,7 +201,7 @@ def test_output_that_cannot_be_written_is_reported_before_the_work(folder, optio
 def test_missing_model_is_reported(folder, capsys, monkeypatch):
     monkeypatch.delenv("HANDFUL_MODEL", raising=False)
     # Bound as a default argument, so that patching MODEL has no effect.
-    monkeypatch.setattr(FingerCounter.__init__, "__defaults__", (Path("handful.onnx"), 1))
+    monkeypatch.setattr(FingerCounter.__init__, "__defaults__", (Path("handful.onnx"), 1, None))
     shared_counter.cache_clear()
     assert cli.main(["hand.jpg"]) == 1
     printed = capsys.readouterr()
