@@ -16,6 +16,7 @@ from web.evaluation_details import (
     show_conditions,
     show_leave_one_out,
     show_provenance,
+    show_rendered,
     show_set,
 )
 from web.rates import Rate, interval_of_100, of_100, rate, show_comparison, show_rates
@@ -367,19 +368,9 @@ def show_false_alarms(empty: dict, mediapipe: dict) -> None:
 def show_rendered_errors(metrics: dict) -> None:
     """Show the rendered hands that were predicted worst, which come with the metrics."""
     st.subheader("Simulated hands")
-    errors = [error for error in metrics["errors"] if (METRICS / error.get("picture", "none")).is_file()]
-    if not errors:
+    if not show_rendered(metrics["errors"]):
         st.caption(f"{RUN_EVALUATE}: it keeps pictures of the rendered hands that were predicted worst.")
         return
-    with st.grid(6, min_column_width=96, gap="xsmall"):
-        for error in errors[:MAX_THUMBNAILS]:
-            label, predicted = error["label"], error["predicted"]
-            st.image(
-                METRICS / error["picture"],
-                f"{label}, predicted {predicted}",
-                width="stretch",
-                alt=f"Rendered hand {label}",
-            )
     st.caption(
         "Labels are fingers and side: 3L is three fingers of a left hand. The model saw each hand in a room, smaller; "
         "the room is left out here."

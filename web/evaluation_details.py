@@ -9,9 +9,10 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+import handful
 from handful import CLASSES, COUNTS, SIDES, shared_counter
 from handful.labels import decode, describe
-from web.widgets import DATA, PRIMARY_COLOR, label_from_name, open_prediction, show_gallery
+from web.widgets import DATA, PRIMARY_COLOR, THUMBNAIL_COLUMNS, label_from_name, open_prediction, show_gallery
 
 MAX_THUMBNAILS = 12
 MEDIAPIPE_COLOR = "#8a8a8a"
@@ -145,6 +146,8 @@ def choose_set(sets: dict[str, dict]) -> str:
 
     def store() -> None:
         st.query_params["set"] = st.session_state.set
+        st.query_params.pop("compare", None)
+        st.session_state.pop("compare", None)  # each set has its own default
         choose_cell(None)
 
     return st.selectbox("Evaluated on", sets, format_func=lambda name: sets[name]["title"], key="set", on_change=store)
@@ -364,7 +367,7 @@ def show_cell(metrics: dict, view: ConfusionView, cell: Cell, hands: int) -> Non
     """Say what a cell of a confusion matrix holds, and show its pictures where that is possible."""
     label, predicted = map(view.words, cell)
     labelled = sum(view.matrix[view.labels.index(cell[0])])
-    outcome = "this was predicted" if label == predicted else f"{predicted} was predicted"
+    outcome = "this was predicted" if label == predicted else f"“{predicted}” was predicted"
     if not hands:
         st.write(f"Of {labelled:,} hands with the label “{label}”, **none** was predicted as “{predicted}”.")
         return
@@ -440,7 +443,10 @@ def draw_reliability(bins: list[dict]) -> None:
 
 
 def show_errors(row: dict, errors: list[dict], key: str) -> None:
-    """Show incorrect pictures of a set, or a table of them where its licence or their absence does not allow that."""
+    """Show incorrect pictures of a set, or a table of them where its licence or their absence does not allow that.
+
+    Rendered hands are shown as far as they come with the metrics, and in the table.
+    """
     paths = [DATA / error["file"] for error in errors]
     if may_show(row) and all(path.is_file() for path in paths):
         captions = [
@@ -452,11 +458,24 @@ def show_errors(row: dict, errors: list[dict], key: str) -> None:
             open_prediction(clicked)
         st.caption(f"Pictures: {row['credit']}.")
     else:
+        show_rendered(errors)
         st.dataframe(
             pd.DataFrame(errors)[["file", "label", "predicted", "confidence"]],
             column_config={"confidence": st.column_config.NumberColumn(format="percent")},
             hide_index=True,
         )
+
+
+def show_rendered(errors: list[dict]) -> bool:
+    """Show the rendered hands of errors that come with the metrics, and return whether there are any."""
+    folder = handful.MODEL.parent / "metrics"
+    with_picture = [error for error in errors if (folder / error.get("picture", "none")).is_file()]
+    if with_picture:
+        with st.grid(THUMBNAIL_COLUMNS, min_column_width=96, gap="xsmall"):
+            for error in with_picture[:MAX_THUMBNAILS]:
+                caption = f"{error['label']}, predicted {error['predicted']}"
+                st.image(folder / error["picture"], caption, width="stretch", alt=f"Rendered hand, {caption}")
+    return bool(with_picture)
 
 
 def show_provenance(metrics: dict) -> None:

@@ -466,6 +466,9 @@ def test_set_view_and_cell_are_in_the_address(metrics, tmp_path):
     assert other.selectbox[1].value == ("3", "2")
     page.selectbox[1].set_value(None).run()
     assert "cell" not in page.query_params
+    page.selectbox[0].set_value("fingers-test").run()
+    assert dict(page.query_params) == {"set": "fingers-test"}, "view and cell are of the set before"
+    assert page.segmented_control[0].value == "Count and side"
 
 
 @pytest.mark.parametrize("address", [{"set": "none"}, {"compare": "Weight"}, {"cell": "9L-2L"}, {"cell": "3L"}])
@@ -492,7 +495,7 @@ def test_a_cell_without_pictures_answers(metrics, tmp_path):
     page.query_params["cell"] = "3L-2L"
     page.run()
     assert not page.exception
-    assert "“3 fingers, left hand”, 2 fingers, left hand was predicted for **3**." in all_text(page)
+    assert "“3 fingers, left hand”, “2 fingers, left hand” was predicted for **3**." in all_text(page)
     assert "only the most confident error is listed" in all_text(page)
 
 
