@@ -65,11 +65,11 @@ def share_upload_bytes() -> None:
 
 
 @guarded
-def uploaded_bytes() -> int:
-    """Return how many bytes of visitors' uploads Streamlit holds in memory."""
-    cache_stat = import_module("streamlit.runtime.stats").CacheStat
-    groups = st.runtime.get_instance().uploaded_file_mgr.get_stats().values()
-    return sum(stat.byte_length for stats in groups for stat in stats if isinstance(stat, cache_stat))
+def uploaded_bytes(visit: str = "") -> int:
+    """Return how many bytes of visitors' uploads Streamlit holds in memory, of all visits or of one."""
+    files: Any = st.runtime.get_instance().uploaded_file_mgr
+    visits = [visit] if visit else list(files.file_storage)
+    return sum(len(record.data) for visit in visits for record in files.file_storage.get(visit, {}).copy().values())
 
 
 @guarded
