@@ -22,22 +22,25 @@ from web import log, stats_log, streamlit_patches
 from web.api import api
 from web.decoders import shared_pool
 from web.metrics import metrics_endpoint
-from web.middleware import EmbeddedCookies, PrecompressedStatic, SecurityHeaders, Utf8Forms
+from web.middleware import EmbeddedCookies, PlainAcceptEncoding, PrecompressedStatic, SecurityHeaders, Utf8Forms
 from web.tidy import tidy
 from web.uploads import UploadLimit
 
 ROOT = Path(__file__).parent
+SHUTDOWN_S = 3  # for requests that are processed when the server is told to stop
 MOVED_PAGES = {"films": "videos", "record": "teach"}  # old address: new address
 
 
 def model_file(request: Request) -> FileResponse:
     """Serve the model to browsers that run it, see web/browser_camera.py.
 
-    Its address holds its checksum, so it may be cached for good. "identity" keeps Streamlit from compressing it for
+    Where its address holds its checksum, it may be cached for good. "identity" keeps Streamlit from compressing it for
     each visitor, to save a seventh.
     """
-    headers = {"Cache-Control": "max-age=31536000, immutable", "Content-Encoding": "identity"}
-    return FileResponse(shared_counter().path, headers=headers)
+    counter, headers = shared_counter(), {"Content-Encoding": "identity"}
+    if request.url.query == counter.sha256:
+        headers["Cache-Control"] = "max-age=31536000, immutable"
+    return FileResponse(counter.path, headers=headers)
 
 
 def moved_page(request: Request) -> RedirectResponse:
@@ -56,6 +59,7 @@ async def lifespan(app: st.App) -> AsyncGenerator[None]:
     log.start()
     streamlit_patches.share_upload_bytes()
     streamlit_patches.disable_nagle()
+    streamlit_patches.limit_shutdown(SHUTDOWN_S)
     # What the other pages wait for longest, while the first visitor is still on Live.
     Thread(target=import_module, args=("pandas",), daemon=True).start()
     decoders = shared_pool()
@@ -66,6 +70,7 @@ async def lifespan(app: st.App) -> AsyncGenerator[None]:
     yield
     tidying.cancel()
     decoders.close()
+    streamlit_patches.forget_signals()
 
 
 browser_files = Starlette(
@@ -82,5 +87,10 @@ routes = [
     Route("/metrics", SecurityHeaders(request_response(metrics_endpoint))),
     *(Route(f"/{old}", moved_page) for old in MOVED_PAGES),
 ]
-middleware = [Middleware(Utf8Forms), Middleware(EmbeddedCookies), Middleware(UploadLimit)]
+middleware = [
+    Middleware(Utf8Forms),
+    Middleware(PlainAcceptEncoding),
+    Middleware(EmbeddedCookies),
+    Middleware(UploadLimit),
+]
 app = st.App(ROOT / "pages/navigation.py", routes=routes, lifespan=lifespan, middleware=middleware)

@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--personal", type=Path, metavar="FILE", help="predict with a personal head, saved by Teach")
     parser.add_argument("--overlays", type=Path, metavar="DIR", help="also write the pictures with hands drawn on them")
     args = parser.parse_args(argv)
+    if args.csv and args.csv.suffix.lower() in SUFFIXES:
+        parser.error(f"--csv: {args.csv} is the name of a picture, which the table would replace")
     root = ""
     # Fail before the work, not after it, if the output cannot be written.
     try:
@@ -54,26 +57,41 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Overlays mirror the folders of the pictures, so that equal file names do not collide.
             folders = [path if os.path.isdir(path) else path.parent for path in args.paths]
             root = os.path.commonpath([os.path.abspath(folder) for folder in folders])
+            if root == os.path.abspath(args.overlays):
+                parser.error(f"--overlays: {args.overlays} has the pictures themselves; choose another folder")
             args.overlays.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=args.overlays).close()
         # Closed below. surrogateescape writes file names that are not UTF-8 unchanged.
         table = open(args.csv or os.devnull, "w", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
     except (OSError, ValueError) as error:  # ValueError: pictures on two drives
         parser.error(f"cannot write: {error}")
-    with table, DecodeProcess(CPU_S, WALL_S) as decoder:
-        try:
+    try:
+        with table, DecodeProcess(CPU_S, WALL_S) as decoder:
             personal = PersonalHead.load(args.personal) if args.personal else None
             rows = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
             return run(args.paths, decoder, rows, args.overlays, root, personal)
-        except (BadModel, BadHead) as error:
-            print(f"handful: {error}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 130
-        except BrokenPipeError:
-            # Python flushes stdout again at exit, which would fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
+    except (BadModel, BadHead) as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        discard_stdout()
+        return 141
+    except OSError as error:  # of stdout or the table: a full disk
+        discard_stdout()
+        return fail(f"cannot write: {error.strerror}")
+
+
+def fail(message: str) -> int:
+    """Print why the command ends, and return its exit status."""
+    with suppress(OSError):  # there may be no stderr either
+        print(f"handful: {message}", file=sys.stderr)
+    return 1
+
+
+def discard_stdout() -> None:
+    """Keep Python from flushing stdout again at exit, which would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(
@@ -89,9 +107,9 @@ def run(
     Returns 1 if a picture failed, else 0.
     """
     table.writeheader()
-    pictures = [picture for path in paths for picture in find_pictures(path)]
+    pictures = [picture for path in paths for picture in find_pictures(path, overlays)]
     # With stdout on a terminal, the lines themselves show the progress.
-    progress = sys.stderr.isatty() and not sys.stdout.isatty()
+    progress = sys.stderr and sys.stderr.isatty() and not sys.stdout.isatty()
     failed = False
     for done, (path, error) in enumerate(pictures, start=1):
         result: dict = {"file": str(path)}
@@ -112,6 +130,10 @@ def run(
             result["error"] = str(bad_image)
         except OSError as os_error:
             result["error"] = f"The overlay cannot be written: {os_error}"
+        except (BadModel, BadHead):
+            raise
+        except Exception as unexpected:  # which must not end the other pictures
+            result["error"] = f"This picture cannot be processed ({type(unexpected).__name__}). Save it again as JPEG."
         failed |= "error" in result
         table.writerows(table_rows(result))
         print(json.dumps(result), flush=True)
@@ -128,19 +150,32 @@ def table_rows(result: dict) -> Iterator[dict]:
     Args:
         result: `file`, with the items of `Prediction.to_dict` or an `error`.
     """
+    file = {"file": no_formula(result["file"])}
     for hand in result.get("hands") or [{}]:
         box = dict(zip(("x0", "y0", "x1", "y1"), hand.get("box", ()), strict=False))
         raised = {"raised": "+".join(hand.get("raised", ()))}
-        yield result | hand | raised | box | hand.get("probabilities", {})
+        yield result | file | hand | raised | box | hand.get("probabilities", {})
 
 
-def find_pictures(path: Path) -> Iterator[tuple[Path, str]]:
-    """Yield (path, error) for a path: itself, or the pictures in a folder, sorted; the error is "" if there is none."""
+def no_formula(path: str) -> str:
+    """Return the same path in a form that spreadsheets do not run as a formula."""
+    return os.path.join(".", path) if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
+
+
+def find_pictures(path: Path, overlays: Path | None = None) -> Iterator[tuple[Path, str]]:
+    """Yield (path, error) for a path: itself, or the pictures in a folder, sorted; the error is "" if there is none.
+
+    The folder of overlays is left out, which may have those of a run before.
+    """
     if not os.path.isdir(path):
         yield path, ""
         return
     denied: list[OSError] = []
-    files = [Path(folder, name) for folder, _, names in os.walk(path, onerror=denied.append) for name in names]
+    files = []
+    for folder, folders, names in os.walk(path, onerror=denied.append):
+        if overlays:
+            folders[:] = [name for name in folders if os.path.abspath(Path(folder, name)) != os.path.abspath(overlays)]
+        files += [Path(folder, name) for name in names]
     files = [file for file in files if file.suffix.lower() in SUFFIXES]
     # Broken links are reported as missing; pipes and devices are skipped: they may never end.
     pictures = sorted(file for file in files if os.path.isfile(file) or not os.path.exists(file))

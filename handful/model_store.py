@@ -14,6 +14,7 @@ from threading import Thread
 
 # os.path.expanduser never fails; Path.home() does for users without a home.
 CACHE = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "handful"
+MAX_MODEL_BYTES = 100_000_000  # Handful's own has 1.6 million
 DOWNLOAD_TIMEOUT_S = 60  # the app does not start before
 
 
@@ -81,11 +82,19 @@ def _download(address: str, sha256: str) -> Path:
         import fsspec
     except ImportError:
         raise BadModel(f"{redact(address)}: addresses need another package: pip install fsspec[http]") from None
+
+    class SizeLimit(fsspec.Callback):
+        """Ends a download that is too large, as it learns of its size or of more bytes."""
+
+        def call(self, hook_name: str | None = None, **kwargs: object) -> None:
+            if max(self.size or 0, self.value) > MAX_MODEL_BYTES:
+                raise BadModel(f"{redact(address)}: it has more than {MAX_MODEL_BYTES // 1_000_000} MB.")
+
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         partial = Path(folder) / "partial"
         store, path = fsspec.url_to_fs(address)
-        store.get_file(path, str(partial))
+        store.get_file(path, str(partial), callback=SizeLimit())
         verify(partial, sha256, address)
         return partial.replace(CACHE / f"{checksum(partial)}.onnx")
 

@@ -180,3 +180,5 @@ api = Starlette(
     exception_handlers=dict.fromkeys((HTTPException, BadImage, TimeoutError, ClientDisconnect), client_error)
     | {Exception: server_error},
 )
+# It would redirect /api/health/ to an address of the Host header's, and to HTTP behind a proxy with HTTPS.
+api.router.redirect_slashes = False

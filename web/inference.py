@@ -7,6 +7,7 @@ import numpy as np
 
 from handful import Prediction, shared_counter
 from handful.decode_process import DecodeProcess
+from handful.images import BadImage
 from web import metrics, stats_log
 from web.decoders import shared_pool
 from web.log import LOG
@@ -37,8 +38,17 @@ def predict_file(source: bytes | BinaryIO, where: str) -> Prediction:
 
 
 def predict_decoded(decoder: DecodeProcess, source: bytes | BinaryIO, where: str) -> Prediction:
-    """Decode an image file by this process and run the model on it, see `predict_file`."""
-    prediction = predict(decoder.decode(source), where)
+    """Decode an image file by this process and run the model on it, see `predict_file`.
+
+    Whatever else goes wrong is logged, and raised as a BadImage too: it must not end the pictures beside this one.
+    """
+    try:
+        prediction = predict(decoder.decode(source), where)
+    except BadImage:
+        raise
+    except Exception as error:
+        LOG.exception("prediction failed")
+        raise BadImage("The server could not process this picture. Try again later, or another one.", 503) from error
     extra = {"where": where, "milliseconds": round(prediction.milliseconds, 1), "hands": len(prediction.hands)}
     LOG.info("predicted", extra=extra)
     return prediction

@@ -1,6 +1,7 @@
 """ASGI middleware and static files."""
 
 import os
+import re
 from pathlib import Path
 
 from python_multipart.multipart import parse_options_header
@@ -60,6 +61,21 @@ def without_charset(content_type: bytes) -> bytes:
     return b'%b; boundary="%b"' % (kind, boundary)
 
 
+class PlainAcceptEncoding:
+    """Reduce Accept-Encoding to gzip or nothing: Streamlit looks for that word only, and finds it in gzip;q=0."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+            if accepts_gzip(Headers(scope=scope).get("accept-encoding", "")):
+                headers.append((b"accept-encoding", b"gzip"))
+            scope = {**scope, "headers": headers}
+        await self.app(scope, receive, send)
+
+
 class EmbeddedCookies:
     """Make uploads work where another site embeds the app in an iframe, as huggingface.co does with a Space.
 
@@ -81,8 +97,15 @@ class EmbeddedCookies:
                 ]
             await send(message)
 
-        https = scope["type"] == "http" and "https" in (scope["scheme"], Headers(scope=scope).get("x-forwarded-proto"))
-        await self.app(scope, receive, send_cookie if https else send)
+        await self.app(scope, receive, send_cookie if is_https(scope) else send)
+
+
+def is_https(scope: Scope) -> bool:
+    """Return whether the browser used HTTPS: each proxy appends what it saw, and the first one is next to it."""
+    if scope["type"] != "http":
+        return False
+    forwarded = Headers(scope=scope).get("x-forwarded-proto", "").partition(",")[0].strip()
+    return "https" in (scope["scheme"], forwarded)
 
 
 class PrecompressedStatic(StaticFiles):
@@ -98,3 +121,11 @@ class PrecompressedStatic(StaticFiles):
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Vary"] = "Accept-Encoding"
         return response
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Return whether this Accept-Encoding names gzip, and not with a quality of 0."""
+    codings = (coding.strip().partition(";") for coding in accept_encoding.lower().split(","))
+    return any(
+        name.strip() == "gzip" and not re.fullmatch(r"q=0(\.0*)?", quality.strip()) for name, _, quality in codings
+    )

@@ -4,6 +4,7 @@ Each is a small guarded function: where a new version has changed what it relies
 logged, and the app goes on without it.
 """
 
+import asyncio
 import copy
 import gc
 import logging
@@ -14,9 +15,13 @@ from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, soc
 from typing import Any, ParamSpec, TypeVar
 
 import streamlit as st
+from starlette.requests import ClientDisconnect
 
 LOG = logging.getLogger("handful")  # as in web.log, which uses this module
 INTERNAL_CHANGED = (AttributeError, ImportError, LookupError, TypeError)
+
+# What a request raises whose client leaves, or which is ended as the server stops: no error.
+CLIENT_LEFT = (ConnectionError, ClientDisconnect, asyncio.CancelledError)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,11 +70,11 @@ def share_upload_bytes() -> None:
 
 
 @guarded
-def uploaded_bytes() -> int:
-    """Return how many bytes of visitors' uploads Streamlit holds in memory."""
-    cache_stat = import_module("streamlit.runtime.stats").CacheStat
-    groups = st.runtime.get_instance().uploaded_file_mgr.get_stats().values()
-    return sum(stat.byte_length for stats in groups for stat in stats if isinstance(stat, cache_stat))
+def uploaded_bytes(visit: str = "") -> int:
+    """Return how many bytes of visitors' uploads Streamlit holds in memory, of all visits or of one."""
+    files: Any = st.runtime.get_instance().uploaded_file_mgr
+    visits = [visit] if visit else list(files.file_storage)
+    return sum(len(record.data) for visit in visits for record in files.file_storage.get(visit, {}).copy().values())
 
 
 @guarded
@@ -100,6 +105,26 @@ def disable_nagle() -> None:
 
 
 @guarded
+def limit_shutdown(seconds: int) -> None:
+    """End requests that take longer when the server is told to stop: uvicorn would wait for the slowest upload."""
+    for server in _servers():
+        server.config.timeout_graceful_shutdown = seconds
+
+
+@guarded
+def forget_signals() -> None:
+    """Make the process end with status 0: uvicorn would end it by the signal that it has obeyed."""
+    for server in _servers():
+        server._captured_signals.clear()
+
+
+def _servers() -> list[Any]:
+    """Return uvicorn's servers, which Streamlit hands to nobody."""
+    kind = import_module("uvicorn").Server
+    return [item for item in gc.get_objects() if type(item) is kind]
+
+
+@guarded
 def redirect_logs(handler: logging.Handler) -> None:
     """Send what Streamlit and uvicorn log of unhandled errors to a handler, and nothing else.
 
@@ -107,7 +132,10 @@ def redirect_logs(handler: logging.Handler) -> None:
     """
 
     def redirect(record: logging.LogRecord) -> bool:
-        if record.levelno >= logging.WARNING:  # below, uvicorn logs visitors' addresses
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, CLIENT_LEFT):
+            LOG.info("client left", extra={"error": type(error).__name__})
+        elif record.levelno >= logging.WARNING:  # below, uvicorn logs visitors' addresses
             handler.handle(record)
         return False
 

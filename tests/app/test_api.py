@@ -20,8 +20,9 @@ from benchmarks import hostile
 from handful import CLASSES, FINGERS, shared_counter
 from handful.images import decode
 from tests.builders import SAMPLES, png, sample_png
-from web import api, metrics
+from web import api, inference, metrics
 from web.decoders import DecodePool
+from web.log import LOG
 
 ROOT = Path(__file__).parents[2]
 FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="h\xc3\xa4nd.png"\r\n\r\n%b\r\n--x--\r\n' % png()
@@ -152,6 +153,19 @@ def test_an_unexpected_error_is_a_json_error(client, monkeypatch):
     response = predict(client, png())
     assert response.status_code == 503
     assert "Try again" in response.json()["error"]
+
+
+def test_an_error_of_the_model_is_one_of_its_image_and_is_logged(client, monkeypatch, caplog):
+    def fail(*arguments):
+        raise RuntimeError("of onnxruntime")
+
+    monkeypatch.setattr(inference, "shared_counter", lambda: fail)
+    monkeypatch.setattr(LOG, "handlers", [caplog.handler])
+    response = predict(client, png())
+    assert (response.status_code, "could not process this picture" in response.json()["error"]) == (503, True)
+    assert "of onnxruntime" in caplog.text
+    monkeypatch.undo()
+    assert predict(client, png()).status_code == 200
 
 
 def test_parallel_requests_get_the_same_predictions_as_sequential_ones(client):

@@ -4,16 +4,24 @@ import asyncio
 import gzip
 import json
 import logging
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
+from starlette.requests import ClientDisconnect
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 import app
+from benchmarks import ROOT
+from benchmarks.dockerfile import free_port, request_json
 from handful import shared_counter
 from tests.app.pages import load_page
 from tests.app.test_api import predict
@@ -64,7 +72,6 @@ def test_scripts_are_revalidated_and_the_model_is_cached_by_its_checksum(client)
     unchanged = client.get("/browser/live.js", headers={"If-None-Match": script.headers["ETag"]})
     assert (unchanged.status_code, unchanged.content) == (304, b"")
     assert browser.live_data({})["model"] == f"handful.onnx?{shared_counter().sha256}"
-    assert "immutable" in client.get("/browser/handful.onnx").headers["Cache-Control"]
 
 
 def test_a_precompressed_file_is_served_to_clients_that_accept_gzip(client, tmp_path, monkeypatch):
@@ -72,7 +79,9 @@ def test_a_precompressed_file_is_served_to_clients_that_accept_gzip(client, tmp_
     (tmp_path / "a.wasm").write_bytes(raw)
     (tmp_path / "a.wasm.gz").write_bytes(compressed := gzip.compress(raw, 1))
     monkeypatch.setattr(app.browser_files.routes[-1].app, "all_directories", [tmp_path])
-    for accepted, size, encoding in (("gzip, br", len(compressed), "gzip"), ("identity", len(raw), None)):
+    cases = [(accepted, len(compressed), "gzip") for accepted in ("gzip, br", "br;q=1, GZIP;q=0.5")]
+    cases += [(accepted, len(raw), None) for accepted in ("identity", "gzip;q=0", "br, gzip; q=0.000", "xgzip")]
+    for accepted, size, encoding in cases:
         response = client.get("/browser/a.wasm", headers={"Accept-Encoding": accepted})
         assert response.content == raw
         assert int(response.headers["Content-Length"]) == size
@@ -81,6 +90,24 @@ def test_a_precompressed_file_is_served_to_clients_that_accept_gzip(client, tmp_
         assert response.headers["Vary"] == "Accept-Encoding"
         cached = {"Accept-Encoding": accepted, "If-None-Match": response.headers["ETag"]}
         assert client.get("/browser/a.wasm", headers=cached).status_code == 304
+
+
+def test_the_model_is_cached_for_good_only_under_its_checksum(client):
+    headers = client.get(f"/browser/handful.onnx?{shared_counter().sha256}").headers
+    assert "immutable" in headers["Cache-Control"]
+    for query in ("", "?", "?0"):
+        assert client.get(f"/browser/handful.onnx{query}").headers["Cache-Control"] == "no-cache"
+
+
+def test_a_slash_at_the_end_of_an_address_of_the_api_does_not_redirect(client):
+    assert client.get("/api/health/", follow_redirects=False).status_code == 404
+
+
+@pytest.mark.parametrize(("forwarded", "embeddable"), [("https", True), ("https,http", True), ("http,https", False)])
+def test_the_cookie_follows_the_protocol_that_the_browser_used(client, forwarded, embeddable):
+    client.cookies.clear()
+    response = client.get("/_stcore/health", headers={"X-Forwarded-Proto": forwarded})
+    assert ("SameSite=None; Secure; Partitioned" in response.headers["Set-Cookie"]) == embeddable
 
 
 def test_only_files_of_the_browser_folder_are_served(client):
@@ -151,6 +178,46 @@ def test_unhandled_errors_are_logged_as_json_and_addresses_are_not(capsys, edite
     page, request = (json.loads(line) for line in written.splitlines() if line.startswith("{"))
     assert "ZeroDivisionError" in page["exc_info"]
     assert "MemoryError" in request["exc_info"]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, ClientDisconnect, asyncio.CancelledError])
+def test_a_client_that_leaves_is_one_line_without_a_traceback(capsys, error):
+    log.start()
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error())
+    [line] = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["level"], line["error"]) == ("client left", "INFO", error.__name__)
+    assert "exc_info" not in line
+
+
+# The end
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_the_server_stops_within_seconds_also_during_an_upload_and_leaves_no_process(tmp_path):
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
+    with (tmp_path / "log").open("wb") as out, subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out) as process:
+        while True:
+            try:
+                request_json(port, "/api/health")
+                break
+            except OSError:
+                assert process.poll() is None
+                time.sleep(0.1)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        decoders = children.read_text().split() if children.exists() else []
+        with socket.create_connection(("127.0.0.1", port)) as slow:
+            head = "POST /api/predict HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n"
+            slow.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n--x".encode())
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            start = time.monotonic()
+            assert process.wait(30) == 0
+            assert time.monotonic() - start < app.SHUTDOWN_S + 10  # of 60 that an upload may take
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    time.sleep(0.2)
+    assert not [pid for pid in decoders if Path(f"/proc/{pid}").exists()]
 
 
 # In the background

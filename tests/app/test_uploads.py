@@ -18,8 +18,12 @@ from web import log, metrics, uploads
 from web.uploads import REFUSED_FILE, SERVER_FULL
 
 
-async def upload(names: range, stall_s: float = 0) -> list[int]:
-    """Upload a file of 0.9 MB under each name, all at once, as pages do, and return the statuses.
+def visit(name: int) -> str:
+    return f"visit{name % 4}"
+
+
+async def upload(names: range, stall_s: float = 0, chunked: bool = False) -> list[int]:
+    """Upload a file of 0.9 MB under each name, all at once, as pages of four visits do, and return the statuses.
 
     Each has started before any goes on; then it stalls.
     """
@@ -38,7 +42,9 @@ async def upload(names: range, stall_s: float = 0) -> list[int]:
             yield form.read()[1000:]
 
         headers = {**form.headers, "X-Xsrftoken": client.cookies["_streamlit_xsrf"]}
-        response = await client.put(f"/_stcore/upload_file/visit/{name}", content=body(), headers=headers)
+        if chunked:
+            headers |= {"Content-Length": "1", "Transfer-Encoding": "chunked"}
+        response = await client.put(f"/_stcore/upload_file/{visit(name)}/{name}", content=body(), headers=headers)
         return response.status_code
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app.app), base_url="http://handful") as client:
@@ -54,6 +60,8 @@ def files(client, monkeypatch) -> Iterator[MemoryUploadedFileManager]:
     config.set_option("server.maxUploadSize", 1)
     yield runtime.uploaded_file_mgr
     config.set_option("server.maxUploadSize", megabytes)
+    for name in range(4):
+        runtime.uploaded_file_mgr.remove_session_files(visit(name))
     runtime.uploaded_file_mgr.remove_session_files("visit")
 
 
@@ -80,26 +88,44 @@ def test_the_charset_of_a_form_is_ignored(client, files, route, charset):
     assert "no-codec-has-this-name" not in " ".join(looked_up).replace("_", "-")
 
 
-def test_uploads_beyond_the_limit_are_stored_as_refused(files):
-    def stored(names: range) -> list[tuple[str, bytes]]:
-        return [(file.name, file.data) for file in files.get_files("visit", list(map(str, names)))]
+def stored(files: MemoryUploadedFileManager, names: range) -> list[tuple[str, bytes]]:
+    return [(file.name, file.data) for name in names for file in files.get_files(visit(name), [str(name)])]
 
-    accepted, refused = ("hand.mp4", bytes(900_000)), ("hand.mp4", REFUSED_FILE)
-    assert asyncio.run(upload(range(7))) == [204] * 7
-    assert Counter(stored(range(7))) == {accepted: 5, refused: 2}
+
+ACCEPTED, REFUSED = ("hand.mp4", bytes(900_000)), ("hand.mp4", REFUSED_FILE)
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["", "of a false Content-Length"])
+def test_uploads_beyond_the_limit_are_stored_as_refused(files, chunked):
+    assert asyncio.run(upload(range(7), chunked=chunked)) == [204] * 7
+    assert Counter(stored(files, range(7))) == {ACCEPTED: 5, REFUSED: 2}
     asyncio.run(upload(range(7, 8)))
-    assert stored(range(7, 8)) == [refused]
-    files.remove_file("visit", str(stored(range(7)).index(accepted)))
+    assert stored(files, range(7, 8)) == [REFUSED]
+    accepted = stored(files, range(7)).index(ACCEPTED)
+    files.remove_file(visit(accepted), str(accepted))
     asyncio.run(upload(range(8, 9)))
-    assert stored(range(8, 9)) == [accepted]
+    assert stored(files, range(8, 9)) == [ACCEPTED]
 
 
-def test_stalled_uploads_time_out_free_their_bytes_and_log_nothing(files, monkeypatch, capsys):
+def test_a_visit_has_a_limit_of_its_own(files):
+    names = range(0, 16, 4)  # of the same visit
+    asyncio.run(upload(names))
+    assert Counter(stored(files, names)) == {ACCEPTED: 2, REFUSED: 2}
+    asyncio.run(upload(range(16, 17)))
+    assert stored(files, range(16, 17)) == [REFUSED]
+    asyncio.run(upload(range(1, 4)))
+    assert Counter(stored(files, range(1, 4))) == {ACCEPTED: 3}
+
+
+@pytest.mark.parametrize("limit", [{"CHUNK_TIMEOUT_S": 0.1}, {"GRACE_S": 0.1}], ids=["stalled", "slow"])
+def test_stalled_and_slow_uploads_time_out_free_their_bytes_and_log_nothing(files, monkeypatch, capsys, limit):
     log.start()
-    monkeypatch.setattr(uploads, "CHUNK_TIMEOUT_S", 0.1)
-    assert asyncio.run(upload(range(5), stall_s=0.2)) == [408] * 5
+    with monkeypatch.context() as patch:
+        for name, value in limit.items():
+            patch.setattr(uploads, name, value)
+        assert asyncio.run(upload(range(5), stall_s=0.3)) == [408] * 5
     assert asyncio.run(upload(range(5))) == [204] * 5
-    assert all(file.data != REFUSED_FILE for file in files.get_files("visit", list("01234")))
+    assert Counter(stored(files, range(5))) == {ACCEPTED: 5}
     assert not capsys.readouterr().err
 
 

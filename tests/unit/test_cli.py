@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import handful.cli as cli
+from benchmarks import hostile
 from handful import CLASSES, FINGERS, FingerCounter, shared_counter
 from handful.images import decode
 
@@ -140,6 +141,15 @@ def test_table_has_a_row_per_hand_and_per_picture_without_hands(folder, capsys):
     assert {key: value for key, value in third.items() if value} == error
 
 
+@pytest.mark.parametrize("name", ["=1+2.png", "+1.png", "@x.png"])
+def test_file_names_are_no_formulas_in_the_table(folder, name):
+    Path(name).write_bytes(Path("in/a/two.png").read_bytes())
+    assert cli.main([name, "--csv", "table.csv"]) == 0
+    with open("table.csv", newline="", encoding="utf-8") as file:
+        [row] = csv.DictReader(file)
+    assert row["file"] == os.path.join(".", name)
+
+
 # --overlays
 
 
@@ -176,6 +186,18 @@ def test_overlay_that_cannot_be_written_is_an_error_of_its_picture(folder, capsy
     assert "error" not in second
 
 
+def test_overlays_of_the_run_before_are_not_read(folder, capsys):
+    for _ in range(2):
+        assert cli.main(["in", "--overlays", "in/out"]) == 0
+        assert len(lines(capsys.readouterr().out)) == 5
+
+
+def test_overlays_beside_their_pictures_are_a_usage_error(folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["in/a", "--overlays", "in/../in/a"])
+    assert "choose another folder" in capsys.readouterr().err
+
+
 # Errors
 
 
@@ -196,6 +218,37 @@ def test_output_that_cannot_be_written_is_reported_before_the_work(folder, optio
     assert (exited.value.code, printed.out) == (2, "")
     assert "cannot write: " in printed.err
     assert target in printed.err
+
+
+def test_a_table_with_the_name_of_a_picture_is_a_usage_error(folder, capsys):
+    before = Path("hand.jpg").read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["in", "--csv", "hand.jpg"])
+    assert "the table would replace" in capsys.readouterr().err
+    assert Path("hand.jpg").read_bytes() == before
+
+
+def test_an_unexpected_error_is_one_of_its_picture(folder, capsys, monkeypatch):
+    def count(image, personal):
+        if image.shape[0] > 100:
+            raise RuntimeError("of onnxruntime")
+        return shared_counter()(image, personal)
+
+    monkeypatch.setattr(cli, "shared_counter", lambda: count)
+    assert cli.main(["hand.jpg", "in/a/two.png"]) == 1
+    first, second = lines(capsys.readouterr().out)
+    assert first == {
+        "file": "hand.jpg",
+        "error": "This picture cannot be processed (RuntimeError). Save it again as JPEG.",
+    }
+    assert second["total"] == 0
+
+
+@pytest.mark.parametrize("make", hostile.TOO_NARROW.values(), ids=hostile.TOO_NARROW)
+def test_a_picture_that_onnxruntime_cannot_resize_does_not_end_the_others(folder, capsys, make):
+    Path("narrow.bmp").write_bytes(make())
+    assert cli.main(["narrow.bmp", "in/a/two.png"]) == 1
+    assert [("error" in line) for line in lines(capsys.readouterr().out)] == [True, False]
 
 
 def test_missing_model_is_reported(folder, capsys, monkeypatch):
@@ -236,6 +289,23 @@ def test_closed_stdout_ends_quietly_with_141(folder):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux's full disk")
+@pytest.mark.parametrize("output", ["table", "stdout"])
+def test_a_full_disk_is_one_line(folder, output):
+    command = [*COMMAND, "in/a/two.png", *(["--csv", "/dev/full"] if output == "table" else [])]
+    with open("/dev/full" if output == "stdout" else os.devnull, "w") as stdout:
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "handful: cannot write: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell")
+def test_a_closed_stderr_is_no_error(folder):
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "in/a/two.png", "broken.png"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert len(lines(done.stdout)) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

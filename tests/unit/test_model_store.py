@@ -305,6 +305,29 @@ def test_bundled_model_replaces_a_missing_one(name, reason, monkeypatch, caplog)
     assert reason in single_warning(caplog)
 
 
+@pytest.mark.parametrize("length", [True, False], ids=["that says so", "without its length"])
+def test_a_download_that_is_too_large_is_ended(length, cache, monkeypatch, caplog):
+    monkeypatch.setattr(model_store, "MAX_MODEL_BYTES", 1_000_000)
+    sent = 0
+
+    def endless(request: BaseHTTPRequestHandler) -> None:
+        nonlocal sent
+        request.send_response(200)
+        if length:
+            request.send_header("Content-Length", "100000000")
+        request.end_headers()
+        while request.command == "GET" and sent < 100_000_000:
+            request.wfile.write(bytes(100_000))
+            sent += 100_000
+
+    with http_server(endless) as (address, _):
+        monkeypatch.setenv("HANDFUL_MODEL", f"{address}/model.onnx")
+        assert shared_counter().path == MODEL
+    assert "more than 1 MB" in caplog.text
+    assert sent < 100_000_000
+    assert not list(cache.iterdir())
+
+
 def test_download_times_out(monkeypatch, caplog):
     done = Event()
     monkeypatch.setattr(model_store, "DOWNLOAD_TIMEOUT_S", 0.2)
