@@ -48,9 +48,11 @@ def average(
     shares = [others] * (len(trainings) - 1) + [share]
     # As doubles and back: batch norms count their batches in whole numbers.
     last["state_dict"] = {
-        name: sum(part * one["state_dict"][name].double() for part, one in zip(shares, trainings, strict=True)).to(
-            weight.dtype
+        name: torch.stack(
+            [part * one["state_dict"][name].double() for part, one in zip(shares, trainings, strict=True)]
         )
+        .sum(0)
+        .to(weight.dtype)
         for name, weight in last["state_dict"].items()
     }
     configs = [yaml.safe_load(one["provenance"]["config"]) for one in trainings]
