@@ -255,10 +255,9 @@ def report(results: dict) -> str:
             shares = [f"{np.mean([errors[method] for errors in nine]):.1%}" for method in METHODS]
             rows.append([f"{session['title']} {session['group']} ({session['pictures']})", *shares])
     tables.append(markdown_table(["Errors with nine pictures of each count", *METHODS], rows))
-    if results["rooms"]:
-        names = ("alarms before", "alarms after", "errors before", "errors after")
-        rows = [[room["room"], *(f"{room[name]:.0%}" for name in names)] for room in results["rooms"]]
-        tables.append(markdown_table(["Room without a hand", *names], rows))
+    if rooms := results["rooms"]:
+        shares = {name: f"{np.mean([room[name] for room in rooms]):.0%}" for name in rooms[0] if name != "room"}
+        tables.append(f"{len(rooms)} rooms, taught with hands: {json.dumps(shares)}")
         pictures, before, after = results["elsewhere"].values()
         tables.append(f"False alarms in {pictures} places that were not taught: {before}, with a personal head {after}")
     seconds = [run["seconds"] for session in results["sessions"] for run in session["runs"]]
