@@ -24,7 +24,8 @@ class DecodePool:
 
     def __init__(self, size: int):
         """Start so many processes, at least two."""
-        self.idle = [DecodeProcess() for _ in range(size)]
+        self.decoders = [DecodeProcess() for _ in range(size)]
+        self.idle = self.decoders.copy()
         self.most_per_client = size - 1
         self.running = Counter[str]()
         self.waiting: list[tuple[str, Future[DecodeProcess]]] = []
@@ -56,9 +57,12 @@ class DecodePool:
             self.release(client, decoder)
 
     def close(self) -> None:
-        """End the processes that are idle. One that is needed again starts again."""
-        for decoder in self.idle:
-            decoder.close()
+        """End the processes: pictures that they decode are refused. One that is needed again starts again."""
+        for decoder in self.decoders:
+            if decoder in self.idle:
+                decoder.close()
+            else:
+                decoder.kill()
 
     def _grant(self) -> None:
         """Give idle decoders to those whose turn it is."""

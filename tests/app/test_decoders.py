@@ -1,12 +1,15 @@
 """Decoders go to clients in turns, so that none keeps the others waiting."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
 
+from benchmarks import hostile
 from handful import Prediction
+from handful.images import BadImage
 from tests.builders import png
 from web import inference
 from web.decoders import DecodePool
@@ -54,6 +57,19 @@ def test_a_decoder_is_given_back_also_after_an_error(pool):
             raise ZeroDivisionError
     assert len(pool.idle) == 3
     assert not pool.running
+
+
+def test_closing_refuses_the_picture_that_is_decoded():
+    pool = DecodePool(2)
+    slow = hostile.png_of_chunks(b"abCd", 1_000_000)
+    with pool.turn("a") as decoder, ThreadPoolExecutor(1) as thread:
+        decoder.decode(png())
+        refused = thread.submit(decoder.decode, slow)
+        time.sleep(0.1)
+        pool.close()
+        with pytest.raises(BadImage, match="damaged"):
+            refused.result(10)
+    pool.close()
 
 
 def test_no_more_images_are_decoded_and_predicted_at_once_than_there_are_decoders(monkeypatch):
