@@ -40,7 +40,6 @@ st.markdown(
     "- **Hands seen from the side**, or fingers behind each other, are often counted wrong.\n"
     "- **Far away**, from about twice the usual distance to a webcam, and **in the dark**, some hands "
     "are missed.\n"
-    "- **A bottle, or the furniture of a room**, may be taken for a fist once in a while.\n"
     "- **At most four hands** are counted.\n"
     "- **Skin tones** were compared on rendered hands only: how well it works on real hands of each tone is not "
     "known.\n\n"

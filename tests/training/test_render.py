@@ -358,7 +358,7 @@ def test_frames_tell_which_fingers_are_raised(tmp_path):
     [
         ("train", "--count 6000"),
         ("varied", "--count 3250 --seed 4 --people --varied"),
-        ("signs", "--count 1500 --seed 6 --people --signs"),
+        ("signs", "--count 2000 --seed 6 --people --signs"),
         ("val", "--count 500 --seed 2"),
         ("tones", "--count 500 --seed 2 --tones"),
     ],

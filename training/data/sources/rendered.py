@@ -19,7 +19,7 @@ VALIDATION_STRIDE = 10  # every tenth hand is held out for validation
 RENDER_OPTIONS = {
     "train": "--count 6000",
     "varied": "--count 3250 --seed 4 --people --varied",
-    "signs": "--count 1500 --seed 6 --people --signs",
+    "signs": "--count 2000 --seed 6 --people --signs",
     "val": "--count 500 --seed 2",
     "calibration": "--count 250 --seed 3",
     "tones": "--count 500 --seed 2 --tones",
