@@ -53,12 +53,11 @@ def main(cpu_s: float, descriptor: int) -> None:
             answers.write(b"%b\n" % json.dumps({"error": str(error), "status": error.status}).encode())
         image = None  # which may be large, until the next one comes
         limit_memory(None)
-        limit_cpu_time(0)
         answers.flush()
 
 
 def limit_cpu_time(seconds: float) -> None:
-    """End this process, by SIGPROF, once it has used so many more seconds of CPU time; 0 is no limit."""
+    """End this process, by SIGPROF, once it has used so many more seconds of CPU time."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, seconds)
 

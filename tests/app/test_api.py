@@ -266,7 +266,10 @@ def test_a_client_that_leaves_frees_its_place(monkeypatch, state):
         scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b""}
         await api.api(scope | {"client": ("one", 1)}, receive, send)
 
+    processes = {decoder.process.pid for decoder in pool.decoders}
     asyncio.run(leave())
+    stopped = processes - {decoder.process.pid for decoder in pool.decoders}
+    assert len(stopped) == (1 if state == "decoding" else 0)
     assert not pool.waiting or pool.waiting[0][1].cancelled()
     assert not api.requests_by_client
     assert pool.running.keys() == {f"other {i}" for i in range(len(others))}
