@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from handful import Hand
-from handful.images import BadImage
+from handful.costly_pictures import is_costly_jpeg
+from handful.images import SLOW, BadImage
 from web import inference, metrics
 from web.cpu import available_cores
 from web.log import LOG
@@ -105,12 +106,12 @@ async def read_body(request: Request) -> bytes:
     Raises:
         HTTPException: 413, it has more than `MAX_BYTES`.
     """
-    body = b""
+    body = bytearray()  # grows in place: many small chunks are not copied again and again
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BYTES:
             raise HTTPException(413, f"A frame has at most {MAX_BYTES // 1_000_000} MB.")
-    return body
+    return bytes(body)
 
 
 def predict(body: bytes, with_heatmaps: bool) -> dict:
@@ -135,6 +136,8 @@ def predict(body: bytes, with_heatmaps: bool) -> dict:
 
 def decode_jpeg(body: bytes) -> np.ndarray:
     """Return a JPEG's pixels, (H, W, 3) uint8 RGB. OpenCV takes half of Pillow's time, but would decode any size."""
+    if is_costly_jpeg(body):
+        raise BadImage(SLOW)
     try:
         width, height = Image.open(io.BytesIO(body), formats=("JPEG",)).size
     except Exception as error:  # of many types

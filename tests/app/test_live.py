@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import streamlit as st
 
+from benchmarks.hostile import jpeg_of_scans
 from handful import COUNTS, shared_counter
 from handful.images import decode
 from tests.app.pages import load_page, open_page
@@ -125,8 +126,9 @@ def test_a_frame_is_predicted_as_python_does_with_heatmaps_on_request(client):
         (JPEG, "multipart/form-data", 415, "image/jpeg"),
         (bytes(live.MAX_BYTES + 1), "image/jpeg", 413, "1 MB"),
         (encode_jpeg(2000, 1001), "image/jpeg", 413, "megapixels"),
+        (jpeg_of_scans(side=64), "image/jpeg", 422, "takes too long"),
     ],
-    ids=["empty", "text", "truncated header", "a form", "too many bytes", "too many pixels"],
+    ids=["empty", "text", "truncated header", "a form", "too many bytes", "too many pixels", "many scans"],
 )
 def test_bad_frames_are_refused_with_a_message_and_counted(client, body, content_type, status, message):
     kind = metrics.REFUSAL_KINDS[status]
