@@ -254,7 +254,7 @@ def test_a_training_starts_from_another_and_their_average_is_a_checkpoint(folder
     for name, weights in network.state_dict().items():
         torch.testing.assert_close(weights, before[f"network.{name}"] + 1)
     main(["average", f"[{first}, {second}]", "--output", str(mean), "--last_weight", "0.75"])
-    for name, weights in load(mean, ClassifierModule, "")[0].state_dict().items():
+    for name, weights in load(mean, ClassifierModule, "")[0].named_parameters():
         torch.testing.assert_close(weights, before[f"network.{name}"] + 1.5)
     config = yaml.safe_load(provenance["config"])
     assert str(tmp_path) not in provenance["config"]
