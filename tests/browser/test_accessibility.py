@@ -112,7 +112,7 @@ def use(page: Page) -> None:
     match urlsplit(page.url)[2:4]:
         case "/", _:
             start = page.get_by_role("button", name="Start", exact=True)
-            for _ in range(20):
+            for _ in range(60):  # the page may take the focus away once, as its theme changes
                 page.keyboard.press("Tab")
                 if start.evaluate("button => button.matches(':focus')"):
                     break
