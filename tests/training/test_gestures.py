@@ -49,7 +49,13 @@ def test_accuracy_is_that_of_totals_and_of_fingers(tmp_path, monkeypatch):
     assert metrics["total_accuracy"] == 0.75
     assert metrics["finger_accuracy"] == 0.5, "the little finger is not the index finger"
     by_name = {row["group"]: row for row in metrics["groups"]["gesture"]}
-    expected = {"group": "one", "shows": "the index finger", "pictures": 2, "total_accuracy": 1.0, "finger_accuracy": 0.5}
+    expected = {
+        "group": "one",
+        "shows": "the index finger",
+        "pictures": 2,
+        "total_accuracy": 1.0,
+        "finger_accuracy": 0.5,
+    }
     assert by_name["one"].items() >= expected.items()
     assert by_name["one"]["total"]["correct"] == 2
     assert metrics["errors"] == [{"file": f"{PATH}/peace/1.jpg", "label": 2, "predicted": 3}]
