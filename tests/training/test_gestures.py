@@ -58,6 +58,7 @@ def test_accuracy_is_that_of_totals_and_of_fingers(tmp_path, monkeypatch):
     }
     assert by_name["one"].items() >= expected.items()
     assert by_name["one"]["total"]["correct"] == 2
-    assert metrics["errors"] == [{"file": f"{PATH}/peace/1.jpg", "label": 2, "predicted": 3}]
+    file = f"{PATH}/peace/1.jpg"
+    assert metrics["errors"] == [{"file": file, "gesture": "peace", "label": 2, "predicted": 3}]
     with pytest.raises(BadData, match="no pictures"):
         gestures.evaluate_gestures(lambda image: prediction(), tmp_path / "nothing")
