@@ -23,7 +23,7 @@ PROBLEMS = {
     "busy": "Another program is using the camera. Close it, then try again.",
     "insecure": "Cameras work only over HTTPS (or on localhost). Open this page with https://.",
     "lost": "The camera was disconnected. Connect it again, then try again.",
-    "runtime": "This browser cannot run the model. Run it on the server, or use a picture.",
+    "runtime": "The model cannot be loaded or run on this device. Run it on the server, or use a picture.",
     "unknown": "The camera could not be opened. Try again, or use another browser.",
 }
 READ = ("browser", "server")  # who predicts

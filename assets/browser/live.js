@@ -73,7 +73,7 @@ class Live {
 
   // Who predicts: what the visitor chose, else this device if it can.
   get read() {
-    return this.settings.read ?? (canRunModel() ? "browser" : "server");
+    return this.settings.read ?? (canRunModel() && !this.hasFailedHere ? "browser" : "server");
   }
 
   get predictor() {
@@ -149,7 +149,7 @@ class Live {
     this.$(".privacy").textContent =
       this.read === "browser"
         ? "Your video stays on this device."
-        : "Your video goes to this server frame by frame and is not stored.";
+        : `${this.hasFailedHere ? "The model cannot be loaded on this device. " : ""}Your video goes to this server frame by frame and is not stored.`;
   }
 
   // Load the model, and run it once: the first run is slow.
@@ -165,6 +165,9 @@ class Live {
       this.finishLoading(predictor);
     } catch {
       this.$(".loading").hidden = true; // Start tries again, and shows the problem
+      // Behind a firewall, the runtime cannot be fetched. Who has not chosen will start on the server, which the page says.
+      this.hasFailedHere = true;
+      this.apply({});
     }
   }
 

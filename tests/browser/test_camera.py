@@ -199,7 +199,7 @@ def test_a_camera_can_be_lost_and_a_dead_worker_is_replaced(page):
     page.evaluate("window.first = window.worker, window.delay = Infinity")
     page.wait_for_timeout(200)  # until a frame is under way
     page.evaluate("window.worker.onerror({message: 'out of memory'}), window.delay = 30")
-    expect(page.get_by_text("This browser cannot run the model")).to_be_visible()
+    expect(page.get_by_text("The model cannot be loaded or run")).to_be_visible()
     page.get_by_role("button", name="Try again").click()
     expect(total(page)).to_have_text("3")
     assert page.evaluate("window.first !== window.worker")
@@ -213,4 +213,4 @@ def test_a_download_that_stalls_is_given_up(page, runtime):
     page.context.route("**/*.onnx*", lambda route: None)
     show_live(page)
     start(page)
-    expect(page.get_by_text("This browser cannot run the model")).to_be_visible()
+    expect(page.get_by_text("The model cannot be loaded or run")).to_be_visible()

@@ -348,11 +348,22 @@ def test_without_the_pinned_runtime_the_page_offers_the_server(page, expected, r
             route.fulfill(body="self.stolen = true;", content_type="text/javascript")
 
     page.context.route(re.compile("ort.*(mjs|wasm)$"), handle)
-    open_live(page)
+    open_live(page, "/?read=browser")
     start(page)
-    expect(page.get_by_text("This browser cannot run the model")).to_be_visible()
+    expect(page.get_by_text("The model cannot be loaded or run")).to_be_visible()
     page.get_by_text("Server", exact=True).click()
     page.get_by_role("button", name="Try again").click()
+    expect(total(page)).to_have_text(str(expected.total))
+
+
+def test_who_has_not_chosen_starts_on_the_server_where_the_runtime_cannot_be_fetched(page, expected):
+    """And reads so before: the video does not go there unannounced."""
+    page.context.route(re.compile("ort.*(mjs|wasm)$"), lambda route: route.abort())
+    open_live(page)
+    expect(page.locator(".privacy")).to_have_text(re.compile("cannot be loaded .* goes to this server"))
+    expect(page.get_by_label("Server")).to_be_checked()
+    assert "read=" not in page.url, "another visit tries this device again"
+    start(page)
     expect(total(page)).to_have_text(str(expected.total))
 
 
