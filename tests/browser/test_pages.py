@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from benchmarks import soak
 from benchmarks.app_server import run_app
 from benchmarks.dockerfile import free_port
 from handful import CLASSES, FINGERS, shared_counter
@@ -78,6 +79,12 @@ def test_two_replicas_serve_behind_a_proxy_under_a_path(browser, address, expect
         finally:
             proxy.terminate()
             proxy.wait()
+
+
+@pytest.mark.parametrize("number", [0, 2], ids=["camera", "picture"])
+def test_visitors_of_the_soak_benchmark_get_what_they_wait_for(browser, address, monkeypatch, number):
+    monkeypatch.setattr(soak, "VISIT_S", 0)
+    soak.visit(browser, address, number)
 
 
 def test_responses_on_a_keep_alive_connection_are_not_delayed(address):
