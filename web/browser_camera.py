@@ -44,7 +44,7 @@ def live(key: str) -> None:
 
     Predictions that the browser makes itself are counted in the metrics. It reports no images.
     """
-    component("live", ("live.css", "history.css", "show_me.css"))(
+    component("live", ("live.css", "bars.css", "history.css", "show_me.css"))(
         key=key,
         data=live_data(settings_of_address(st.query_params)),
         on_settings_change=partial(update_address, key),

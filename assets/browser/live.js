@@ -58,7 +58,6 @@ class Live {
       onStateChange: (state) => (this.$(".play").disabled = state !== "idle" || !this.tracker),
     });
     this.announcer = new Announcer();
-    for (const [side, color] of Object.entries(data.colors.sides)) root.style.setProperty(`--${side}`, color);
     this.example = new URL("counting.mp4", import.meta.url).href;
     this.preview = this.$(".preview");
     this.preview.src = this.example;

@@ -16,11 +16,12 @@ from benchmarks.app_server import run_app
 from benchmarks.dockerfile import free_port
 from handful import CLASSES, FINGERS, shared_counter
 from handful.images import decode
+from handful.overlay import COLORS
 from tests.browser.actions import PICTURE, TIMEOUT_MS, choose, headline, metric, total
 from tests.builders import make_video
 from training.data.sources.own_hand import OwnHand
 
-LEFT = "rgb(52, 132, 198)"  # of left hands, in the style sheet
+LEFT = f"rgb{COLORS['left']}"
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 NGINX_CONFIG = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
