@@ -59,7 +59,7 @@ def visit(browser: Browser, address: str, number: int) -> None:
     if number % 3 == 2:
         page.goto("/pictures")
         page.locator("input[type=file]").first.set_input_files(ROOT / "assets/samples/3L_0.jpg")
-        page.get_by_test_id("stMetric").first.wait_for()
+        page.locator("[class*=st-key-headline]").wait_for()
     else:
         page.goto("/?read=server")
         page.get_by_role("button", name="Start", exact=True).click()

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from handful.overlay import browser_colors
+
 ASSETS = Path(__file__).parents[1] / "assets"
 
 page = st.navigation(
@@ -20,6 +22,9 @@ page = st.navigation(
 )
 st.set_page_config(f"{page.title} · Handful", page_icon=ASSETS / "icon.svg", layout="wide")
 st.logo(ASSETS / "logo.svg", size="large")
+sides = "".join(f"--{side}: {color};" for side, color in browser_colors()["sides"].items())
+st.html(f"<style>:root {{ {sides} }}</style>")
 st.html(ASSETS / "style.css")
+st.html(ASSETS / "browser/bars.css")
 st.html(ASSETS / "menu.html", unsafe_allow_javascript=True)
 page.run()

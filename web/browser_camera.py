@@ -44,7 +44,7 @@ def live(key: str) -> None:
 
     Predictions that the browser makes itself are counted in the metrics. It reports no images.
     """
-    component("live", ("live.css", "history.css", "show_me.css"))(
+    component("live", ("live.css", "bars.css", "history.css", "show_me.css"))(
         key=key,
         data=live_data(settings_of_address(st.query_params)),
         on_settings_change=partial(update_address, key),
@@ -58,7 +58,6 @@ def live_data(settings: dict) -> dict:
     return {
         "module": "live.js",
         "settings": settings,
-        "worker": "worker.js",
         "model": f"handful.onnx?{shared_counter().sha256}",
         "runtime": {"urls": [*(["onnxruntime/"] if is_local else []), CDN], "files": RUNTIME["files"]},
         "labels": {"counts": COUNTS, "sides": SIDES, "fingers": FINGERS},
@@ -129,7 +128,6 @@ def recorder(
             "instruction": instruction,
             "burst_size": burst_size,
             "countdown_s": countdown_s,
-            "mirror": True,
         },
         on_burst_change=on_burst,
         on_state_change=lambda: None,

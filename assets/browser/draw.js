@@ -12,36 +12,33 @@ export function drawFrame(context, frame, { width, height, mirror, hands = [], g
   context.globalAlpha = 1;
 }
 
-const MAP_SIZE_PX = 64; // a heatmap is enlarged to this before it is masked, so that the mask is smooth
+const MAP_SIZE_PX = 64; // a heatmap is enlarged to this before it fades and is coloured, so that both are smooth
+const FADE = Float32Array.from({ length: MAP_SIZE_PX ** 2 }, (_, i) => {
+  const [u, v] = [i % MAP_SIZE_PX, Math.floor(i / MAP_SIZE_PX)].map((index) => (2 * index + 1) / MAP_SIZE_PX - 1);
+  const t = Math.min(Math.max((1 - (u ** 4 + v ** 4) ** 0.25) / 0.4, 0), 1);
+  return t * t * (3 - 2 * t); // 1 inside the crop, 0 at its edge: no square shows
+});
 
 function drawHeatmap(context, { crop: [x0, y0, x1, y1], heatmap }, { colormap, max_alpha: maxAlpha }) {
-  const { width, height, values } = heatmap;
-  const pixels = new ImageData(width, height);
-  values.forEach((value, i) => {
+  const map = new OffscreenCanvas(heatmap.width, heatmap.height);
+  const values = heatmap.values.flatMap((value) => [255 * value, 0, 0, 255]);
+  map.getContext("2d").putImageData(new ImageData(Uint8ClampedArray.from(values), map.width, map.height), 0, 0);
+  const large = new OffscreenCanvas(MAP_SIZE_PX, MAP_SIZE_PX);
+  const largeContext = large.getContext("2d", { willReadFrequently: true });
+  largeContext.imageSmoothingQuality = "high";
+  largeContext.drawImage(map, 0, 0, MAP_SIZE_PX, MAP_SIZE_PX);
+  const pixels = largeContext.getImageData(0, 0, MAP_SIZE_PX, MAP_SIZE_PX);
+  FADE.forEach((fade, i) => {
+    const value = (fade * pixels.data[4 * i]) / 255;
     const position = value * (colormap.length - 1);
     const low = colormap[Math.floor(position)];
     const high = colormap[Math.ceil(position)];
     for (let k = 0; k < 3; k++) pixels.data[4 * i + k] = low[k] + (high[k] - low[k]) * (position % 1);
     pixels.data[4 * i + 3] = 255 * maxAlpha * value;
   });
-  const map = new OffscreenCanvas(width, height);
-  map.getContext("2d").putImageData(pixels, 0, 0);
-  const large = new OffscreenCanvas(MAP_SIZE_PX, MAP_SIZE_PX);
-  const largeContext = large.getContext("2d", { willReadFrequently: true });
-  largeContext.imageSmoothingQuality = "high";
-  largeContext.drawImage(map, 0, 0, MAP_SIZE_PX, MAP_SIZE_PX);
-  const masked = largeContext.getImageData(0, 0, MAP_SIZE_PX, MAP_SIZE_PX);
-  for (let i = 0; i < MAP_SIZE_PX ** 2; i++) masked.data[4 * i + 3] *= maskAt(i % MAP_SIZE_PX, Math.floor(i / MAP_SIZE_PX));
-  largeContext.putImageData(masked, 0, 0);
+  largeContext.putImageData(pixels, 0, 0);
   context.imageSmoothingQuality = "high";
   context.drawImage(large, x0, y0, x1 - x0, y1 - y0);
-}
-
-// 1 inside the crop, 0 at its edge: no square shows.
-function maskAt(column, row) {
-  const [u, v] = [column, row].map((index) => (2 * index + 1) / MAP_SIZE_PX - 1);
-  const t = Math.min(Math.max((1 - (u ** 4 + v ** 4) ** 0.25) / 0.4, 0), 1);
-  return t * t * (3 - 2 * t);
 }
 
 function drawBox(context, { box: [x0, y0, x1, y1], fingers, side }, color, mirror, width, height) {

@@ -1,23 +1,21 @@
 // The number of raised fingers over the last seconds, as a step chart; and that of the whole session, as CSV.
 
+const SPAN_S = 30;
 const MAX_ROWS = 54_000; // of the CSV: an hour of 15 frames per second; later ones replace the first
 const STALL_S = 1; // a longer pause between two frames is a gap, too
 
 export class History {
-  constructor(container, { seconds = 30 }) {
-    this.span = seconds;
+  constructor(container) {
     this.root = document.createElement("div");
     this.root.className = "history";
     this.root.setAttribute("role", "img");
-    this.root.ariaLabel = `Number of raised fingers over the last ${seconds} seconds`;
-    const times = [1, 1 / 2, 0].map((part) => {
-      const text = { 1: `${seconds} seconds ago`, 0: "now" }[part] ?? Math.round(part * seconds);
-      return `<span style="left: ${100 - 100 * part}%">${text}</span>`;
-    });
+    this.root.ariaLabel = `Number of raised fingers over the last ${SPAN_S} seconds`;
     this.root.innerHTML = `
       <div class="history-numbers"></div>
       <svg class="history-plot" preserveAspectRatio="none"><path class="history-grid" /><path class="history-steps" /></svg>
-      <div class="history-times">${times.join("")}</div>`;
+      <div class="history-times">
+        <span>${SPAN_S} seconds ago</span><span style="left: 50%">${SPAN_S / 2}</span><span style="left: 100%">now</span>
+      </div>`;
     this.svg = this.root.querySelector("svg");
     container.append(this.root);
     this.clear();
@@ -36,7 +34,7 @@ export class History {
     if (seconds - this.last > STALL_S) this.steps.push({ seconds: this.last, total: null });
     if (total !== this.steps.at(-1)?.total) this.steps.push({ seconds, total });
     this.last = seconds;
-    while (this.steps[1]?.seconds <= seconds - this.span) this.steps.shift();
+    while (this.steps[1]?.seconds <= seconds - SPAN_S) this.steps.shift();
     this.rows.push([(seconds - this.first).toFixed(3), total ?? "", ...["left", "right"].flatMap((side) => cells(hands, side))]);
     if (this.rows.length > MAX_ROWS) this.rows.shift();
     this.draw();
@@ -63,8 +61,8 @@ export class History {
   drawNumbers(top) {
     this.top = top;
     const numbers = [0, top / 2, top];
-    this.svg.setAttribute("viewBox", `${-this.span} ${-top} ${this.span} ${top}`);
-    this.svg.firstElementChild.setAttribute("d", numbers.map((y) => `M${-this.span} ${-y}H0`).join(""));
+    this.svg.setAttribute("viewBox", `${-SPAN_S} ${-top} ${SPAN_S} ${top}`);
+    this.svg.firstElementChild.setAttribute("d", numbers.map((y) => `M${-SPAN_S} ${-y}H0`).join(""));
     this.root.firstElementChild.innerHTML = numbers
       .map((y) => `<span style="bottom: ${(100 * y) / top}%">${y}</span>`)
       .join("");

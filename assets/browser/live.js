@@ -18,7 +18,6 @@ const FADE_MS = 150; // … so fast; live frames go on without boxes
 const STALLED_MS = 2000; // without a prediction, there is no number any more
 const RETRY_MS = 2000; // after a server that is full or does not answer
 const RATE_WINDOW_MS = 2000;
-const HISTORY_S = 30;
 const ANNOUNCE_AFTER_MS = 500; // a screen reader hears a number that stays for so long
 const REPORT_INTERVAL_MS = 10_000;
 const CLEANUP_INTERVAL_MS = 60_000;
@@ -54,12 +53,11 @@ class Live {
       server: new ServerPredictor(),
     };
     this.bars = new Bars(this.$(".bars"), data.labels);
-    this.history = new History(this.$(".chart"), { seconds: HISTORY_S });
+    this.history = new History(this.$(".chart"));
     this.game = new ShowMe(this.$(".game"), {
       onStateChange: (state) => (this.$(".play").disabled = state !== "idle" || !this.tracker),
     });
     this.announcer = new Announcer();
-    for (const [side, color] of Object.entries(data.colors.sides)) root.style.setProperty(`--${side}`, color);
     this.example = new URL("counting.mp4", import.meta.url).href;
     this.preview = this.$(".preview");
     this.preview.src = this.example;
@@ -177,7 +175,7 @@ class Live {
   }
 
   showProgress(progress) {
-    this.$(".loading").hidden = false;
+    this.$(".loading").hidden = this.predictor.isReady; // the visitor may have chosen the server meanwhile
     this.$("progress").value = progress;
   }
 

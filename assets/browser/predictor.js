@@ -22,9 +22,9 @@ export class DevicePredictor {
   }
 
   async startWorker() {
-    const { worker: script, model, runtime, labels } = this.settings;
+    const { model, runtime, labels } = this.settings;
     const resolveUrl = (path) => new URL(path, import.meta.url).href;
-    const worker = (this.worker = new Worker(resolveUrl(script), { type: "module" }));
+    const worker = (this.worker = new Worker(resolveUrl("worker.js"), { type: "module" }));
     await new Promise((resolve, reject) => {
       worker.onmessage = ({ data }) => {
         if (data.progress) this.onProgress(data.progress);
@@ -75,8 +75,6 @@ export class ServerPredictor {
     this.stream = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16)).join("");
   }
 
-  async load() {}
-
   async predict(bitmap, { heatmap }) {
     const { width, height } = bitmap;
     this.canvas ??= new OffscreenCanvas(width, height);
@@ -93,8 +91,6 @@ export class ServerPredictor {
     if (!response.ok) throw new DOMException(String(response.status), response.status === 503 ? "ServerBusy" : "Offline");
     return { prediction: await response.json(), bitmap };
   }
-
-  stop() {}
 }
 
 function deferred() {

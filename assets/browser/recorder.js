@@ -129,7 +129,7 @@ class Recorder {
     const { videoWidth: width, videoHeight: height } = video;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
-    const mirror = this.settings.mirror && !isRearCamera(stream);
+    const mirror = !isRearCamera(stream);
     context.setTransform(mirror ? -1 : 1, 0, 0, 1, mirror ? width : 0, 0);
     context.drawImage(video, 0, 0);
     context.resetTransform(); // text is never mirrored

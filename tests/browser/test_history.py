@@ -8,7 +8,7 @@ from playwright.sync_api import Page
 from tests.browser.components import open_component
 
 SCRIPT = """
-    window.chart = new module.History(container, {});
+    window.chart = new module.History(container);
     window.seconds = 1000;
     // Push frames with one hand that shows a number, for so long, at 10 frames per second.
     window.show = (total, duration) => {

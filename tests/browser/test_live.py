@@ -82,6 +82,18 @@ def test_both_ways_count_the_fingers_in_front_of_the_camera(page, expected, runt
         wait_until(page, lambda: "handful_streams 0.0" in page.request.get("/metrics").text())
 
 
+def test_a_model_that_still_loads_is_not_in_the_way_of_the_server(page, expected):
+    page.add_init_script(FAKE_WORKER + "window.Worker.prototype.postMessage = () => {};")
+    open_live(page, "/?read=browser")
+    expect(page.locator(".loading")).to_be_visible()
+    page.get_by_text("Server", exact=True).click()
+    expect(page.locator(".loading")).to_be_hidden()
+    page.evaluate("window.worker.onmessage({ data: { progress: 0.5 } })")
+    assert page.locator(".loading").is_hidden()
+    start(page)
+    expect(total(page)).to_have_text(str(expected.total))
+
+
 def test_picture_number_words_and_bars_are_those_of_one_frame(page):
     """Each frame carries its number, from which its count follows: at any moment, all that is shown follows from it."""
     page.add_init_script(FAKE_WORKER + CODED_CAMERA)

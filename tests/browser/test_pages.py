@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from benchmarks import soak
 from benchmarks.app_server import run_app
 from benchmarks.dockerfile import free_port
 from handful import CLASSES, FINGERS, shared_counter
 from handful.images import decode
+from handful.overlay import COLORS
 from tests.browser.actions import PICTURE, TIMEOUT_MS, choose, headline, metric, total
 from tests.builders import make_video
 from training.data.sources.own_hand import OwnHand
 
-LEFT = "rgb(52, 132, 198)"  # of left hands, in the style sheet
+LEFT = f"rgb{COLORS['left']}"
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 NGINX_CONFIG = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
@@ -78,6 +80,12 @@ def test_two_replicas_serve_behind_a_proxy_under_a_path(browser, address, expect
         finally:
             proxy.terminate()
             proxy.wait()
+
+
+@pytest.mark.parametrize("number", [0, 2], ids=["camera", "picture"])
+def test_visitors_of_the_soak_benchmark_get_what_they_wait_for(browser, address, monkeypatch, number):
+    monkeypatch.setattr(soak, "VISIT_S", 0)
+    soak.visit(browser, address, number)
 
 
 def test_responses_on_a_keep_alive_connection_are_not_delayed(address):
