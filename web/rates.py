@@ -31,8 +31,7 @@ class Rate(NamedTuple):
 
 def rate(name: str, row: dict, note: str = "", **options) -> Rate:
     """Return the rate of a set or of a group, as `python -m training evaluate` writes it."""
-    interval = row.get("total", {}).get("interval")
-    return Rate(name, row["total_accuracy"], row["pictures"], interval, note, **options)
+    return Rate(name, row["total_accuracy"], row["pictures"], row["total"]["interval"], note, **options)
 
 
 def of_100(share: float) -> str:
@@ -85,7 +84,7 @@ def show_comparison(rows: Sequence[tuple[str, str, Sequence[Rate | None]]], colu
 
     body = ""
     for title, note, rates in rows:
-        pictures = rates[0].pictures if rates[0] else 0
+        pictures = next(one.pictures for one in rates if one)
         body += f"<tr><th scope='row'>{escape(title)}<small>{escape(note)}</small></th><td>{pictures:,}</td>"
         body += "".join(cell(one, pictures) for one in rates) + "</tr>"
     head = "".join(f"<th>{escape(column)}</th>" for column in ("", "Pictures", *columns))
