@@ -1,7 +1,7 @@
 """Evaluation page: how good the model is on strangers, where it fails, and all measurements behind that."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from itertools import chain
 
@@ -174,12 +174,12 @@ def compare(other: dict, modes: list[str]) -> str:
         return "Handful is behind" if high < 0 else "too close to tell apart on so few pictures"
 
     rivals = {"its best rule": best_mode(other, modes), "the learned rule": other.get("learned")}
-    verdicts = [
-        f"with {name}, {verdict(result['behind'])}"
-        for name, result in rivals.items()
-        if result and result.get("behind")
-    ]
-    return f"Beside MediaPipe {'; '.join(verdicts)}." if verdicts else ""
+    verdicts = defaultdict(list)
+    for name, result in rivals.items():
+        if result and result.get("behind"):
+            verdicts[verdict(result["behind"])].append(f"with {name}")
+    told = "; ".join(f"{' and '.join(names)}, {found}" for found, names in verdicts.items())
+    return f"Beside MediaPipe {told}." if told else ""
 
 
 def show_every_set(sets: dict[str, dict], mediapipe: dict) -> None:
@@ -313,7 +313,7 @@ def show_false_alarms(empty: dict, mediapipe: dict) -> None:
     st.subheader("Hands where there are none")
     share = empty["false_alarms"] / max(empty["pictures"], 1)
     st.write(
-        f"A hand is reported in **{empty['false_alarms']} of {empty['pictures']}** pictures without one ({share:.0%}): "
+        f"A hand is reported in **{empty['false_alarms']} of {empty['pictures']}** pictures without one ({share:.1%}): "
         + "; ".join(f"{group['group']}: {group['false_alarms']} of {group['pictures']}" for group in empty["groups"])
         + "."
     )

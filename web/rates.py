@@ -46,8 +46,8 @@ def of_100(share: float) -> str:
 
 
 def interval_of_100(interval: Sequence[float] | None, to: str = "–") -> str:
-    """Return an interval as numbers of a hundred: "82–94"."""
-    return "–" if interval is None else to.join(f"{100 * end:.0f}" for end in interval)
+    """Return an interval as numbers of a hundred: "82–94", "over 99–100"."""
+    return "–" if interval is None else to.join(map(of_100, interval))
 
 
 def show_rates(rates: Sequence[Rate], heading: str = "", columns: Sequence[str] = ()) -> None:
