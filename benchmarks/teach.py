@@ -219,8 +219,8 @@ def curve(results: dict) -> list[dict]:
 
     Returns:
         For each size: {"size", "sessions", "learned": pictures in all, "errors": {method: share}, "worse": share of
-        runs in which the personal head made errors in over a point more of the frames than the shipped one}. Size 0
-        is the shipped model. All sizes are of the same sessions.
+        runs in which the personal head made errors in over a point more of the frames than the shipped one}. All
+        sizes are of the same sessions.
     """
     runs = {size: [[r for r in s["runs"] if r["size"] == size] for s in results["sessions"]] for size in SIZES}
     complete = [i for i in range(len(results["sessions"])) if all(runs[size][i] for size in SIZES)]
@@ -266,6 +266,6 @@ def report(results: dict) -> str:
 
 
 def save(results: dict) -> None:
-    """Write the results to the repository, with their means, for the Evaluation page."""
+    """Write the results to the repository, with their means."""
     with atomic_write(RESULTS) as part:
         part.write_text(json.dumps(results | {"curve": curve(results)}, indent=1) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ import onnxruntime
 
 from handful.labels import CLASSES, FINGERS, decode, decode_probabilities, raised_fingers
 from handful.model_store import BadModel, checksum, resolve
-from handful.personal import HEADS, BadHead, PersonalHead, Weights, read_heads
+from handful.personal import HEADS, BadHead, PersonalHead, Weights, read_heads, shape_matches
 
 # The wheel has the model beside this file; a clone of the repository has it in model/.
 MODEL = Path(__file__).with_name("handful.onnx")
@@ -143,9 +143,9 @@ class FingerCounter:
 
         Args:
             path: an ONNX file written by `python -m training export`.
-            personal: predicts with this head, see handful/personal.py.
             threads: intra-op threads of one call. A server predicts many pictures at once: one thread for each
                 uses all cores without contention.
+            personal: predicts with this head, see handful/personal.py.
 
         Raises:
             BadModel: there is no such file, onnxruntime cannot load it, or its inputs, outputs or classes are not
@@ -215,18 +215,13 @@ class FingerCounter:
         shapes = {name: list(values.shape) for name, values in personal.weights.items()}
         expected = {node.name: node.shape for node in self.session.get_overridable_initializers()}
         if personal.model != self.sha256 or not shapes.items() <= expected.items():
-            raise BadHead("This personal head was made for another model. Teach this one anew, on the Teach page.")
+            raise BadHead("This personal head was made for another model. Fit it anew to this one: docs/teach.md.")
         return personal
 
     @cached_property
     def heads(self) -> Weights:
         """The shipped heads, by their names in `HEADS`."""
         return read_heads(self.path)
-
-
-def shape_matches(shape: list[int | str], expected: tuple[int | None, ...]) -> bool:
-    """Return whether a shape, with names for variable dimensions, is the expected one."""
-    return len(shape) == len(expected) and all(n in (None, m) for n, m in zip(expected, shape, strict=True))
 
 
 def hand_from_probabilities(

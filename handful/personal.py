@@ -14,7 +14,7 @@ True
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -50,7 +50,7 @@ HEADS: dict[str, tuple[int | None, ...]] = {
 FITTED = tuple(name for name in HEADS if "fingers" not in name)  # what a personal head replaces
 MAX_FILE_BYTES = 100_000  # a personal head has 15,000
 FILE_KIND = "personal head"
-CHOOSE = "Choose a file that was saved on the Teach page."
+CHOOSE = "Choose a file that PersonalHead.save wrote, see docs/teach.md."
 MAX_WEIGHT = 1e3
 CERTAIN = 100.0  # a logit
 RAW_DATA = b"\x4a"  # the key of field 9: of bytes
@@ -175,10 +175,15 @@ def parse_weights(values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
         ValueError: they have another shape, or are not finite or small numbers.
     """
     weights = np.array(values)  # raises ValueError if lists differ in length
-    same_shape = weights.ndim == len(shape) and all(n in (None, m) for n, m in zip(shape, weights.shape, strict=True))
-    if not same_shape or weights.dtype.kind not in "fi" or not weights.size or not (np.abs(weights) < MAX_WEIGHT).all():
-        raise ValueError("weights")  # of NaN, no comparison holds
+    numbers = shape_matches(weights.shape, shape) and weights.dtype.kind in "fi" and weights.size
+    if not numbers or not (np.abs(weights) < MAX_WEIGHT).all():  # of NaN, no comparison holds
+        raise ValueError("weights")
     return weights.astype(np.float32)
+
+
+def shape_matches(shape: Sequence[int | str], expected: tuple[int | None, ...]) -> bool:
+    """Return whether a shape, in which names stand for variable dimensions, is the expected one: None is any length."""
+    return len(shape) == len(expected) and all(n in (None, m) for n, m in zip(expected, shape, strict=True))
 
 
 def read_heads(model: Path) -> Weights:

@@ -1,9 +1,9 @@
 """Evaluation page: how good the model is on strangers, where it fails, and all measurements behind that."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from itertools import chain
 
 import streamlit as st
 
@@ -20,7 +20,7 @@ from web.evaluation_details import (
     show_set,
 )
 from web.rates import Rate, interval_of_100, of_100, rate, show_comparison, show_rates
-from web.widgets import DATA, open_prediction, show_gallery
+from web.widgets import DATA, fingers_in_words, show_gallery
 
 METRICS = MODEL.parent / "metrics"
 MAX_ROWS = 8  # of people or sessions; more are summed up
@@ -52,6 +52,13 @@ SETS = {
         "clips",
     ),
 }
+# Of HaGRID, in the order that they are shown in; all other rows are single gestures.
+GROUPS = {
+    "counting": "All gestures that people count with",
+    "fingers spread": "… with fingers apart",
+    "fingers together": "… with fingers held together",
+    "other signs": "Other signs",
+}
 SESSIONS = {
     "5_": "an office, against the light of a window",
     "26_": "two hands under ceiling lights, partly very dark",
@@ -77,10 +84,6 @@ def show_page() -> None:
         st.info(
             f"{RUN_EVALUATE} with HaGRID in the data folder: it shows strangers. `python -m training data` fetches it."
         )
-    if any("total" not in row for row in (*sets.values(), *filter(None, [hagrid]))):
-        st.info(
-            f"{RUN_EVALUATE}: the metrics are of an earlier version, without intervals, sessions and sizes of hands."
-        )
     show_every_set(sets | ({"hagrid": hagrid} if hagrid else {}), mediapipe)
     st.header("Where it fails")
     if hagrid:
@@ -89,7 +92,10 @@ def show_page() -> None:
         show_sessions(sets["webcam"], "webcam")
     if "digits" in sets:
         show_sessions(sets["digits"], "digits")
-    show_tones_and_distances(sets)
+    if "rendered" in sets:
+        show_tones(sets["rendered"])
+    if "webcam" in sets:
+        show_distances(sets["webcam"])
     if empty := metrics.get("empty"):
         show_false_alarms(empty, mediapipe)
     if "rendered" in sets:
@@ -120,11 +126,10 @@ def show_answer(hagrid: dict, mediapipe: dict) -> None:
             f"<p class='answer'><strong>{of_100(hagrid['total_accuracy'])}</strong> of 100 pictures of strangers are "
             "counted correctly.</p>"
         )
-        interval = hagrid.get("total", {}).get("interval")
         st.write(
             f"Measured on {hagrid['pictures']} pictures of people at home, before their own cameras, whom the model "
             "never met (HaGRID: ten pictures of each of twelve gestures that people count with). "
-            + (f"On other strangers, expect {interval_of_100(interval, ' to ')} of 100. " if interval else "")
+            f"On other strangers, expect {interval_of_100(hagrid['total']['interval'], ' to ')} of 100."
         )
         show_rates(rates_beside(hagrid, other, mediapipe), columns=("CPU time of a frame", "Size of the models"))
         st.caption(
@@ -169,12 +174,12 @@ def compare(other: dict, modes: list[str]) -> str:
         return "Handful is behind" if high < 0 else "too close to tell apart on so few pictures"
 
     rivals = {"its best rule": best_mode(other, modes), "the learned rule": other.get("learned")}
-    verdicts = [
-        f"with {name}, {verdict(result['behind'])}"
-        for name, result in rivals.items()
-        if result and result.get("behind")
-    ]
-    return f"Beside MediaPipe {'; '.join(verdicts)}." if verdicts else ""
+    verdicts = defaultdict(list)
+    for name, result in rivals.items():
+        if result and result.get("behind"):
+            verdicts[verdict(result["behind"])].append(f"with {name}")
+    told = "; ".join(f"{' and '.join(names)}, {found}" for found, names in verdicts.items())
+    return f"Beside MediaPipe {told}." if told else ""
 
 
 def show_every_set(sets: dict[str, dict], mediapipe: dict) -> None:
@@ -187,8 +192,7 @@ def show_every_set(sets: dict[str, dict], mediapipe: dict) -> None:
     for name in [*(name for name in SETS if name in sets), *(name for name in sets if name not in SETS)]:
         row = sets[name]
         title, whose, unit = SETS.get(name, (row["short_title"], row["title"], "pictures"))
-        if "total" in row and row["total"]["units"] != row["pictures"]:
-            units = row["total"]["units"]
+        if (units := row["total"]["units"]) != row["pictures"]:
             whose += f" Interval: bootstrap of {units:,} {unit}" + (", so few that it is rough." if units < 10 else ".")
         other = mediapipe["sets"].get(name, {})
         by_model = {one.model: one for one in rates_beside(row, other, mediapipe)}
@@ -202,9 +206,13 @@ def show_every_set(sets: dict[str, dict], mediapipe: dict) -> None:
 
 
 def wrong(errors: Iterable[dict], with_label: bool = True) -> str:
-    """Return what was counted instead, most frequent first: "5 as 4 (3×), 3 as 4", or "4 (4×)"."""
+    """Return what was counted instead, most frequent first, without sides: "5 as 4 (3×), 3 as 4", or "4 (4×)"."""
+
+    def count(label: str | int) -> str:
+        return str(label).replace("L", "").replace("R", "")
+
     counts = Counter(
-        f"{error['label']} as {error['predicted']}" if with_label else str(error["predicted"]) for error in errors
+        (f"{count(error['label'])} as " if with_label else "") + count(error["predicted"]) for error in errors
     )
     return ", ".join(text + (f" ({times}×)" if times > 1 else "") for text, times in counts.most_common())
 
@@ -213,93 +221,62 @@ def show_gestures(hagrid: dict) -> None:
     """Show the rate of each gesture, worst first, and pictures of the errors where they may be shown."""
     st.subheader("By gesture, strangers at home")
     rows = [row for row in hagrid["groups"]["gesture"] if row["pictures"]]
-    summed = {"counting", "fingers spread", "fingers together", "other signs"}
-
-    def errors_of(gesture: str) -> list[dict]:
-        return [error for error in hagrid["errors"] if Path(error["file"]).parent.name == gesture]
-
-    single = sorted((row for row in rows if row["group"] not in summed), key=lambda row: row["total_accuracy"])
-    rates = [
-        rate(
-            row.get("shows", row["group"].replace("_", " ")).capitalize(),
-            row,
-            f"counted as {wrong(errors_of(row['group']), with_label=False)}",
-        )
-        for row in single
-        if errors_of(row["group"])
-    ]
-    correct = [row.get("shows", row["group"].replace("_", " ")) for row in single if not errors_of(row["group"])]
-    together = {row["group"]: row for row in rows if row["group"] in summed}
-    names = {
-        "counting": "All gestures that people count with",
-        "fingers spread": "… with fingers apart",
-        "fingers together": "… with fingers held together",
-        "other signs": "Other signs",
-    }
-    show_rates([rate(names[name], row) for name, row in together.items()], "Gestures")
-    show_rates(rates, "Gesture, worst first")
-    if correct:
+    single = sorted((row for row in rows if row["group"] not in GROUPS), key=lambda row: row["total_accuracy"])
+    errors = {row["group"]: [error for error in hagrid["errors"] if error["gesture"] == row["group"]] for row in single}
+    show_rates([rate(GROUPS[row["group"]], row) for row in rows if row["group"] in GROUPS], "Gestures")
+    show_rates(
+        [
+            rate(row["shows"].capitalize(), row, f"counted as {wrong(errors[row['group']], with_label=False)}")
+            for row in single
+            if errors[row["group"]]
+        ],
+        "Gesture, worst first",
+    )
+    if correct := [row["shows"] for row in single if not errors[row["group"]]]:
         st.write(f"All pictures are correct of these: {'; '.join(correct)}.")
     st.caption(
         "Other signs, such as a thumb that points down, are no way to count, but the fingers raised can be counted. "
         "With ten pictures of a gesture, intervals are wide: compare groups rather than gestures."
     )
-    order = [row["group"] for row in single]
-    errors = sorted(hagrid["errors"], key=lambda error: order.index(Path(error["file"]).parent.name))
-    show_pictures(hagrid, errors, "gesture", lambda error: f"{error['label']} counted as {error['predicted']}")
+    worst_first = list(chain.from_iterable(errors.values()))
+    show_pictures(hagrid, worst_first, "gesture", lambda error: f"{error['label']} counted as {error['predicted']}")
 
 
-def show_pictures(row: dict, errors: list[dict], key: str, caption) -> None:
-    """Show pictures of errors as buttons, with their credit, or say why there are none."""
-    errors = [error for error in errors if (DATA / error["file"]).is_file()][:MAX_THUMBNAILS]
+def show_pictures(row: dict, errors: list[dict], key: str, caption: Callable[[dict], str]) -> None:
+    """Show pictures of errors as buttons, with their credit, if their licence allows it, or say why there are none."""
     if not may_show(row):
-        if "licence" not in row:
-            st.caption(f"{RUN_EVALUATE}: the metrics do not say yet whether pictures may be shown.")
         return
+    errors = [error for error in errors if (DATA / error["file"]).is_file()][:MAX_THUMBNAILS]
     if not errors:
         st.caption("The pictures are shown where the data set is installed: `python -m training data` fetches it.")
         return
-    if clicked := show_gallery([DATA / error["file"] for error in errors], [caption(error) for error in errors], key):
-        open_prediction(clicked)
+    show_gallery([DATA / error["file"] for error in errors], [caption(error) for error in errors], key)
     st.caption(f"Click a picture for its prediction. {row['credit']}.")
 
 
 def show_sessions(metrics: dict, name: str) -> None:
     """Show the rate of each session or person of a set, with what was counted instead."""
-    title, _, unit = SETS[name]
     rows = metrics.get("groups", {}).get("session")
-    st.subheader(f"By {'person' if unit == 'people' else 'session'}, {title[0].lower()}{title[1:]}")
     if not rows:
-        st.caption(f"{RUN_EVALUATE} for the sessions.")
         return
-    wrong_rows = [row for row in rows if row["total_accuracy"] < 1]
+    title, _, unit = SETS[name]
+    one = "person" if unit == "people" else "session"
+    st.subheader(f"By {one}, {title[0].lower()}{title[1:]}")
     if len(rows) > MAX_ROWS:
+        wrong_rows = [row for row in rows if row["total_accuracy"] < 1]
         st.write(f"For **{len(rows) - len(wrong_rows)} of {len(rows)}** {unit}, all pictures are correct.")
         rows = wrong_rows[:MAX_ROWS]
-    errors = {row["group"]: [e for e in metrics["errors"] if e.get("group") == row["group"]] for row in rows}
-
-    def note(group: str) -> str:
-        return f"counted {wrong(without_sides(errors[group]))}" if errors[group] else ""
-
-    names = {row["group"]: SESSIONS.get(row["group"], row["group"]).capitalize() for row in rows}
-    # Of one session there is no interval: its frames are alike.
-    rates = [Rate(names[row["group"]], row["total_accuracy"], row["pictures"], note=note(row["group"])) for row in rows]
+    rates = []
+    for row in rows:
+        errors = wrong(error for error in metrics["errors"] if error["group"] == row["group"])
+        name = SESSIONS.get(row["group"], row["group"]).capitalize()
+        rates.append(rate(name, row, f"counted {errors}" if errors else ""))
     if rates:
-        show_rates(rates, "Person" if unit == "people" else "Session")
+        show_rates(rates, one.capitalize())
     st.caption(
-        f"Pictures of one {'person' if unit == 'people' else 'session'} are alike: there is no interval. They are not "
-        f"shown: only pictures under a Creative Commons licence are, and these are under {metrics.get('licence')}."
+        f"Pictures of one {one} are alike: there is no interval. They are not shown: only pictures under a Creative "
+        f"Commons licence are, and these are under {metrics['licence']}."
     )
-
-
-def without_sides(errors: list[dict]) -> list[dict]:
-    """Return errors with counts in place of classes: 4 for 4L."""
-    return [{key: error[key].replace("L", "").replace("R", "") for key in ("label", "predicted")} for error in errors]
-
-
-def show_tones_and_distances(sets: dict[str, dict]) -> None:
-    show_tones(sets.get("rendered", {}))
-    show_distances(sets.get("webcam", {}))
 
 
 def show_tones(rendered: dict) -> None:
@@ -321,18 +298,13 @@ def show_distances(webcam: dict) -> None:
     if sizes:
         show_rates([rate(row["group"].capitalize(), row) for row in sizes], "Hand, of the picture’s height")
         st.caption("Webcam frames as recorded, not simulated: a hand farther away takes up less of the picture.")
-    else:
-        st.caption(f"{RUN_EVALUATE} for the size of hands in recorded frames.")
     if far:
-        names = {"as recorded": "As recorded"}
-        show_rates(
-            [rate(names.get(row["group"], f"{row['group']}, simulated".capitalize()), row) for row in far], "Distance"
-        )
+        simulated = {row["group"]: ", simulated" if "as far" in row["group"] else "" for row in far}
+        show_rates([rate(row["group"].capitalize() + simulated[row["group"]], row) for row in far], "Distance")
         st.caption(
             "The same frames, scaled down by the computer and put into a larger room. A fist that is missed adds "
-            "nothing to a sum, and counts as correct here: of the hands themselves, "
-            + "; ".join(f"{row['recall']:.0%} are detected {row['group']}" for row in far if "recall" in row)
-            + "."
+            "nothing to a sum, and counts as correct here. How many of the hands have a box that fits them, with half "
+            "of the area in common: " + ", ".join(f"{row['recall']:.0%} {row['group']}" for row in far) + "."
         )
 
 
@@ -341,7 +313,7 @@ def show_false_alarms(empty: dict, mediapipe: dict) -> None:
     st.subheader("Hands where there are none")
     share = empty["false_alarms"] / max(empty["pictures"], 1)
     st.write(
-        f"A hand is reported in **{empty['false_alarms']} of {empty['pictures']}** pictures without one ({share:.0%}): "
+        f"A hand is reported in **{empty['false_alarms']} of {empty['pictures']}** pictures without one ({share:.1%}): "
         + "; ".join(f"{group['group']}: {group['false_alarms']} of {group['pictures']}" for group in empty["groups"])
         + "."
     )
@@ -352,17 +324,14 @@ def show_false_alarms(empty: dict, mediapipe: dict) -> None:
 
     def caption(alarm: dict) -> str:
         hand = max(alarm["hands"], key=lambda hand: hand["confidence"])
-        return f"{hand['fingers']} finger{'' if hand['fingers'] == 1 else 's'}, {hand['confidence']:.0%}"
+        return f"{fingers_in_words(hand['fingers'])}, {hand['confidence']:.0%}"
 
     for group in empty["groups"]:
-        if alarms := [
-            alarm for alarm in empty.get("alarms", ()) if "set" in group and alarm.get("set") == group["set"]
-        ]:
-            if "licence" in group:
-                show_pictures(group, alarms, f"alarm {group['set']}", caption)
-            else:  # rooms are made of frames of other sets
-                seen = ", ".join(map(caption, alarms))
-                st.write(f"{group['group']}, not shown: parts of furniture and walls of an office, taken for {seen}.")
+        alarms = [alarm for alarm in empty["alarms"] if alarm["set"] == group["set"]]
+        if alarms and "licence" in group:
+            show_pictures(group, alarms, f"alarm {group['set']}", caption)
+        elif alarms:  # rooms are made of frames of other sets
+            st.write(f"{group['group']}, not shown: taken for {'; '.join(map(caption, alarms))}.")
 
 
 def show_rendered_errors(metrics: dict) -> None:

@@ -18,7 +18,7 @@ from handful.labels import describe
 from handful.overlay import resize
 from web import inference, metrics
 from web.uploads import file_contents
-from web.widgets import BUNDLED, DISPLAY_SIDE, open_prediction, show_gallery, show_prediction
+from web.widgets import BUNDLED, DISPLAY_SIDE, show_gallery, show_prediction
 
 Result = Prediction | str  # a string is the message of a BadImage
 
@@ -148,5 +148,4 @@ if selected:
 if not files and not camera_tab.open:
     st.write("No picture at hand? Try one of these.")
     examples = [BUNDLED / f"{label}_0.jpg" for label in CLASSES]
-    if clicked := show_gallery(examples, [describe(label) for label in CLASSES], "examples"):
-        open_prediction(clicked)
+    show_gallery(examples, [describe(label) for label in CLASSES], "examples")

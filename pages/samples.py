@@ -9,7 +9,7 @@ from handful import CLASSES, COUNTS, SIDES, shared_counter
 from handful.images import BadImage, decode
 from handful.labels import decode as decode_label
 from handful.labels import describe
-from web.widgets import BUNDLED, DATA, is_correct, label_from_name, open_prediction, show_gallery
+from web.widgets import BUNDLED, DATA, is_correct, label_from_name, show_gallery
 
 PAGE_SIZE = 24
 
@@ -114,7 +114,6 @@ if page_count:
     end = min(start + PAGE_SIZE, len(pictures))
     st.caption(f"{start + 1:,}–{end:,} of {len(pictures):,} pictures. Click one for its prediction.")
     shown = pictures[start:end]
-    if clicked := show_gallery(shown, [describe(labels[path]) for path in shown], "samples"):
-        open_prediction(clicked)
+    show_gallery(shown, [describe(labels[path]) for path in shown], "samples")
 else:
     st.info("No pictures match. Remove a filter.")

@@ -12,7 +12,7 @@ import streamlit as st
 import handful
 from handful import CLASSES, COUNTS, SIDES, shared_counter
 from handful.labels import decode, describe
-from web.widgets import DATA, PRIMARY_COLOR, THUMBNAIL_COLUMNS, label_from_name, open_prediction, show_gallery
+from web.widgets import DATA, PRIMARY_COLOR, THUMBNAIL_COLUMNS, fingers_in_words, label_from_name, show_gallery
 
 MAX_THUMBNAILS = 12
 MEDIAPIPE_COLOR = "#8a8a8a"
@@ -57,7 +57,7 @@ def accuracy_of(results: dict | None) -> float | None:
 
 def may_show(row: dict) -> bool:
     """Return whether pictures of a set may be shown: if its licence says so, which is in its metrics."""
-    return row.get("licence", "").startswith(SHOWABLE)
+    return row["licence"].startswith(SHOWABLE)
 
 
 def show_accuracy_table(rows: list[tuple[str, str, dict]], mediapipe: dict) -> None:
@@ -87,12 +87,19 @@ def show_accuracy_table(rows: list[tuple[str, str, dict]], mediapipe: dict) -> N
     )
 
 
-def axis(title: str | None = None) -> alt.Axis:
+def group_axis(title: str | None = None) -> alt.Axis:
     return alt.Axis(title=title, labelLimit=220, labelFlush=False, labelBound=False, ticks=False, domain=False)
 
 
 def share_axis(title: str) -> alt.Axis:
     return alt.Axis(title=title, format="%", values=[0, 0.5, 1], grid=False, ticks=False, domain=False)
+
+
+def draw_bars(base: alt.Chart, share: str, height: alt.Step, color: alt.Color | dict) -> None:
+    """Draw a chart of shares as horizontal bars, each with its percentage behind it."""
+    bars = base.mark_bar(opacity=0.75, cornerRadiusEnd=3).encode(color=color)
+    text = base.mark_text(align="left", dx=5, color="gray").encode(alt.Text(f"{share}:Q", format=".0%"))
+    st.altair_chart((bars + text).properties(height=height).configure_view(stroke=None))
 
 
 def show_conditions(conditions: list[dict], mediapipe: dict) -> None:
@@ -112,7 +119,7 @@ def show_conditions(conditions: list[dict], mediapipe: dict) -> None:
         alt.Y(
             "condition:N",
             sort=[row["group"] for row in conditions],
-            axis=axis("simulated condition"),
+            axis=group_axis("simulated condition"),
             scale=alt.Scale(paddingInner=0.3),
         ),
         alt.YOffset("model:N", sort=models),
@@ -121,9 +128,7 @@ def show_conditions(conditions: list[dict], mediapipe: dict) -> None:
     )
     colors = alt.Scale(domain=models, range=[colors_of[model] for model in models])
     legend = alt.Legend(title=None, orient="top", columns=1) if others else None  # in one row, a phone cuts it off
-    marks = base.mark_bar(opacity=0.75, cornerRadiusEnd=3).encode(alt.Color("model:N", scale=colors, legend=legend))
-    text = base.mark_text(align="left", dx=5, color="gray").encode(alt.Text("share:Q", format=".0%"))
-    st.altair_chart((marks + text).properties(height=alt.Step(15, **{"for": "offset"})).configure_view(stroke=None))
+    draw_bars(base, "share", alt.Step(15, **{"for": "offset"}), alt.Color("model:N", scale=colors, legend=legend))
 
 
 def show_leave_one_out(sources: dict[str, dict], mediapipe: dict) -> None:
@@ -235,7 +240,7 @@ def show_group_chart(rows: list[dict], key: str) -> None:
     """Draw one of `GROUP_METRICS` of each group as bars."""
     shown = [row for row in rows if row["pictures"] and row[key] is not None]
     base = alt.Chart(pd.DataFrame(shown, columns=["group", "pictures", *GROUP_METRICS])).encode(
-        alt.Y("group:N", sort=None, axis=axis()),
+        alt.Y("group:N", sort=None, axis=group_axis(), scale=alt.Scale(paddingInner=0.4)),
         alt.X(f"{key}:Q", scale=alt.Scale(domain=[0, 1.2]), axis=share_axis(GROUP_METRICS[key].lower())),
         tooltip=[
             "group:N",
@@ -243,23 +248,21 @@ def show_group_chart(rows: list[dict], key: str) -> None:
             *(alt.Tooltip(f"{k}:Q", title=v, format=".1%") for k, v in GROUP_METRICS.items()),
         ],
     )
-    bars = base.mark_bar(color=PRIMARY_COLOR, opacity=0.75, height=12, cornerRadiusEnd=3)
-    text = base.mark_text(align="left", dx=5, color="gray").encode(alt.Text(f"{key}:Q", format=".0%"))
-    st.altair_chart((bars + text).properties(height=alt.Step(20)).configure_view(stroke=None))
+    draw_bars(base, key, alt.Step(20), alt.value(PRIMARY_COLOR))
 
 
 def confusion_views(metrics: dict) -> dict[str, ConfusionView]:
     """Return the confusion matrices of a set: of counts and, where sides are labelled, of classes and of sides."""
 
-    def fingers(count: str) -> str:
-        return f"{count} finger{'' if count == '1' else 's'}"
+    def fingers(label: str) -> str:
+        return fingers_in_words(int(label[0]))
 
     views = {
         "Count": ConfusionView(metrics["count_confusion"], [str(n) for n in COUNTS], lambda label: label[0], fingers)
     }
     if metrics["side_accuracy"] is not None:
         views["Count and side"] = ConfusionView(
-            metrics["confusion"], list(CLASSES), str, lambda label: f"{fingers(label[0])}, {side_of(label)} hand"
+            metrics["confusion"], list(CLASSES), str, lambda label: f"{fingers(label)}, {side_of(label)} hand"
         )
         views["Side"] = ConfusionView(metrics["side_confusion"], list(SIDES), side_of, lambda side: f"a {side} hand")
     return views
@@ -391,8 +394,7 @@ def show_cell(metrics: dict, view: ConfusionView, cell: Cell, hands: int) -> Non
         if (name := label_from_name(path)) and view.label_of(name) == cell[0] and path.name not in incorrect
     )
     paths = list(islice(correct, MAX_THUMBNAILS))  # of Kaggle Fingers, which is CC0
-    if clicked := show_gallery(paths, [describe(label_from_name(path)) for path in paths], "correct"):
-        open_prediction(clicked)
+    show_gallery(paths, [describe(label_from_name(path)) for path in paths], "correct")
     if not paths:
         st.caption(
             "The metrics do not list correct pictures. Those of Kaggle Fingers are shown where the data set is "
@@ -454,8 +456,7 @@ def show_errors(row: dict, errors: list[dict], key: str) -> None:
             + (f" {error['confidence']:.0%}" if error.get("confidence") else "")
             for error in errors
         ]
-        if clicked := show_gallery(paths, captions, key):
-            open_prediction(clicked)
+        show_gallery(paths, captions, key)
         st.caption(f"Pictures: {row['credit']}.")
     else:
         show_rendered(errors)

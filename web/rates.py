@@ -31,8 +31,7 @@ class Rate(NamedTuple):
 
 def rate(name: str, row: dict, note: str = "", **options) -> Rate:
     """Return the rate of a set or of a group, as `python -m training evaluate` writes it."""
-    interval = row.get("total", {}).get("interval")
-    return Rate(name, row["total_accuracy"], row["pictures"], interval, note, **options)
+    return Rate(name, row["total_accuracy"], row["pictures"], row["total"]["interval"], note, **options)
 
 
 def of_100(share: float) -> str:
@@ -47,8 +46,8 @@ def of_100(share: float) -> str:
 
 
 def interval_of_100(interval: Sequence[float] | None, to: str = "–") -> str:
-    """Return an interval as numbers of a hundred: "82–94"."""
-    return "–" if interval is None else to.join(f"{100 * end:.0f}" for end in interval)
+    """Return an interval as numbers of a hundred: "82–94", "over 99–100"."""
+    return "–" if interval is None else to.join(map(of_100, interval))
 
 
 def show_rates(rates: Sequence[Rate], heading: str = "", columns: Sequence[str] = ()) -> None:
@@ -85,7 +84,7 @@ def show_comparison(rows: Sequence[tuple[str, str, Sequence[Rate | None]]], colu
 
     body = ""
     for title, note, rates in rows:
-        pictures = rates[0].pictures if rates[0] else 0
+        pictures = next(one.pictures for one in rates if one)
         body += f"<tr><th scope='row'>{escape(title)}<small>{escape(note)}</small></th><td>{pictures:,}</td>"
         body += "".join(cell(one, pictures) for one in rates) + "</tr>"
     head = "".join(f"<th>{escape(column)}</th>" for column in ("", "Pictures", *columns))

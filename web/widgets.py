@@ -162,9 +162,8 @@ def open_prediction(path: Path) -> None:
     show_prediction(image, prediction, path.name, path.name)
 
 
-def show_gallery(paths: Sequence[Path], captions: Sequence[str], key: str) -> Path | None:
-    """Show pictures as a grid of buttons and return the one that was clicked."""
-    clicked = None
+def show_gallery(paths: Sequence[Path], captions: Sequence[str], key: str) -> None:
+    """Show pictures as a grid of buttons that open their predictions."""
     with st.grid(THUMBNAIL_COLUMNS, min_column_width=96, gap="xsmall"):
         for path, caption in zip(paths, captions, strict=True):
             # The style sheet stretches the button over the picture.
@@ -174,5 +173,4 @@ def show_gallery(paths: Sequence[Path], captions: Sequence[str], key: str) -> Pa
                 except BadImage:
                     st.caption("damaged")
                 if st.button(caption, key=f"{key} {path}", type="tertiary", width="stretch"):
-                    clicked = path
-    return clicked
+                    open_prediction(path)

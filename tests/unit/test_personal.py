@@ -242,7 +242,7 @@ def with_figures(head: PersonalHead, **figures) -> bytes:
 def test_what_is_no_personal_head_is_refused_in_words(head, make, words, tmp_path):
     file = tmp_path / "my-hand.json"
     file.write_bytes(make(head))
-    with pytest.raises(BadHead, match=f"my-hand.json: .*{words}.* Choose a file that was saved on the Teach page"):
+    with pytest.raises(BadHead, match=f"my-hand.json: .*{words}.* Choose a file that PersonalHead.save wrote"):
         PersonalHead.load(file)
 
 
