@@ -1,12 +1,14 @@
 """Run the app in a process, and write a video for the browser's fake camera."""
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import cv2
 import numpy as np
@@ -66,6 +68,48 @@ def server_pid(address: str) -> int:
         if b"--server.port" in arguments and port.encode() in arguments:
             return int(folder.name)
     raise RuntimeError(f"No process serves {address}.")
+
+
+def decoder_pids(pid: int) -> list[int]:
+    """Return the processes that a server has started (on Linux), by whichever of its threads."""
+    pids = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # ended meanwhile
+            pids += map(int, (thread / "children").read_text().split())
+    return pids
+
+
+def memory_mb(pid: int, field: str = "VmRSS") -> int:
+    """Return a figure of /proc/PID/status: "VmRSS" is what is resident now, "VmHWM" its maximum, of one process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"{field}:\s+(\d+)", status)[1]) // 1024  # type: ignore[index]
+
+
+def server_mb(pid: int) -> int:
+    """Return what is resident of a server, and what its decoders have beside the libraries that they share with it."""
+    total = memory_mb(pid)
+    for decoder in decoder_pids(pid):
+        with suppress(OSError, TypeError):  # ended meanwhile
+            total += memory_mb(decoder, "RssAnon")
+    return total
+
+
+@contextmanager
+def watch_memory(pid: int) -> Generator[list[int]]:
+    """Collect the `server_mb` of a server, 50 times a second."""
+    samples, done = [server_mb(pid)], Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            samples.append(server_mb(pid))
+
+    thread = Thread(target=watch)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        thread.join()
 
 
 def cpu_seconds(pid: int) -> float:

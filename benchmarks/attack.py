@@ -1,20 +1,18 @@
 """What a visitor costs the others who sends pictures that take as long as can be.
 
 Each kind of file, as large as the API takes it, is sent on its own. Then one client sends 40 of the slowest at once,
-while another sends an ordinary picture after the other. Memory is that of the server and of its decoders.
+while another sends an ordinary picture after the other. Memory is that of the server with its decoders.
 """
 
-import re
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Thread
 
 import httpx
 
 from benchmarks import ROOT, hostile, machine
-from benchmarks.app_server import run_app, server_pid
+from benchmarks.app_server import run_app, server_mb, server_pid, watch_memory
 from training.markdown import markdown_table
 
 FILES = 40
@@ -36,18 +34,6 @@ KINDS = {
 SLOWEST = "PNG of empty chunks"
 
 
-def family_mb(pid: int) -> int:
-    """Return the resident megabytes of a process and of those that it started; shared pages count for each."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    total = 0
-    for process in (pid, *children):
-        try:
-            total += int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1])  # type: ignore
-        except (OSError, TypeError):  # ended meanwhile
-            continue
-    return total // 1024
-
-
 def send(address: str, client: str, data: bytes) -> tuple[int, float]:
     """Send a picture as this client. Returns status and seconds."""
     start = time.monotonic()
@@ -61,33 +47,24 @@ def run() -> dict:
     picture = (ROOT / "assets/samples/3L_0.jpg").read_bytes()
     with tempfile.TemporaryDirectory() as folder, run_app(Path(folder, "log")) as address:
         pid = server_pid(address)
-        peak, done = 0, Event()
-
-        def watch() -> None:
-            nonlocal peak
-            while not done.wait(0.02):
-                peak = max(peak, family_mb(pid))
-
         send(address, "198.51.100.1", picture)
-        idle_mb = family_mb(pid)
-        Thread(target=watch, daemon=True).start()
+        idle_mb = server_mb(pid)
         alone = []
         for name, make in KINDS.items():
-            data, peak = make(), 0
-            status, seconds = send(address, "198.51.100.1", data)
-            alone.append({"kind": name, "bytes": len(data), "seconds": seconds, "status": status, "mb": peak})
-        data, others, peak = KINDS[SLOWEST](), [], 0
-        with ThreadPoolExecutor(FILES) as pool:
+            data = make()
+            with watch_memory(pid) as mb:
+                status, seconds = send(address, "198.51.100.1", data)
+            alone.append({"kind": name, "bytes": len(data), "seconds": seconds, "status": status, "mb": max(mb)})
+        data, others = KINDS[SLOWEST](), []
+        with ThreadPoolExecutor(FILES) as pool, watch_memory(pid) as mb:
             attack = [pool.submit(send, address, "198.51.100.1", data) for _ in range(FILES)]
             start = time.monotonic()
             while not all(answer.done() for answer in attack):
                 others.append(send(address, "198.51.100.2", picture))
                 time.sleep(0.1)
         duration = time.monotonic() - start
-        attack_mb = peak
         time.sleep(RECOVERY_S)
-        after_mb, after = family_mb(pid), [send(address, "198.51.100.2", picture)[1] for _ in range(10)]
-        done.set()
+        after_mb, after = server_mb(pid), [send(address, "198.51.100.2", picture)[1] for _ in range(10)]
         log = Path(folder, "log").read_text()
     return {
         "machine": machine(),
@@ -98,7 +75,7 @@ def run() -> dict:
         "others_failed": sum(status != 200 for status, _ in others),
         "others_longest_s": max(seconds for _, seconds in others),
         "after_longest_s": max(after),
-        "mb": {"idle": idle_mb, "attack": attack_mb, "after": after_mb},
+        "mb": {"idle": idle_mb, "attack": max(mb), "after": after_mb},
         "tracebacks": log.count("Traceback"),
     }
 

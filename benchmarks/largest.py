@@ -1,12 +1,10 @@
 """The largest files that the app accepts: processing time, and memory of the server.
 
 Pictures of 50 megapixels, as phones take them, are sent to the API, one of each format. Then three visitors upload a
-video of 190 MB each at once, wait for the result, and leave. Memory is what is resident of the server's process, and
-its maximum as Linux records it.
+video of 190 MB each at once, wait for the result, and leave. Memory is that of the server with its decoders.
 """
 
 import io
-import re
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from benchmarks import ROOT, chromium, machine
-from benchmarks.app_server import run_app, server_pid
+from benchmarks.app_server import run_app, server_mb, server_pid, watch_memory
 from benchmarks.soak import expire_sessions
 from handful.images import decode
 from training.markdown import markdown_table
@@ -71,43 +69,22 @@ def write_noisy_video(path: Path) -> None:
         video.mux(stream.encode())
 
 
-def resident_mb(pid: int) -> int:
-    """Return the resident memory of a process."""
-    return _status_mb(pid, "VmRSS")
-
-
-def max_resident_mb(pid: int) -> int:
-    """Return the maximum of a process's resident memory since `reset_max_resident`."""
-    return _status_mb(pid, "VmHWM")
-
-
-def reset_max_resident(pid: int) -> None:
-    """Reset `max_resident_mb` (see man 5 proc)."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-def _status_mb(pid: int, field: str) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+)", status)[1]) // 1024  # type: ignore[index]
-
-
 def measure_pictures(address: str, pid: int, files: dict[str, bytes]) -> list[dict]:
     """Send one picture after the other to the API."""
     rows = []
     with httpx.Client(base_url=address, timeout=120) as http:
         for name, file in files.items():
-            before = resident_mb(pid)
-            reset_max_resident(pid)
             start = time.monotonic()
-            http.post("/api/predict", files={"file": ("hand", file)}).raise_for_status()
+            with watch_memory(pid) as mb:
+                http.post("/api/predict", files={"file": ("hand", file)}).raise_for_status()
             seconds = time.monotonic() - start
             rows.append(
                 {
                     "picture": name,
                     "file_mb": round(len(file) / 1e6, 1),
                     "seconds": round(seconds, 1),
-                    "peak_mb": max_resident_mb(pid) - before,
-                    "retained_mb": resident_mb(pid) - before,
+                    "peak_mb": max(mb) - mb[0],
+                    "retained_mb": server_mb(pid) - mb[0],
                 }
             )
     return rows
@@ -115,17 +92,16 @@ def measure_pictures(address: str, pid: int, files: dict[str, bytes]) -> list[di
 
 def measure_videos(address: str, pid: int, video: Path) -> dict:
     """Upload the video in several visits at once, and leave when all have results."""
-    with sync_playwright() as playwright:
+    with sync_playwright() as playwright, watch_memory(pid) as mb:
         browser = playwright.chromium.launch(executable_path=chromium.find(), args=["--no-sandbox"])
-        reset_max_resident(pid)
-        before, start = resident_mb(pid), time.monotonic()
+        start = time.monotonic()
         pages = [browser.new_page(base_url=address) for _ in range(VISITORS)]
         for page in pages:
             page.goto("/videos")
             page.locator("input[type=file]").set_input_files(video)
         for page in pages:
             page.get_by_role("button", name="CSV").wait_for(timeout=1_200_000)
-        seconds, done = time.monotonic() - start, resident_mb(pid)
+        seconds, done = time.monotonic() - start, server_mb(pid)
         for page in pages:
             page.close()
         expire_sessions(browser, address)
@@ -134,7 +110,7 @@ def measure_videos(address: str, pid: int, video: Path) -> dict:
         "visitors": VISITORS,
         "file_mb": round(video.stat().st_size / 1e6),
         "seconds": round(seconds),
-        "mb": {"before": before, "max": max_resident_mb(pid), "done": done, "left": resident_mb(pid)},
+        "mb": {"before": mb[0], "max": max(mb), "done": done, "left": server_mb(pid)},
     }
 
 

@@ -6,13 +6,11 @@
 """
 
 import json
-import mmap
 import os
 import signal
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Timer
 from typing import BinaryIO
@@ -73,7 +71,7 @@ class DecodeProcess:
             return self._exchange(data)
         except BadImage:
             raise
-        except (OSError, EOFError, ValueError):  # the process has ended, and with it the connections
+        except (OSError, EOFError, ValueError, MemoryError):  # the process has ended, and with it the connections
             with suppress(subprocess.TimeoutExpired):  # it has not, but there is no memory for the pixels
                 self.process.wait(1)
             out_of_time = expired.is_set() or self.process.returncode == OUT_OF_CPU_TIME
@@ -93,7 +91,7 @@ class DecodeProcess:
         """End the process for good."""
         self.kill()
         self.process.wait()
-        for connection in (self.process.stdin, self.process.stdout, self.channel):
+        for connection in (self.process.stdin, self.process.stdout):
             with suppress(OSError):  # what was not sent yet cannot be sent any more
                 if connection:
                     connection.close()
@@ -104,6 +102,7 @@ class DecodeProcess:
         Raises:
             BadImage: it is refused.
             OSError, EOFError, ValueError: the process has ended.
+            MemoryError: there is no memory for the pixels.
         """
         requests, answers = self.process.stdin, self.process.stdout
         assert requests
@@ -118,34 +117,21 @@ class DecodeProcess:
         answer = json.loads(answers.readline())
         if "error" in answer:
             raise BadImage(answer["error"], answer["status"])
-        height, width = answer["size"]
-        pixels: bytearray | mmap.mmap
-        if self.channel:
-            [file] = socket.recv_fds(self.channel, 1, 1)[1]
-            try:
-                pixels = mmap.mmap(file, 3 * height * width, mmap.MAP_SHARED | mmap.MAP_POPULATE)
-            finally:
-                os.close(file)
-        else:
-            pixels = bytearray(answers.read(3 * height * width))
-        return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+        pixels = np.empty((*answer["size"], 3), np.uint8)
+        if answers.readinto(pixels.data.cast("B")) < pixels.size:
+            raise EOFError
+        return pixels
 
     def _start(self) -> None:
-        self.ready, self.killed, self.channel = False, False, None
-        with ExitStack() as stack:
-            descriptor = -1
-            if hasattr(os, "memfd_create"):
-                self.channel, theirs = socket.socketpair()
-                descriptor = stack.enter_context(theirs).fileno()
-            # -P: the modules beside this file are no top-level modules.
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", WORKER, str(self.cpu_s), str(descriptor)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # decoders write there what they find odd
-                env=os.environ | ENVIRONMENT,
-                pass_fds=[descriptor] if self.channel else [],
-            )
+        self.ready = self.killed = False
+        # -P: the modules beside this file are no top-level modules.
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", WORKER, str(self.cpu_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # decoders write there what they find odd
+            env=os.environ | ENVIRONMENT,
+        )
 
     def _restart(self) -> None:
         self.close()

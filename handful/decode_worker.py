@@ -1,8 +1,7 @@
-"""Decode pictures for `handful.decode_process`, which starts this file: python decode_worker.py CPU_S SOCKET
+"""Decode pictures for `handful.decode_process`, which starts this file: python decode_worker.py CPU_S
 
 Each request on stdin is the length of a file, as 8 bytes, and the file. The answer on stdout is a line of JSON: the
-height and width of the picture, or why it is refused. Its pixels are in memory whose file descriptor is sent through
-SOCKET; without one (-1), they follow on stdout.
+height and width of the picture, whose pixels follow, or why it is refused.
 """
 
 import os
@@ -16,12 +15,9 @@ sys.modules["handful"] = ModuleType("handful")
 sys.modules["handful"].__path__ = [os.path.dirname(__file__)]
 
 import json  # noqa: E402
-import mmap  # noqa: E402
-import socket  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
 
 from handful.images import BadImage, open_image, refusals, to_rgb  # noqa: E402
 
@@ -30,10 +26,9 @@ from handful.images import BadImage, open_image, refusals, to_rgb  # noqa: E402
 MEMORY_BYTES, MEMORY_BYTES_PER_PIXEL = 250_000_000, 24
 
 
-def main(cpu_s: float, descriptor: int) -> None:
+def main(cpu_s: float) -> None:
     """Answer requests until stdin ends."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    channel = socket.socket(fileno=descriptor) if descriptor >= 0 else None
     if sys.platform == "linux":
         # Where memory runs out, the kernel ends this process, not the server.
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -46,12 +41,12 @@ def main(cpu_s: float, descriptor: int) -> None:
             with refusals(data):
                 image = open_image(data)
                 limit_memory(image.width * image.height)
-                image = to_rgb(image)
-                answers.write(b"%b\n" % json.dumps({"size": [image.height, image.width]}).encode())
-                write_pixels(image, answers, channel)
+                pixels = np.asarray(to_rgb(image))
+            answers.write(b"%b\n" % json.dumps({"size": pixels.shape[:2]}).encode())
+            answers.write(pixels.data)
         except BadImage as error:
             answers.write(b"%b\n" % json.dumps({"error": str(error), "status": error.status}).encode())
-        image = None  # which may be large, until the next one comes
+        image = pixels = None  # which may be large, until the next one comes
         limit_memory(None)
         answers.flush()
 
@@ -77,20 +72,5 @@ def limit_memory(pixels: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def write_pixels(image: Image.Image, answers, channel: socket.socket | None) -> None:
-    pixels = np.asarray(image)
-    if channel is None:
-        answers.write(pixels.data)
-        return
-    file = os.memfd_create("pixels")
-    try:
-        os.ftruncate(file, pixels.nbytes)
-        with mmap.mmap(file, pixels.nbytes) as shared:
-            shared[:] = pixels.data
-        socket.send_fds(channel, [b"\0"], [file])
-    finally:
-        os.close(file)
-
-
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]))
+    main(float(sys.argv[1]))

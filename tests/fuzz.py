@@ -28,7 +28,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from benchmarks import chromium, hostile
-from benchmarks.app_server import run_app, server_pid
+from benchmarks.app_server import memory_mb, run_app, server_pid
 from handful.images import BadImage, decode
 from tests.builders import make_video
 from web.video import BadVideo, annotate
@@ -45,7 +45,7 @@ TEXTS = (
 )
 NAMES = ("hand", "手 ✋", "'\"<b>&amp;", "\u202egnp", "-rf", "x" * 200, "%2e%2f", "a\nb", "$(id)", "..", "![](a.png)")
 TIMEOUT_S = 5.0  # for one file
-MAX_GROWTH_MB = 1000  # of a process: the server may decode two pictures of 50 megapixels at once
+MAX_GROWTH_MB = 1000  # of this process, which decodes too, or of the server
 VIDEO_FRACTION = 1 / 20  # of the files
 FILES_PER_UPLOAD = 20  # on the page
 FILES_PER_COMMAND = 500
@@ -226,11 +226,6 @@ def by_page(files: list[File], address: str) -> Generator[Outcome]:
         browser.close()
 
 
-def memory_mb(pid: int, field: str) -> int:
-    """Return the memory of a process: "VmRSS" is the current value, "VmHWM" the maximum since its last reset."""
-    return int(re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) // 1024
-
-
 def check(way: str, files: list[File], outcomes: Generator[Outcome], expected: list[str]) -> list[Outcome]:
     """Return the outcome of each file.
 
@@ -278,7 +273,7 @@ def run(count: int, ways: tuple[str, ...], seed: int = 0) -> dict[str, dict]:
         os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
         try:
             with run_app(Path(folder, "log"), TMPDIR=str(temporary)) as address:
-                before = {pid: memory_mb(pid, "VmRSS") for pid in (os.getpid(), server_pid(address))}
+                before = {pid: memory_mb(pid) for pid in (os.getpid(), server_pid(address))}
                 for pid in before:
                     Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets VmHWM
                 for way in ways:

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import BinaryIO
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -30,7 +30,6 @@ UPLOAD_TIMEOUT_S = 60  # a slow client must not hold its slot for longer
 # megabytes.
 MAX_REQUESTS, MAX_REQUESTS_PER_CLIENT = 40, 32
 requests_by_client = Counter[str]()
-worker_threads = CapacityLimiter(MAX_REQUESTS)  # as many as decoders are needed, whose turn comes first
 
 
 def health(request: Request) -> JSONResponse:
@@ -88,7 +87,7 @@ async def predict_in_turn(file: BinaryIO, client: str, request: Request) -> Pred
     try:
         process = await asyncio.wrap_future(decoder)
         try:
-            return await to_thread.run_sync(predict_decoded, process, file, "api", limiter=worker_threads)
+            return await to_thread.run_sync(predict_decoded, process, file, "api")
         finally:
             pool.release(client, process)
     except (asyncio.CancelledError, BadImage):

@@ -5,14 +5,17 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import Unavailable, api, largest, live, load, soak, speed, start, steady, summary
+from benchmarks import Unavailable, api, app_server, largest, live, load, soak, speed, start, steady, summary
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.app_server import run_app
 from handful import CLASSES, FINGERS, Hand, Prediction
@@ -225,17 +228,21 @@ def test_soak_reports_medians_of_fifths_of_the_time():
     assert soak.median_of_fifth(samples, 4, 500) == {"mb": 346, "threads": 20}
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
-def test_the_maximum_of_resident_memory_can_be_reset():
-    block = np.ones(100_000_000, np.uint8)
-    assert largest.max_resident_mb(os.getpid()) >= largest.resident_mb(os.getpid())
-    del block
-    largest.reset_max_resident(os.getpid())
-    before = largest.max_resident_mb(os.getpid())
-    block = np.ones(50_000_000, np.uint8)
-    assert largest.max_resident_mb(os.getpid()) >= before + 40
-    del block
-    assert largest.max_resident_mb(os.getpid()) >= before + 40 > largest.resident_mb(os.getpid())
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_the_memory_of_a_server_is_that_of_its_decoders_too():
+    code = "block = b'1' * 80_000_000; print(flush=True); open(0).read()"
+
+    def start() -> subprocess.Popen:  # in a thread, as decoders are replaced in one
+        return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    with ThreadPoolExecutor(1) as thread, app_server.watch_memory(os.getpid()) as samples:
+        with thread.submit(start).result() as process:
+            process.stdout.readline()
+            time.sleep(0.1)
+            assert process.pid in app_server.decoder_pids(os.getpid())
+            process.stdin.close()
+        assert max(samples) >= samples[0] + 70
+    assert app_server.server_mb(os.getpid()) < samples[0] + 40
 
 
 def test_the_largest_files_can_be_decoded(tmp_path, monkeypatch):
