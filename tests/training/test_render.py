@@ -28,6 +28,7 @@ from training.render import load_hands, people
 from training.render.bundled import render_sample, render_video
 from training.render.generate import generate, render_hand
 from training.render.hand import CHAINS, posed_joints, scaled_joints
+from training.render.kind import Kind
 from training.render.sampling import (
     COMMON_GESTURES,
     INDEX,
@@ -38,6 +39,7 @@ from training.render.sampling import (
     THUMB,
     HandParams,
     finger_gap,
+    raised,
     sample_appearance,
     sample_hand,
     sample_pose,
@@ -274,7 +276,7 @@ def test_people_renders_other_hands_for_the_same_seed(rig, tmp_path, monkeypatch
     command.main()
     loaded = load_hands(tmp_path)
     for index in range(2):
-        hand, rendering = generate(1, index, people=True)
+        hand, rendering = generate(1, index, Kind(people=True))
         assert np.array_equal(loaded.picture(index)[..., 3], rendering.rgba[..., 3])
         assert loaded.labels["raised"][index].tolist() == list(hand.raised)
         assert not np.array_equal(generate(1, index)[1].rgba, rendering.rgba)
@@ -286,12 +288,12 @@ def test_tones_renders_the_same_hand_in_other_skin_tones(rig, tmp_path, monkeypa
     loaded = load_hands(tmp_path)
     assert loaded.tones
     assert loaded.labels["tone"].tolist() == [1, 2]
-    lightest, second, darkest = loaded.picture(0), loaded.picture(1), generate(1, 9, tones=True)[1].rgba
+    lightest, second, darkest = loaded.picture(0), loaded.picture(1), generate(1, 9, Kind(tones=True))[1].rgba
     hand = lightest[..., 3] == 255
     assert all(np.array_equal(other[..., 3], lightest[..., 3]) for other in (second, darkest))
     assert lightest[hand, :3].mean() > second[hand, :3].mean() > darkest[hand, :3].mean() + 20
     params, rendering = generate(1, 0)
-    assert np.array_equal(generate(1, params.tone - 1, tones=True)[1].rgba, rendering.rgba), "in its sampled tone"
+    assert np.array_equal(generate(1, params.tone - 1, Kind(tones=True))[1].rgba, rendering.rgba), "in its sampled tone"
 
 
 def test_a_bundled_sample_can_be_reproduced(rig):
@@ -468,7 +470,7 @@ def test_varied_hands_bring_fingers_together_and_keep_their_labels(rig):
     gaps = {False: [], True: []}
     for varied, own in gaps.items():
         for index in range(120):
-            hand = sample_hand(11, index, rig, varied=varied)
+            hand = sample_hand(11, index, rig, kind=Kind(varied=varied))
             radii = rig.radii.copy()
             for finger, chain in enumerate(CHAINS):
                 radii[list(chain)] *= hand.shape.width[finger]
@@ -482,7 +484,7 @@ def test_varied_hands_bring_fingers_together_and_keep_their_labels(rig):
 
 
 def test_varied_hands_turn_thumbs_in_every_direction_and_are_seldom_fists(rig):
-    hands = [sample_hand(12, index, rig, varied=True) for index in range(300)]
+    hands = [sample_hand(12, index, rig, kind=Kind(varied=True)) for index in range(300)]
     thumbs = np.array([hand.view.tilt for hand in hands if hand.raised == (True, False, False, False, False)])
     assert (np.abs(thumbs) > 90).any()
     assert (np.abs(thumbs) < 90).any()
@@ -491,7 +493,7 @@ def test_varied_hands_turn_thumbs_in_every_direction_and_are_seldom_fists(rig):
 
 
 def test_signs_are_held_as_people_hold_them(rig):
-    hands = [sample_hand(13, index, rig, signs=True) for index in range(200)]
+    hands = [sample_hand(13, index, rig, kind=Kind(signs=True)) for index in range(200)]
     assert {hand.raised for hand in hands} == set(SIGNS)
     thumbs = np.array([hand.view.tilt for hand in hands if hand.raised == (True, False, False, False, False)])
     assert (thumbs < -30).sum() > 10, "up or down"
@@ -531,9 +533,21 @@ def test_four_fingers_that_hide_the_thumb_have_no_count_where_fingers_touch(tmp_
         assert [int(frame.fingers[0]) for frame in frames] == [-1 if varied else 30, 30, 30]
 
 
-def test_other_hands_are_those_that_they_were(rig):
-    """Sets for evaluation stay comparable."""
-    hand = sample_hand(5, 17, rig)
-    again = sample_hand(5, 17, rig, varied=False)
-    np.testing.assert_array_equal(hand.pose.fingers, again.pose.fingers)
-    assert hand.view == again.view
+@pytest.mark.parametrize(
+    ("kind", "seed", "up", "tone", "tilt"),
+    [
+        (Kind(), 2, (), 6, 1.667),
+        (Kind(varied=True), 4, (INDEX, MIDDLE, RING, LITTLE), 9, -42.388),
+        (Kind(signs=True), 6, (THUMB,), 7, 52.629),
+    ],
+)
+def test_hands_are_those_that_they_were(rig, kind, seed, up, tone, tilt):
+    """Sets for evaluation stay comparable, and a folder grows by hands like its own."""
+    hand = sample_hand(seed, 17, rig, kind=kind)
+    assert (hand.raised, hand.tone) == (raised(*up), tone)
+    assert hand.view.tilt == pytest.approx(tilt, abs=1e-3)
+
+
+def test_a_folder_is_named_after_its_kind_of_hands():
+    names = [kind.name for kind in (Kind(), Kind(people=True), Kind(tones=True), Kind(people=True, signs=True))]
+    assert names == ["train", "people", "tones", "signs"]

@@ -77,6 +77,8 @@ class Cascade(nn.Module):
         scores, boxes = topk_hands(cells, cell_boxes)
         longer: Any = torch.sym_max(image.shape[0], image.shape[1])
         boxes = clip_boxes(boxes / size * longer, image)
+        if not self.config.refine_size:  # then the file need not hold what never runs
+            return scores, boxes
         small = (boxes[:, 2:] - boxes[:, :2]).amax(1) < self.config.refine_size * longer
         needs_refine = (scores > self.config.refine_low) & (scores < self.config.refine_high) & small
         return onnx_cond(

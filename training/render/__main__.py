@@ -2,9 +2,11 @@
 
 import argparse
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import fields
 from pathlib import Path
 
 from training.errors import NoPackage
+from training.render.kind import FLAGS, Kind
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -20,7 +22,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder (default data/render/train, or data/render/people, tones, varied or signs with that option)",
+        help=f"folder (default data/render/train, or with an option of that name data/render/{', '.join(FLAGS)})",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="number of processes, one core each")
@@ -31,12 +33,8 @@ def parse_arguments() -> argparse.Namespace:
         help="Mitsuba's back end; llvm_ad_rgb is about twice as fast and needs LLVM 16 or newer "
         "(set DRJIT_LIBLLVM_PATH to its library if several are installed; default %(default)s)",
     )
-    parser.add_argument("--people", action="store_true", help="each hand of another person instead of one generic hand")
-    parser.add_argument("--tones", action="store_true", help="each hand ten times, in the ten tones of the Monk scale")
-    parser.add_argument(
-        "--varied", action="store_true", help="fingers touch or are half bent, hands are turned further"
-    )
-    parser.add_argument("--signs", action="store_true", help="signs that people make: thumbs up and down, stop …")
+    for flag in fields(Kind):
+        parser.add_argument(f"--{flag.name}", action="store_true", help=flag.metadata["help"])
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="render the bundled samples instead")
     parser.add_argument("--video", type=Path, metavar="FILE", help="render the bundled video instead")
     arguments = parser.parse_args()
@@ -66,20 +64,16 @@ def render(arguments: argparse.Namespace) -> None:
         return
     from training.render.store import render_shards
 
-    kinds = ("signs", "varied", "tones", "people")
-    kind = next((kind for kind in kinds if getattr(arguments, kind)), "train")
+    kind = Kind(**{flag: getattr(arguments, flag) for flag in FLAGS})
     render_shards(
-        arguments.out or Path("data/render", kind),
+        arguments.out or Path("data/render", kind.name),
         arguments.count,
         arguments.seed,
         arguments.workers,
         arguments.variant,
         arguments.shard,
         arguments.quality,
-        arguments.people,
-        arguments.tones,
-        arguments.varied,
-        arguments.signs,
+        kind,
     )
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from training.render.hand import FOREARM, Rig, load_rig, pose_mesh
+from training.render.kind import GENERIC, Kind
 from training.render.people import person_rig, sample_person
 from training.render.sampling import HandParams, sample_hand
 from training.render.scene import SIZE, Framing, Rendering, render
@@ -37,20 +38,9 @@ def render_hand(
     )
 
 
-def generate(
-    seed: int, index: int, people: bool = False, tones: bool = False, varied: bool = False, signs: bool = False
-) -> tuple[HandParams, Rendering]:
-    """Sample and render hand number `index` of a seed.
-
-    Args:
-        seed: first part of every random seed.
-        index: number of the hand.
-        people: give each hand the mesh of another person instead of the generic one.
-        tones: let every ten consecutive indices be one hand in the ten tones of the Monk scale, lightest first.
-        varied: let fingers touch or be half bent, and hands be turned further.
-        signs: let hands make the signs that people make, such as thumbs down.
-    """
-    index, tone = (index // 10, index % 10 + 1) if tones else (index, None)
-    rig = person_rig(sample_person(np.random.default_rng((seed, index, 1)))) if people else load_rig()
-    params = sample_hand(seed, index, rig, tone, varied, signs)
+def generate(seed: int, index: int, kind: Kind = GENERIC) -> tuple[HandParams, Rendering]:
+    """Sample and render hand number `index` of a seed."""
+    index, tone = (index // 10, index % 10 + 1) if kind.tones else (index, None)
+    rig = person_rig(sample_person(np.random.default_rng((seed, index, 1)))) if kind.people else load_rig()
+    params = sample_hand(seed, index, rig, tone, kind)
     return params, render_hand(rig, params, seed=index)

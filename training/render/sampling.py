@@ -25,6 +25,7 @@ from training.render.hand import (
     scaled_joints,
     thumb_rotations,
 )
+from training.render.kind import GENERIC, Kind
 from training.render.scene import Light, Skin, Sleeve, View, monk_tone, srgb_to_linear
 
 THUMB, INDEX, MIDDLE, RING, LITTLE = range(5)
@@ -395,21 +396,19 @@ def hold_sign(rng: np.random.Generator, rig: Rig, params: HandParams) -> HandPar
     return replace(params, pose=replace(pose, fingers=fingers, thumb=thumb), view=replace(view, tilt=float(tilt)))
 
 
-def sample_hand(
-    seed: int, index: int, rig: Rig, tone: int | None = None, varied: bool = False, signs: bool = False
-) -> HandParams:
+def sample_hand(seed: int, index: int, rig: Rig, tone: int | None = None, kind: Kind = GENERIC) -> HandParams:
     """Return hand number `index` of a seed, independent of all other indices.
 
-    A given Monk `tone`, 1 … 10, replaces the sampled one and changes nothing else. With `varied`, fingers may touch
-    (see `vary`), and fists are fewer. With `signs`, all hands make one of `SIGNS`.
+    A given Monk `tone`, 1 … 10, replaces the sampled one and changes nothing else. Of varied hands, fingers may touch
+    (see `vary`), and fists are fewer. Signs are those of `SIGNS` (see `hold_sign`).
     """
     rng = np.random.default_rng((seed, index))
     count, right = int(rng.integers(len(COUNTS))), bool(rng.integers(2))
-    if varied:
+    if kind.varied:
         count = rng.choice(len(COUNTS), p=(0.08, 0.17, 0.2, 0.17, 0.18, 0.2))
-    up = list(SIGNS)[rng.choice(len(SIGNS), p=list(SIGNS.values()))] if signs else sample_gesture(rng, count)
+    up = list(SIGNS)[rng.choice(len(SIGNS), p=list(SIGNS.values()))] if kind.signs else sample_gesture(rng, count)
     sampled_tone = int(rng.integers(1, 11))
     params = sample_appearance(rng, rig, up, right, tone or sampled_tone)
-    if signs:
+    if kind.signs:
         return hold_sign(rng, rig, params)
-    return vary(rng, rig, params) if varied else params
+    return vary(rng, rig, params) if kind.varied else params

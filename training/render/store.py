@@ -10,7 +10,7 @@ import signal
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
 
@@ -19,9 +19,9 @@ import numpy as np
 from tqdm import tqdm
 
 from training.files import atomic_write
+from training.render.kind import FLAGS, GENERIC, Kind
 
 SHARD_SIZE = 250
-FLAGS = ("people", "tones", "varied", "signs")  # options without a value
 LABEL_FIELDS: dict[str, tuple[type, tuple[int, ...]]] = {  # dtype and shape per hand; the keys are those in a shard
     "raised": (np.bool_, (5,)),  # thumb, index, middle, ring, little
     "count": (np.uint8, ()),
@@ -99,7 +99,9 @@ def read_shard(shard: Path) -> dict[str, np.ndarray]:
 def shard_options(shard: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Return the options a shard was rendered with, as far as it records them."""
     recorded = {key: int(shard[key]) for key in ("seed", *FLAGS, "quality") if key in shard}
-    return {"tones": 0, "varied": 0, "signs": 0, **recorded, "shard": len(shard["ends"])}
+    # What an older shard does not record was no option then. The oldest record nothing, not even whether of people.
+    defaults = {key: 0 for key in FLAGS if key != "people"}
+    return {**defaults, **recorded, "shard": len(shard["ends"])}
 
 
 def encode_webp(rgba: np.ndarray, quality: int) -> np.ndarray:
@@ -109,15 +111,13 @@ def encode_webp(rgba: np.ndarray, quality: int) -> np.ndarray:
     return data.ravel()
 
 
-def _render_one(
-    variant: str, seed: int, index: int, quality: int, people: bool, tones: bool, varied: bool, signs: bool
-) -> tuple[np.ndarray, dict[str, object]]:
+def _render_one(variant: str, seed: int, index: int, quality: int, kind: Kind) -> tuple[np.ndarray, dict[str, object]]:
     """Render one hand in a worker process and return its compressed picture and labels."""
     from training.render.generate import generate  # Mitsuba is needed in the workers only
     from training.render.scene import init_mitsuba
 
     init_mitsuba(variant)
-    params, rendering = generate(seed, index, people, tones, varied, signs)
+    params, rendering = generate(seed, index, kind)
     view = params.view
     return encode_webp(rendering.rgba, quality), {
         "raised": params.raised,
@@ -159,10 +159,7 @@ def render_shards(
     variant: str,
     shard: int = SHARD_SIZE,
     quality: int = 101,
-    people: bool = False,
-    tones: bool = False,
-    varied: bool = False,
-    signs: bool = False,
+    kind: Kind = GENERIC,
 ) -> None:
     """Render the first hands of a seed into a folder, skipping shards that exist.
 
@@ -174,10 +171,7 @@ def render_shards(
         variant: Mitsuba's back end.
         shard: hands per shard.
         quality: of the WebP pictures, 1 … 100, or 101 for lossless.
-        people: give each hand the mesh of another person, see `training.render.people`.
-        tones: let every ten hands be one hand in the ten tones of the Monk scale.
-        varied: let fingers touch or be half bent, see `training.render.sampling.vary`.
-        signs: let hands make signs, see `training.render.sampling.hold_sign`.
+        kind: of the hands.
 
     Raises:
         FileExistsError: the folder has shards rendered with other options, so hands would be duplicated or missing.
@@ -186,14 +180,14 @@ def render_shards(
         BrokenProcessPool: a worker died, for example because LLVM is too old for Mitsuba.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    flags = {"people": people, "tones": tones, "varied": varied, "signs": signs}
-    wanted = {"seed": seed, **flags, "quality": quality, "shard": shard}
+    options = {"seed": seed, **asdict(kind), "quality": quality}
+    wanted = {**options, "shard": shard}
     for path in sorted(folder.glob("shard-*.npz")):
         existing = wanted | shard_options(read_shard(path))
         if existing != wanted:
-            options = " ".join(f"--{key} {value}" for key, value in existing.items() if key not in FLAGS)
-            options += "".join(f" --{flag}" * existing[flag] for flag in FLAGS)
-            raise FileExistsError(f"{path} was rendered with {options}. Choose another folder: --out FOLDER")
+            used = " ".join(f"--{key} {value}" for key, value in existing.items() if key not in FLAGS)
+            used += "".join(f" --{flag}" * existing[flag] for flag in FLAGS)
+            raise FileExistsError(f"{path} was rendered with {used}. Choose another folder: --out FOLDER")
     count = -(-count // shard) * shard
     spans = [(folder / f"shard-{a // shard:05d}.npz", range(a, a + shard)) for a in range(0, count, shard)]
     missing = [(path, span) for path, span in spans if not path.exists()]
@@ -208,8 +202,7 @@ def render_shards(
     ):
         for path, span in missing:
             hands = []
-            constants = map(repeat, (quality, *flags.values()))
-            for hand in pool.map(_render_one, repeat(variant), repeat(seed), span, *constants):
+            for hand in pool.map(_render_one, repeat(variant), repeat(seed), span, repeat(quality), repeat(kind)):
                 hands.append(hand)
                 bar.update()
-            write_shard(path, hands, seed=seed, **flags, quality=quality)
+            write_shard(path, hands, **options)
