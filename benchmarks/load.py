@@ -110,5 +110,5 @@ def report(results: dict) -> str:
         ]
         for row in results["rows"]
     ]
-    header = ["Cameras", "served", "Frames/s, slowest", "median", "Age ms, median", "p95", "CPU of the server, of a core"]
+    header = ["Cameras", "served", "Frames/s, slowest", "median", "Age ms, median", "p95", "CPU, of a core"]
     return f"{results['machine']}\n\n" + markdown_table(header, rows)

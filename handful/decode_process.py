@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from threading import Event, Timer
 from typing import BinaryIO
@@ -106,7 +107,7 @@ class DecodeProcess:
         """
         requests, answers = self.process.stdin, self.process.stdout
         assert requests
-        assert answers
+        assert isinstance(answers, BufferedReader)
         if not self.ready:
             if answers.readline() != b"ready\n":
                 raise RuntimeError(f"The process that decodes pictures does not start: status {self.process.wait()}.")

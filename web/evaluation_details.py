@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import altair as alt
 import pandas as pd
@@ -95,7 +95,7 @@ def share_axis(title: str) -> alt.Axis:
     return alt.Axis(title=title, format="%", values=[0, 0.5, 1], grid=False, ticks=False, domain=False)
 
 
-def draw_bars(base: alt.Chart, share: str, height: alt.Step, color: alt.Color | dict) -> None:
+def draw_bars(base: alt.Chart, share: str, height: alt.Step, color: Any) -> None:
     """Draw a chart of shares as horizontal bars, each with its percentage behind it."""
     bars = base.mark_bar(opacity=0.75, cornerRadiusEnd=3).encode(color=color)
     text = base.mark_text(align="left", dx=5, color="gray").encode(alt.Text(f"{share}:Q", format=".0%"))
