@@ -4,11 +4,10 @@ PY = .venv/bin/python
 # Only files whose hashes are in a lock. uv is quicker than pip. Where it reaches no index (a mirror that only pip is told
 # of), pip does.
 PIP = $(PY) -m pip install -q --disable-pip-version-check --require-hashes
-UV_LOCK = sed -n '/^uv==/,/\# via/p' requirements-dev.lock
-INSTALL = $(UV_LOCK) | $(PIP) -r /dev/stdin && $(PY) -m uv pip install -q --require-hashes --python $(PY) -r $(1) || $(PIP) -r $(1)
+UV = sed -n '/^uv==/,/\# via/p' requirements-dev.lock | $(PIP) -r /dev/stdin && $(PY) -m uv
+INSTALL = $(UV) pip install -q --require-hashes --python $(PY) -r $(1) || $(PIP) -r $(1)
 # Packages are compiled when they are first imported, most of them never, and stay so whatever the shell says.
 export PYTHONDONTWRITEBYTECODE =
-LOCK = $(PY) -m uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock'
 N ?= 2500
 
 .PHONY: run browser test coverage lint data render train evaluate leave-out export bench screenshots tiny sweep lock sbom
@@ -79,10 +78,10 @@ screenshots: .venv/.test
 
 # Each requirements file with all that it needs, at the versions that the tests run with, for every system and Python.
 lock: .venv/.test
-	$(LOCK) requirements-dev.txt -o requirements-dev.lock
-	$(LOCK) requirements.txt -c requirements-dev.lock -o requirements.lock
-	$(LOCK) requirements-store.txt -c requirements-dev.lock -o requirements-store.lock
-	$(LOCK) requirements-train.txt -c requirements-dev.lock -o requirements-train.lock
+	$(PY) -m uv pip compile -q --python-version 3.11 requirements-dev.txt -o requirements-dev.lock
+	$(PY) -m uv pip compile -q --python-version 3.11 requirements.txt -c requirements-dev.lock -o requirements.lock
+	$(PY) -m uv pip compile -q --python-version 3.11 requirements-store.txt -c requirements-dev.lock -o requirements-store.lock
+	$(PY) -m uv pip compile -q --python-version 3.11 requirements-train.txt -c requirements-dev.lock -o requirements-train.lock
 
 sbom: .venv/.test
 	$(PY) -m benchmarks.sbom

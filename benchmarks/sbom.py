@@ -1,7 +1,7 @@
 """Write sbom.json: what the Docker image consists of, as CycloneDX. `python -m benchmarks.sbom`, or `make sbom`.
 
-Packages are those of requirements.lock, described by this environment, which has the same versions. What they do not say
-themselves is added: the libraries inside wheels for Linux, the files for browsers, the model, and the base image.
+Packages are those of requirements.lock, described by this environment, which has the same versions. Added is what these
+do not say themselves: the libraries inside wheels for Linux, the files for browsers, the model, and the base image.
 """
 
 import base64

@@ -36,6 +36,7 @@ def test_versions_whose_source_a_publisher_owes_are_those_of_the_lock():
         assert f"`{name}` {versions[name]}: " in page
 
 
+@pytest.mark.slow
 @linux
 def test_sbom_has_packages_libraries_files_model_and_base():
     bom = sbom()

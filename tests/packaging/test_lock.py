@@ -1,4 +1,4 @@
-"""What is installed, in images, on machines and in CI, is pinned by checksum, and the pins are those of the requirements."""
+"""What images, machines and CI install is pinned by checksum, and the pins are those of the requirements."""
 
 import re
 from collections.abc import Iterator
