@@ -17,7 +17,6 @@ from training.networks.detector import COARSE_STRIDE, INPUT_SIZE
 
 SIZE = 128
 CONFIG = CascadeConfig()
-REFINE = CONFIG.refine_scale
 
 
 @pytest.fixture(scope="module")
@@ -91,26 +90,21 @@ def test_squares_of_different_sizes_are_cropped_together_in_their_order(photogra
 
 
 class FixedDetector(torch.nn.Module):
-    """A detector with fixed outputs for frames and for refined regions: (score, centre, reach).
+    """A detector with fixed outputs: (score, centre, reach).
 
-    Centres lie on the diagonal of 160 × 160 pixels; the hand reaches 24 pixels from there by default. The picture is
-    wider than high: what is square is a refined region.
+    Centres lie on the diagonal of 160 × 160 pixels; the hand reaches 24 pixels from there by default.
     """
 
-    def __init__(self, hands, refined=()):
+    def __init__(self, hands):
         super().__init__()
-        self.hands = {CONFIG.detector_scale: hands, REFINE: refined}
-        self.scales = []
+        self.hands = hands
 
     def forward(self, frames):
-        rows, columns = frames.shape[2] // 8, frames.shape[3] // 8
-        scale = REFINE if rows == columns else CONFIG.detector_scale
-        self.scales.append(scale)
-        output = torch.full((len(frames), 5, rows, columns), -9.0)
-        for score, centre, *reach in self.hands[scale]:
-            cell = round(centre * scale / 8 - 0.5)
-            reach = np.log((reach or [24])[0] * scale / 8)
-            output[:, :, cell, cell] = torch.tensor([np.log(score / (1 - score)), *[reach] * 4])
+        output = torch.full((len(frames), 5, frames.shape[2] // 8, frames.shape[3] // 8), -9.0)
+        for score, centre, *reach in self.hands:
+            cell = round(centre / 8 - 0.5)
+            distances = [np.log((reach or [24])[0] / 8)] * 4
+            output[:, :, cell, cell] = torch.tensor([np.log(score / (1 - score)), *distances])
         return output
 
 
@@ -121,30 +115,6 @@ def test_detections_are_in_pixels_of_the_frame(classifier):
     assert scores[:2].tolist() == pytest.approx([0.9, 0.7], abs=1e-4)
     assert ((boxes[:2, :2] + boxes[:2, 2:]) / 2).flatten().tolist() == pytest.approx([120, 120, 220, 220], abs=8)
     assert (boxes[:2, 2:] - boxes[:2, :2]).flatten().tolist() == pytest.approx([96] * 4, abs=1)
-
-
-@pytest.mark.parametrize(
-    ("hand", "refined", "score", "box"),
-    [
-        ((0.62, 80), (0.9, 100, 30), 0.9, (151, 205)),
-        ((0.62, 80), (0.6, 100, 30), 0.62, (112, 208)),  # no higher score than before: unchanged
-        ((0.75, 80), None, 0.75, (112, 208)),  # a high score
-        ((0.62, 80, 33), None, 0.62, (94, 226)),  # as large as hands in training
-    ],
-)
-def test_a_small_hand_with_a_low_score_is_refined(classifier, hand, refined, score, box):
-    cascade = Cascade(FixedDetector([hand], refined=[refined] if refined else []), classifier, SIZE, CONFIG)
-    scores, boxes = cascade.detect(torch.zeros(288, 320, 3, dtype=torch.uint8))
-    assert cascade.detector.scales == ([CONFIG.detector_scale, REFINE] if refined else [CONFIG.detector_scale])
-    assert scores[0] == pytest.approx(score)
-    # The place of a hand in its region is known by cells, and so is that of the region.
-    assert boxes[0].tolist() == pytest.approx([*box[:1] * 2, *box[1:] * 2], abs=24)
-
-
-def test_without_a_size_no_hand_is_refined(classifier):
-    cascade = Cascade(FixedDetector([(0.62, 80)]), classifier, SIZE, replace(CONFIG, refine_size=0.0))
-    cascade.detect(torch.zeros(288, 320, 3, dtype=torch.uint8))
-    assert cascade.detector.scales == [CONFIG.detector_scale]
 
 
 # Classification
@@ -211,7 +181,7 @@ def test_of_boxes_in_each_other_the_one_that_is_recognised_is_reported():
     network = WhiteClassifier()
     del network._modules["features"]
     detector = FixedDetector([(0.9, 93, 56), (0.7, 113.4, 23)])  # 37 … 149 pixels, and in it 90 … 136
-    config = replace(CONFIG, threshold=0.1, other_threshold=0.1, refine_size=0.0, flip_confidence=1.1)
+    config = replace(CONFIG, threshold=0.1, other_threshold=0.1, flip_confidence=1.1)
     boxes, _, _, probabilities, *_ = Cascade(detector, network, SIZE, config)(picture)
     assert boxes.tolist() == [pytest.approx([90, 90, 137, 137], abs=4)]
     assert marginal_over_sides(probabilities[0]).argmax() == 3

@@ -58,6 +58,7 @@ def test_accuracy_is_that_of_totals_and_of_fingers(tmp_path, monkeypatch):
     }
     assert by_name["one"].items() >= expected.items()
     assert by_name["one"]["total"]["correct"] == 2
+    assert metrics["ece"] == pytest.approx(1 / 3), "one of three hands is counted wrongly, with certainty"
     file = f"{PATH}/peace/1.jpg"
     assert metrics["errors"] == [{"file": file, "gesture": "peace", "label": 2, "predicted": 3}]
     with pytest.raises(BadData, match="no pictures"):

@@ -11,9 +11,7 @@ from training.markdown import markdown_table
 # Fields of the config that are changed for each row, from the cascade as it is.
 VARIANTS: dict[str, dict[str, float]] = {
     "as exported": {},
-    "without refinement": {"refine_size": 0.0},
     "without flip TTA": {"flip_confidence": 0.0},
-    "one pass of each network": {"refine_size": 0.0, "flip_confidence": 0.0},
     "frames of 124 pixels": {"detector_scale": 0.775},
     "frames of 192 pixels": {"detector_scale": 1.2},
     "crops of 96 pixels": {"crop_scale": 0.8572},

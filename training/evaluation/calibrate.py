@@ -40,9 +40,6 @@ SEARCH: dict[str, tuple[float, ...]] = {
     "crop_scale": (0.715, 0.8572, 1.0, 1.143),  # 80, 96, 112 and 128 pixels
     "threshold": tuple(np.arange(0.3, 0.81, 0.04).round(2).tolist()),
     "other_threshold": tuple(np.arange(0.3, 0.91, 0.04).round(2).tolist()),
-    "refine_low": (0.1, 0.2, 0.3),
-    "refine_high": (0.5, 0.65, 0.8),
-    "refine_size": (0.0, 0.25, 0.4, 0.6),
     "flip_confidence": (0.0, 0.7, 0.8, 0.89, 0.95),
 }
 

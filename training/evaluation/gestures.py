@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from handful import FingerCounter, Prediction
+from handful import FingerCounter, Hand, Prediction
+from handful.labels import marginal_over_sides
 from training.data.frames import read_rgb
 from training.data.registry import ALL_FINGERS, Label, fingers_as_bits
 from training.errors import BadData
 from training.evaluation.intervals import accuracy
+from training.evaluation.metrics import reliability
 
 TITLE = "People at home, by gesture (HaGRID)"
 # arXiv:2206.08219. Some pictures of each gesture, a folder each.
@@ -94,6 +97,8 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
                 "predicted": prediction.total,
                 "total": prediction.total == label.count,
                 "fingers": raises(prediction, label.fingers),
+                # Of each predicted hand: the probability of its count, and whether that is the labelled one.
+                "certainty": [(count_probability(hand), hand.fingers == label.count) for hand in prediction.hands],
             }
         )
 
@@ -112,17 +117,25 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
     def row(name: str, gestures: tuple[str, ...]) -> dict:
         return {"group": name, **({"shows": SHOWS[name]} if name in SHOWS else {}), **metrics(gestures)}
 
+    certainty = np.array([pair for row in rows if row["gesture"] in COUNTING for pair in row["certainty"]], float)
+    probabilities, correct = certainty.reshape(-1, 2).T
     return {
         "title": TITLE,
         "short_title": "HaGRID",
         "credit": CREDIT,
         "licence": LICENCE,
         **metrics(COUNTING),
+        "ece": reliability(probabilities, correct)[0],  # of fewer pictures, it would be mostly noise
         "groups": {"gesture": [row(name, gestures) for name, gestures in GROUPS.items()]},
         "errors": [
             {key: one[key] for key in ("file", "gesture", "label", "predicted")} for one in rows if not one["total"]
         ],
     }
+
+
+def count_probability(hand: Hand) -> float:
+    """Return the probability of a hand's count, whatever its side: sides are not labelled here."""
+    return float(marginal_over_sides(np.array(hand.probabilities)).max())
 
 
 def raises(prediction: Prediction, fingers: int) -> bool:

@@ -60,6 +60,7 @@ def report(folder: Path = METRICS) -> None:
             for r in hagrid["groups"]["gesture"]
         ]
         print("\n" + markdown_table(["HaGRID", "Pictures", "Total correct", "Fingers correct"], rows))
+        print(f"\nHaGRID, counting gestures: ECE {hagrid['ece']:.3f}")
     if empty := metrics.get("empty"):
         print(f"\nFalse alarms: {empty['false_alarms']} of {empty['pictures']} pictures without hands.")
         rows = [[r["group"], str(r["pictures"]), str(r["false_alarms"])] for r in empty["groups"]]

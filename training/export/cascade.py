@@ -4,7 +4,6 @@ Everything between pixels and probabilities lies in it, so that every runtime th
 letterbox, detection, crops, classification, Grad-CAM. In order (`Cascade.forward`):
 
     detect       hands in the letterboxed frame
-    refine       small hands with a low score again, each in a region of its own
     classify     a crop of each hand; uncertain ones with flip TTA
     select       hands whose score passes a threshold, without those inside others
 
@@ -76,26 +75,7 @@ class Cascade(nn.Module):
         (cells,), (cell_boxes,) = decode_peaks(self.detector(normalize(letterbox(image, size))))
         scores, boxes = topk_hands(cells, cell_boxes)
         longer: Any = torch.sym_max(image.shape[0], image.shape[1])
-        boxes = clip_boxes(boxes / size * longer, image)
-        if not self.config.refine_size:  # then the file need not hold what never runs
-            return scores, boxes
-        small = (boxes[:, 2:] - boxes[:, :2]).amax(1) < self.config.refine_size * longer
-        needs_refine = (scores > self.config.refine_low) & (scores < self.config.refine_high) & small
-        return onnx_cond(
-            any_of(needs_refine), lambda: self.refine_rois(image, scores, boxes, needs_refine), (scores, boxes)
-        )
-
-    def refine_rois(self, image: Tensor, scores: Tensor, boxes: Tensor, needs_refine: Tensor) -> tuple[Tensor, Tensor]:
-        """Detect some hands, (4,) bool, again in a region around each; keep what has a higher score than before."""
-        index = indices(needs_refine)
-        rois, size = squares_around(boxes[index], self.config.refine_margin), int(self.config.refine_scale * INPUT_SIZE)
-        cells, reach = decode_peaks(self.detector(normalize(roi_crop(image, rois, size))))
-        refined_scores, best = cells.max(1)
-        refined = reach.gather(1, best[:, None, None].expand(-1, 1, 4))[:, 0] / size
-        refined_boxes = clip_boxes(rois[:, :2].repeat(1, 2) + refined * (rois[:, 2:3] - rois[:, :1]), image)
-        better = (refined_scores > scores[index])[:, None]
-        boxes = boxes.index_put((index,), torch.where(better, refined_boxes, boxes[index]))
-        return scores.index_put((index,), refined_scores.maximum(scores[index])), boxes
+        return scores, clip_boxes(boxes / size * longer, image)
 
     def classify(self, pictures: Tensor) -> tuple[Outputs, Tensor]:
         """Classify crops (K, 3, s, s) float, 0 … 255; uncertain ones again in a mirror, which gives the mean of both.

@@ -19,12 +19,6 @@ class CascadeConfig:
 
     Args:
         detector_scale: longer side of the letterboxed frame, relative to the detector's training size.
-        refine_low: detections with a score above this one, …
-        refine_high: … below this one, …
-        refine_size: … and smaller than this share of the frame's longer side are detected again in a region around
-            them; 0: none are.
-        refine_margin: side of that region, in longer sides of the box.
-        refine_scale: side of its picture, relative to the detector's training size.
         crop_margin: side of the crop that is classified, in longer sides of the box. Less than in training (1.3):
             what is varied in size there looks larger than it is (Touvron et al., 2019, arXiv:1906.06423).
         crop_scale: side of its picture, relative to the classifier's training size.
@@ -36,11 +30,6 @@ class CascadeConfig:
     """
 
     detector_scale: float = 1.0
-    refine_low: float = 0.2
-    refine_high: float = 0.65
-    refine_size: float = 0.4
-    refine_margin: float = 1.5
-    refine_scale: float = 0.8
     crop_margin: float = 1.1
     crop_scale: float = 1.0
     flip_confidence: float = 0.89

@@ -26,6 +26,8 @@ from training.lightning.checkpoint import load_checkpoint, load_network
 from training.lightning.classifier import ClassifierModule
 from training.lightning.detector import DetectorModule
 
+GONE = ("refine_low", "refine_high", "refine_size", "refine_margin", "refine_scale")  # fields of older models' configs
+
 
 def export(
     detector: Path = Path("runs/pruned.ckpt"),
@@ -122,11 +124,15 @@ def load_exported(file: Path, kind: type[LightningModule]) -> tuple[Any, dict]:
 
 
 def stored_config(*files: Path) -> CascadeConfig:
-    """Return the cascade config in the metadata of the first ONNX file among some; the defaults without any."""
+    """Return the cascade config in the metadata of the first ONNX file among some; the defaults without any.
+
+    Of an older model, a stage that there is no more is left out.
+    """
     for file in files:
         if file.suffix == ".onnx" and (stored := onnx_weights.read_model(file)[1].get("cascade")):
             try:
-                return CascadeConfig.from_dict(json.loads(stored))
+                values = json.loads(stored)
+                return CascadeConfig.from_dict({name: values[name] for name in values if name not in GONE})
             except ValueError as error:
                 raise BadModel(f"{file}: its cascade config cannot be used. {error}") from error
     return CascadeConfig()
