@@ -1,10 +1,9 @@
-"""The HTTP API: health, predict, its OpenAPI schema and its docs page; and the frames of Live."""
+"""The HTTP API: health, predict, its OpenAPI schema and its docs page; and what Live and Teach send."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +17,8 @@ from starlette.types import Message
 
 from handful import CLASSES, Prediction, shared_counter
 from handful.images import MAX_BYTES, BadImage
-from web import metrics
+from web import metrics, teach
+from web.clients import client_address
 from web.decoders import shared_pool
 from web.inference import predict_decoded
 from web.live import live
@@ -116,18 +116,6 @@ def request_slot(client: str) -> Generator[None]:
             del requests_by_client[client]
 
 
-def client_address(request: Request) -> str:
-    """Return the address of a client: behind a proxy, the one that the proxy saw."""
-    address = request.client.host if request.client else ""
-    forwarded = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
-    try:
-        peer = ip_address(address)
-        behind_proxy = (getattr(peer, "ipv4_mapped", None) or peer).is_private  # from elsewhere, it may be anything
-    except ValueError:
-        behind_proxy = False
-    return forwarded if behind_proxy and forwarded else address
-
-
 def too_large() -> HTTPException:
     limit = MAX_BYTES // 1_000_000
     return HTTPException(413, f"The file is larger than {limit} MB. Make the image smaller, or save it as JPEG.")
@@ -142,8 +130,9 @@ def docs(request: Request) -> FileResponse:
 
 
 def where(request: Request) -> str:
-    """Return who asks, for metrics and log: the page "live", or "api"."""
-    return "live" if request.url.path.endswith("/live") else "api"
+    """Return who asks, for metrics and log: the page "live" or "teach", or "api"."""
+    name = request.url.path.rpartition("/")[2]
+    return {"live": "live", "teach": "teach", "fit": "teach"}.get(name, "api")
 
 
 def client_error(request: Request, error: Exception) -> JSONResponse:
@@ -167,12 +156,14 @@ def server_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": "The server could not process the image. Try again later."}, 503)
 
 
-# Five routes need no framework: FastAPI would add packages, and its docs page loads scripts from a CDN.
+# Seven routes need no framework: FastAPI would add packages, and its docs page loads scripts from a CDN.
 api = Starlette(
     routes=[
         Route("/health", health),
         Route("/predict", predict, methods=["POST"]),
         Route("/live", live, methods=["POST"]),
+        Route("/teach", teach.teach, methods=["POST"]),
+        Route("/fit", teach.fit, methods=["POST"]),
         Route("/openapi.json", schema),
         Route("/docs", docs),
     ],

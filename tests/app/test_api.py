@@ -21,6 +21,7 @@ from handful import CLASSES, FINGERS, shared_counter
 from handful.images import decode
 from tests.builders import SAMPLES, png, sample_png
 from web import api, inference, metrics
+from web.clients import client_address
 from web.decoders import DecodePool
 from web.log import LOG
 
@@ -237,7 +238,7 @@ def test_requests_beyond_the_slots_are_refused_with_retry_after(client, slow_pre
 )
 def test_the_address_of_a_client_is_the_one_that_a_proxy_saw(peer, forwarded, address):
     headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
-    assert api.client_address(Request({"type": "http", "headers": headers, "client": (peer, 1)})) == address
+    assert client_address(Request({"type": "http", "headers": headers, "client": (peer, 1)})) == address
 
 
 @pytest.mark.parametrize("state", ["waiting", "decoding"])
