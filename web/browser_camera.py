@@ -1,4 +1,4 @@
-"""The camera components, which run in the visitor's browser: Live, and the recorder of the Teach page."""
+"""The camera components, which run in the visitor's browser: Live and Teach."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -102,34 +102,15 @@ def record_report(key: str) -> None:
         metrics.record(milliseconds, fingers, "browser")
 
 
-def recorder(
-    key: str, *, prompt: str, instruction: str, burst_size: int, countdown_s: int, on_burst: Callable[[], None]
-) -> dict:
-    """Show the camera, which counts down and takes a burst of pictures of the hand asked for.
+def teach(key: str) -> bool:
+    """Show Teach, and keep its settings in the page's address. Pictures, and what is learned, stay in the browser.
 
-    A burst arrives in `st.session_state[key]["burst"]`: {"prompt": …, "pictures": JPEGs in base64}.
-
-    Args:
-        key: of the component.
-        prompt: what is asked for; a new value starts a new burst, "" stops the camera.
-        instruction: the same, for the visitor.
-        burst_size: pictures per burst.
-        countdown_s: seconds before a burst.
-        on_burst: called for each burst.
-
-    Returns:
-        {"running": bool, "starting": True until it runs, "problem": a key of `PROBLEMS`}
+    Returns whether the visitor wants to go to Live.
     """
-    result = component("recorder", ("recorder.css",))(
+    result = component("teach", ("live.css", "teach.css"))(
         key=key,
-        data={
-            "module": "recorder.js",
-            "prompt": prompt,
-            "instruction": instruction,
-            "burst_size": burst_size,
-            "countdown_s": countdown_s,
-        },
-        on_burst_change=on_burst,
-        on_state_change=lambda: None,
+        data=live_data(settings_of_address(st.query_params)) | {"module": "teach.js"},
+        on_settings_change=partial(update_address, key),
+        on_use_change=lambda: None,
     )
-    return result.state or {"running": False}
+    return bool(result.use)

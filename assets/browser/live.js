@@ -3,16 +3,15 @@
 
 import { Announcer } from "./announcer.js";
 import { Bars } from "./bars.js";
-import { isRearCamera, listCameras, openCamera, problemOf, releaseCamera, stopWhenGone } from "./camera.js";
+import { grab, isRearCamera, listCameras, openCamera, problemOf, releaseCamera, sizeWithin, stopWhenGone } from "./camera.js";
 import { download } from "./download.js";
 import { drawFrame } from "./draw.js";
 import { History } from "./history.js";
-import { DevicePredictor, ServerPredictor } from "./predictor.js";
+import { DevicePredictor, ServerPredictor, canRunModel } from "./predictor.js";
 import { ShowMe } from "./show_me.js";
 import { Tracker } from "./tracker.js";
 import { hintFor, inWords } from "./words.js";
 
-const MAX_SIDE_PX = 640; // of the frames that are predicted
 const FADE_AFTER_MS = 300; // without a prediction, the boxes of the last one fade …
 const FADE_MS = 150; // … so fast; live frames go on without boxes
 const STALLED_MS = 2000; // without a prediction, there is no number any more
@@ -398,25 +397,6 @@ class Live {
 // The number of raised fingers, or null where there is no hand.
 function totalOf(hands) {
   return hands.length ? hands.reduce((sum, { fingers }) => sum + fingers, 0) : null;
-}
-
-function canRunModel() {
-  return isSecureContext && typeof WebAssembly === "object" && typeof OffscreenCanvas === "function";
-}
-
-// The size of a video or a bitmap, scaled down to the largest that is predicted.
-function sizeWithin(frame) {
-  const width = frame.videoWidth ?? frame.width;
-  const height = frame.videoHeight ?? frame.height;
-  const scale = Math.min(1, MAX_SIDE_PX / Math.max(width, height));
-  return [Math.round(scale * width), Math.round(scale * height)];
-}
-
-// The current frame of a video as a bitmap; undefined if there is none.
-async function grab(video) {
-  const [resizeWidth, resizeHeight] = sizeWithin(video);
-  const isSmaller = resizeWidth < video.videoWidth;
-  return createImageBitmap(video, isSmaller ? { resizeWidth, resizeHeight } : {}).catch(() => undefined);
 }
 
 function sleep(milliseconds) {

@@ -4,6 +4,10 @@
 const TIMEOUT_MS = 20_000; // a worker or a server that is silent for longer is taken for dead
 const JPEG_QUALITY = 0.8;
 
+export function canRunModel() {
+  return isSecureContext && typeof WebAssembly === "object" && typeof OffscreenCanvas === "function";
+}
+
 // In this browser: a worker with onnxruntime-web. It is started once, and again after it has died.
 export class DevicePredictor {
   isReady = false; // set once it has predicted a frame: the first takes longest
@@ -40,12 +44,12 @@ export class DevicePredictor {
   }
 
   // The worker borrows the bitmap. One frame at a time.
-  async predict(bitmap, { heatmap }) {
+  async predict(bitmap, { heatmap, candidates }) {
     await this.load();
     while (this.pending) await this.pending.promise.catch(() => {}); // of a camera that was stopped meanwhile
     this.pending = deferred();
     const timer = setTimeout(() => this.fail("The worker does not answer."), TIMEOUT_MS);
-    this.worker.postMessage({ bitmap, heatmap }, [bitmap]);
+    this.worker.postMessage({ bitmap, heatmap, candidates }, [bitmap]);
     return this.pending.promise.finally(() => clearTimeout(timer));
   }
 
@@ -75,13 +79,13 @@ export class ServerPredictor {
     this.stream = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16)).join("");
   }
 
-  async predict(bitmap, { heatmap }) {
+  async predict(bitmap, { heatmap, candidates }) {
     const { width, height } = bitmap;
     this.canvas ??= new OffscreenCanvas(width, height);
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     this.canvas.getContext("2d").drawImage(bitmap, 0, 0);
     const body = await this.canvas.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY });
-    const url = new URL(`../api/live?stream=${this.stream}${heatmap ? "&heatmap=1" : ""}`, import.meta.url);
+    const url = new URL(`../api/${candidates ? "teach" : "live"}?stream=${this.stream}${heatmap ? "&heatmap=1" : ""}`, import.meta.url);
     let response;
     try {
       response = await fetch(url, { method: "POST", body, signal: AbortSignal.timeout(TIMEOUT_MS) });
