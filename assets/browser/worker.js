@@ -2,19 +2,25 @@
 // cross-origin isolated page, which other sites could not embed.
 //
 // In:  {model, runtime: {urls, files}, labels}   once, first
+//      {weights: Map of heads, or null}          for the frames that follow: a personal head, or the model's own
 //      {bitmap, heatmap: boolean}                a frame, which comes back with its prediction
 // Out: {progress: 0-1}, {ready: true}, {prediction, bitmap} or {error: text}
 
+import { withHeads } from "./heads.js";
 import { decodeProbabilities } from "./labels.js";
 
 const DOWNLOAD_TIMEOUT_MS = 90_000;
 const canvas = new OffscreenCanvas(1, 1);
 const context = canvas.getContext("2d", { willReadFrequently: true });
-let ort, session, labels;
+let ort, model, session, labels;
+let done = Promise.resolve(); // one message after the other
 
-onmessage = async ({ data }) => {
+onmessage = ({ data }) => (done = done.then(() => handle(data)));
+
+async function handle(data) {
   try {
     if (data.bitmap) postMessage({ prediction: await predict(data), bitmap: data.bitmap }, [data.bitmap]);
+    else if ("weights" in data) await changeHeads(data.weights);
     else {
       await load(data);
       postMessage({ ready: true });
@@ -22,9 +28,9 @@ onmessage = async ({ data }) => {
   } catch (error) {
     postMessage({ error: String(error) });
   }
-};
+}
 
-async function load({ model, runtime, ...rest }) {
+async function load({ runtime, ...rest }) {
   labels = rest.labels;
   // Runtime and model are downloaded at the same time; the runtime is the larger one.
   let progress = 0;
@@ -34,17 +40,28 @@ async function load({ model, runtime, ...rest }) {
     advance(share);
     return bytes;
   };
-  const [[script, binary], weights] = await Promise.all([
+  const [[script, binary], bytes] = await Promise.all([
     fetchRuntime(runtime, (url, options) => download(url, 0.3, options)),
-    download(model, 0.2),
+    download(rest.model, 0.2),
   ]);
+  model = new Uint8Array(bytes);
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
   ort = await import(url);
   URL.revokeObjectURL(url);
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmBinary = binary;
-  // 3: errors. It would warn that the heads, which a personal head may replace, are no constants.
-  session = await ort.InferenceSession.create(weights, { executionProviders: ["wasm"], logSeverityLevel: 3 });
+  session = await createSession(model);
+}
+
+// 3: errors. It would warn that the heads, which a personal head may replace, are no constants.
+function createSession(bytes) {
+  return ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], logSeverityLevel: 3 });
+}
+
+async function changeHeads(weights) {
+  const previous = session;
+  session = await createSession(weights ? withHeads(model, weights) : model);
+  await previous.release();
 }
 
 // The first URL that has all files wins. Any of them must serve exactly the pinned bytes.
