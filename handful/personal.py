@@ -93,6 +93,9 @@ class Figures:
     helped: bool
 
 
+NOT_MEASURED = Figures(0, 0, 0, 0, 0, 0, helped=False)
+
+
 @dataclass(frozen=True)
 class PersonalHead:
     """What a `FingerCounter` predicts one visitor's hands with.
@@ -100,14 +103,14 @@ class PersonalHead:
     Attributes:
         weights: float32 arrays by their names in `HEADS`, which the graph takes as inputs.
         model: SHA-256 of the model file that they belong to.
-        date: when they were fitted, "2026-11-29".
+        date: when they were fitted, "2026-11-29"; "" where this is not known, and nor are the figures.
         figures: what they are worth.
     """
 
     weights: Weights
     model: str
-    date: str
-    figures: Figures
+    date: str = ""
+    figures: Figures = NOT_MEASURED
 
     def to_json(self) -> str:
         """Return the head as a small JSON file, without any picture."""
@@ -189,20 +192,35 @@ def shape_matches(shape: Sequence[int | str], expected: tuple[int | None, ...]) 
 def read_heads(model: Path) -> Weights:
     """Return the shipped heads of a model file, float32.
 
-    onnxruntime does not tell them. In the file, a tensor's values follow its name, as protocol buffers are written in
-    order of their fields: `TensorProto.name` is field 8, `raw_data` field 9, which starts with its length.
+    onnxruntime does not tell them.
     """
-    data, heads = model.read_bytes(), {}
-    for name, shape in HEADS.items():
-        start = data.index(name.encode() + RAW_DATA) + len(name) + 1
-        length = shift = 0
-        while True:  # seven bits a byte, the lowest first
-            byte, start = data[start], start + 1
-            length, shift = length | (byte & 127) << shift, shift + 7
-            if byte < 128:
-                break
-        heads[name] = np.frombuffer(data, "<f4", length // 4, start).reshape([size or -1 for size in shape])
-    return heads
+    data = model.read_bytes()
+    heads = {name: np.frombuffer(data[find_values(data, name)], "<f4") for name in HEADS}
+    return {name: values.reshape([size or -1 for size in HEADS[name]]) for name, values in heads.items()}
+
+
+def with_heads(model: bytes, weights: Weights) -> bytes:
+    """Return a model file with other heads, for who cannot give them to the graph as inputs: onnxruntime-web."""
+    data = bytearray(model)
+    for name, values in weights.items():
+        data[find_values(data, name)] = values.astype("<f4").tobytes()
+    assert len(data) == len(model), "the same shapes"
+    return bytes(data)
+
+
+def find_values(model: bytes | bytearray, name: str) -> slice:
+    """Return where a model file has a tensor's values, float32.
+
+    They follow its name, as protocol buffers are written in order of their fields: `TensorProto.name` is field 8,
+    `raw_data` field 9, which starts with its length.
+    """
+    start = model.index(name.encode() + RAW_DATA) + len(name) + 1
+    length = shift = 0
+    while True:  # seven bits a byte, the lowest first
+        byte, start = model[start], start + 1
+        length, shift = length | (byte & 127) << shift, shift + 7
+        if byte < 128:
+            return slice(start, start + length)
 
 
 # What is learned from

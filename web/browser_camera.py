@@ -11,6 +11,7 @@ import streamlit as st
 from handful import COUNTS, FINGERS, SIDES, shared_counter
 from handful.overlay import browser_colors
 from web import metrics
+from web.personal import browser_model, heads_data
 
 ASSETS = Path(__file__).parents[1] / "assets/browser"
 # Version and checksums of onnxruntime-web: wherever a browser loads it from, it must be these bytes.
@@ -58,7 +59,8 @@ def live_data(settings: dict) -> dict:
     return {
         "module": "live.js",
         "settings": settings,
-        "model": f"handful.onnx?{shared_counter().sha256}",
+        "model": f"handful.onnx?{browser_model(shared_counter())[1]}",
+        "heads": heads_data(),
         "runtime": {"urls": [*(["onnxruntime/"] if is_local else []), CDN], "files": RUNTIME["files"]},
         "labels": {"counts": COUNTS, "sides": SIDES, "fingers": FINGERS},
         "colors": browser_colors(),
