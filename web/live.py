@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from handful import Hand, shared_counter
+from handful import Hand, Prediction, shared_counter
 from handful.costly_pictures import is_costly_jpeg
 from handful.images import SLOW, BadImage
 from handful.personal import FITTED, HEADS, BadHead, PersonalHead, parse_weights
@@ -107,17 +107,17 @@ def forget_ended() -> None:
             LOG.info("stream ended", extra=extra)
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, max_bytes: int = MAX_BYTES) -> bytes:
     """Read the body, which may have no Content-Length, or a wrong one.
 
     Raises:
-        HTTPException: 413, it has more than `MAX_BYTES`.
+        HTTPException: 413, it has more than `max_bytes`.
     """
     body = bytearray()  # grows in place: many small chunks are not copied again and again
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BYTES:
-            raise HTTPException(413, f"A frame has at most {MAX_BYTES // 1_000_000} MB.")
+        if len(body) > max_bytes:
+            raise HTTPException(413, f"Send at most {max_bytes // 1_000_000} MB.")
     return bytes(body)
 
 
@@ -133,7 +133,11 @@ def predict(body: bytes, with_heatmaps: bool, model: str | None) -> dict:
     """
     personal, jpeg = split_head(body, model) if model else (None, body)
     image = decode_jpeg(jpeg)
-    prediction = inference.predict(image, "live", personal)
+    return to_answer(image, inference.predict(image, "live", personal), with_heatmaps)
+
+
+def to_answer(image: np.ndarray, prediction: Prediction, with_heatmaps: bool = False) -> dict:
+    """Return a prediction as assets/browser/predictor.js describes it, ready for JSON."""
     return {
         "hands": [to_dict(hand, with_heatmaps) for hand in prediction.hands],
         "width": prediction.width,

@@ -60,17 +60,11 @@ def look(body: bytes) -> dict:
     image = live.decode_jpeg(body)
     prediction = inference.predict(image, "teach")
     found = [candidates(shared_counter(), one) for one in (image, image[:, ::-1])]
-    return {
-        "hands": [live.to_dict(hand, with_heatmap=False) for hand in prediction.hands],
-        "width": prediction.width,
-        "height": prediction.height,
-        "milliseconds": round(prediction.milliseconds, 2),
-        "brightness": round(float(image[::4, ::4, 1].mean()), 1),
-        "candidates": [
-            {"scores": np.round(scores, 5).tolist(), "features": np.round(features, 4).tolist()}
-            for scores, features in found
-        ],
-    }
+    both = [
+        {"scores": np.round(scores, 5).tolist(), "features": np.round(features, 4).tolist()}
+        for scores, features in found
+    ]
+    return live.to_answer(image, prediction) | {"candidates": both}
 
 
 async def fit(request: Request) -> JSONResponse:
@@ -90,24 +84,10 @@ async def fit(request: Request) -> JSONResponse:
     learners.add(client)
     try:
         async with asyncio.timeout(UPLOAD_TIMEOUT_S):
-            body = await read_body(request)
+            body = await live.read_body(request, MAX_BODY_BYTES)
         return JSONResponse(await to_thread.run_sync(learn, body, limiter=learner_turn))
     finally:
         learners.discard(client)
-
-
-async def read_body(request: Request) -> bytes:
-    """Read the body, of whatever Content-Length.
-
-    Raises:
-        HTTPException: 413, it has more than `MAX_BODY_BYTES`.
-    """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"These are too many pictures. Learn from {MAX_PICTURES} at most.")
-    return bytes(body)
 
 
 def learn(body: bytes) -> dict:

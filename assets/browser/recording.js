@@ -121,16 +121,21 @@ export function questionOf(prompt, shots, isFirst) {
   const shot = shots.find(({ seen }) => seen?.mark === mark);
   const { best, hands } = shot.seen;
   const text = {
-    dark: "It is too dark to find a hand. Turn on a light, or face a window.",
-    none: "No hand found. Hold it up at an arm's length from the camera.",
+    dark: "It is too dark to see a hand. Turn on a light, or face a window.",
+    none: "No hand found. Hold it up, an arm's length from the camera.",
     "cut off": "Your hand is cut off. Move it fully into view.",
     several: `We see ${hands} hands. Show only one.`,
     hand: "We see a hand. Was one of yours in view?",
-    other: best && `We see ${inWords({ ...best, side: prompt.side && best.side })}. Did you show ${inWords(prompt)}?`,
+    other: best && difference(best, prompt),
   }[mark];
   const [keepText, redoText] = { other: ["Yes, keep", "No, take again"], hand: ["No, keep", "Yes, take again"] }[mark] ?? ["Keep", "Take again"];
   // What the model sees elsewise is what it can learn: if the visitor says nothing, that was no mistake of theirs.
   return { text, shot, keepText, redoText, redo: isFirst && mark !== "other" && mark !== "hand" };
+}
+
+function difference(seen, { fingers, side }) {
+  if (seen.fingers !== fingers) return `We see ${seen.fingers}. Did you show ${fingers}?`;
+  return `We see your ${seen.side} hand. Did you show your ${side} one?`;
 }
 
 // The files of the ZIP that training/data/sources/own_hand.py reads: [name, content]. A class is a folder: 3L; a count

@@ -36,15 +36,15 @@ export class Review {
     if (section.hidden) return;
     this.shots = recording.groups.flatMap(([, shots]) => shots);
     const marked = this.shots.filter(({ seen }) => seen?.mark).length;
-    section.querySelector("h2").textContent = `${countOf(this.shots.length, "picture")}${marked ? `, ${marked} not as asked for` : ""}`;
+    section.querySelector("h2").textContent = `${countOf(this.shots.length, "picture")}${marked ? `, ${marked} marked` : ""}`;
     section.querySelector(".prompts").replaceChildren(...recording.groups.map(([prompt, shots]) => this.group(prompt, shots)));
   }
 
   group(prompt, shots) {
     const group = document.createElement("div");
     group.className = "prompt";
-    const title = prompt.fingers === undefined ? "Room" : `${inWords(prompt)}, round ${prompt.round}`;
-    group.innerHTML = `<p><span></span><button type="button">Take again</button></p><div></div>`;
+    const title = prompt.fingers === undefined ? "Room" : `${prompt.fingers}${prompt.side ? ` ${prompt.side}` : ""}, round ${prompt.round}`;
+    group.innerHTML = `<p><span></span><button type="button" title="Take these again">↻</button></p><div></div>`;
     group.querySelector("span").textContent = title;
     const button = group.querySelector("button");
     button.setAttribute("aria-label", `Take again: ${title}`);
@@ -53,7 +53,7 @@ export class Review {
     return group;
   }
 
-  // Thumbnails without their groups, which change while pictures are taken.
+  // Thumbnails without their groups.
   showStrip(container, shots) {
     container.replaceChildren(...shots.map((shot) => this.tile(shot)));
   }

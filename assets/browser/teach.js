@@ -6,9 +6,9 @@ import { download } from "./download.js";
 import { HeadPanel } from "./head_panel.js";
 import { use } from "./personal.js";
 import { DevicePredictor, ServerPredictor, canRunModel } from "./predictor.js";
-import { MAX_SHOTS, Recording, filesOf, inWords, look, questionOf } from "./recording.js";
+import { MAX_SHOTS, Recording, filesOf, look, questionOf } from "./recording.js";
 import { Review } from "./review.js";
-import { resultHtml } from "./teach_result.js";
+import { changesOf, resultHtml } from "./teach_result.js";
 import { hintFor } from "./words.js";
 import { zip } from "./zip.js";
 
@@ -18,6 +18,7 @@ const CHECK_MS = 5000; // that the visitor waits for predictions, which else com
 const QUESTION_MS = 7000; // after this, an unanswered question is answered as most would
 const RETRY_MS = 2000; // after a server that is busy or does not answer
 const LEARN_TIMEOUT_MS = 60_000;
+const SHOWN_CHANGES = 5;
 const JPEG_QUALITY = 0.92;
 const POSE_S = 0.5; // of each count in the film of a rendered right hand, whose counts take a second each
 
@@ -458,7 +459,7 @@ class Teach {
     if (isRunning || this.preview.hidden || matchMedia("(prefers-reduced-motion: reduce)").matches) this.preview.pause();
     else if (this.root.isConnected) this.preview.play().catch(() => {});
     if (isRunning && prompt) {
-      this.$(".what").innerHTML = prompt.fingers === undefined ? "<b>–</b> hands down" : `<b>${prompt.fingers}</b> ${prompt.fingers === 1 ? "finger" : "fingers"}${prompt.side ? `, ${prompt.side} hand` : ""}`;
+      this.$(".what").innerHTML = prompt.fingers === undefined ? "Hands down. It learns that nothing here is a hand." : `<b>${prompt.fingers}</b> ${prompt.fingers === 1 ? "finger" : "fingers"}${prompt.side ? `, ${prompt.side} hand` : ""}`;
       this.$(".pose").hidden = prompt.fingers === undefined;
       if (prompt.fingers !== undefined) this.pose.currentTime = prompt.fingers + POSE_S;
       // The film shows a right hand; the page a mirror, if the camera is not on the back.
@@ -484,7 +485,14 @@ class Teach {
     if (!isShown) return;
     const wanted = this.$(".keep-head")?.checked ?? false;
     const html = resultHtml(recording, result);
-    if (html !== this.shownResult) this.$(".result").innerHTML = this.shownResult = html;
+    if (html === this.shownResult) return;
+    this.$(".result").innerHTML = this.shownResult = html;
+    for (const [name, shots] of result ? Object.entries(changesOf(result)) : []) {
+      const box = this.$(`.${name}`);
+      box.hidden = !shots.length;
+      box.querySelector("p").textContent = `${{ corrected: "Corrected", spoilt: "Not any more" }[name]}: ${shots.length}`;
+      this.review.showStrip(box.querySelector("div"), shots.slice(0, SHOWN_CHANGES));
+    }
     if (this.$(".keep-head")) this.$(".keep-head").checked = wanted;
   }
 
@@ -494,9 +502,9 @@ class Teach {
   }
 }
 
-// "Show 3 fingers, left hand".
-function requestOf(prompt) {
-  return prompt.fingers === undefined ? "Hands down: only your room" : `Show ${inWords(prompt)}`;
+// "Show 3 · left hand".
+function requestOf({ fingers, side }) {
+  return fingers === undefined ? "Hands down" : `Show ${fingers}${side ? ` · ${side} hand` : ""}`;
 }
 
 // Fit a head to pictures on the server, which gets their features only.

@@ -6,14 +6,10 @@ import { countOf } from "./review.js";
 export function resultHtml({ shots, isComplete }, result) {
   if (!result) {
     const marked = shots.filter(({ seen }) => seen?.mark).length;
-    const marks = marked ? ` In ${marked}, Handful saw something else than was asked for: that is what it can learn, if you showed what was asked for. Delete those where you did not.` : "";
+    const marks = marked ? ` In ${marked}, which are marked below, Handful saw something else than was asked for. That is what it can learn: delete only those where it was right.` : "";
     return `<h2>${isComplete ? "All is recorded" : "Paused"}</h2><p>${countOf(shots.length, "picture")}.${marks}</p>`;
   }
-  const { figures, before, after } = result;
-  const count = (test) => result.shots.filter((_, i) => test(before[i], after[i])).length;
-  const corrected = count((was, is) => !was && is);
-  const spoilt = count((was, is) => was && !is);
-  const changes = [corrected && `${corrected} corrected`, spoilt && `${spoilt} worse`].filter(Boolean).join(", ");
+  const { figures } = result;
   const rows = [
     ["Your hand", "correct", figures.right_before, figures.right_after, figures.hands],
     ["Your room", "without a hand", figures.empty - figures.alarms_before, figures.empty - figures.alarms_after, figures.empty],
@@ -41,7 +37,16 @@ export function resultHtml({ shots, isComplete }, result) {
       <label class="toggle"><input type="checkbox" class="keep-head" role="switch" /> Keep on this device</label></div>`
     : "";
   return `<h2>${title}</h2>${bars}
-    <p class="note">Each round was predicted by what was learned from the others${changes ? `: ${changes}` : ""}.</p>${advice}${use}`;
+    <p class="note">Each round was predicted by what was learned from the others.</p>
+    <div class="changed corrected"><p></p><div></div></div><div class="changed spoilt"><p></p><div></div></div>${advice}${use}`;
+}
+
+// The pictures that learning changed: those that are corrected by it, and those that are not any more.
+export function changesOf({ shots, before, after }) {
+  return {
+    corrected: shots.filter((_, i) => !before[i] && after[i]),
+    spoilt: shots.filter((_, i) => before[i] && !after[i]),
+  };
 }
 
 function bar(when, number, of) {
