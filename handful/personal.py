@@ -490,9 +490,7 @@ def minimize(
     return x
 
 
-def find_correct(
-    lessons: Lessons, class_logits: np.ndarray, presence_logits: np.ndarray, threshold: float
-) -> set[int]:
+def find_correct(lessons: Lessons, class_logits: np.ndarray, presence_logits: np.ndarray, threshold: float) -> set[int]:
     """Return the numbers of the pictures that would be predicted as labelled: a hand as its class, none as none.
 
     Args:

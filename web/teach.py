@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 
 from handful import FingerCounter, shared_counter
 from handful.labels import NO_HAND
-from handful.personal import Candidates, CannotLearn, Lessons, candidates, fit_and_compare
+from handful.personal import Candidates, CannotLearn, Lessons, candidates, fit_and_compare, parse_weights
 from web import inference, live
 from web.clients import client_address
 
@@ -137,9 +137,11 @@ def parse_candidates(fields: dict, width: int) -> Candidates:
         ValueError: they have another shape, are too many, or not numbers within their limits.
     """
     count = len(fields["scores"])
-    scores = np.array(fields["scores"], float)
-    features = np.array(fields["features"], np.float32).reshape(count, width)
-    # Of NaN, no comparison holds.
-    if count > MAX_CANDIDATES or not ((scores >= 0) & (scores <= 1)).all() or not (abs(features) < MAX_FEATURE).all():
-        raise ValueError("candidates")
+    if count > MAX_CANDIDATES:
+        raise ValueError("count")
+    if not count:
+        return Candidates(np.zeros(0), np.zeros((0, width), np.float32))
+    scores, features = parse_weights(fields["scores"], (count,)), parse_weights(fields["features"], (count, width))
+    if not ((scores >= 0) & (scores <= 1)).all() or not (abs(features) < MAX_FEATURE).all():
+        raise ValueError("numbers")
     return Candidates(scores, features)

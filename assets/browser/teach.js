@@ -275,7 +275,7 @@ class Teach {
     const shots = [];
     const number = recording.shotsOf(prompt);
     while (shots.length < number) {
-      this.showOverlay(`${shots.length + 1}/${number}`, prompt.fingers === undefined ? "Hands down" : "Move it a little");
+      this.showOverlay("", `${shots.length + 1} of ${number} · ${prompt.fingers === undefined ? "hands down" : "move it a little"}`);
       await sleep(SHOT_INTERVAL_MS, signal);
       const frame = await grab(this.video);
       signal.throwIfAborted();
