@@ -20,10 +20,10 @@ from starlette.routing import Mount, Route, request_response
 from handful import shared_counter
 from web import log, stats_log, streamlit_patches
 from web.api import api
+from web.browser_camera import browser_model
 from web.decoders import shared_pool
 from web.metrics import metrics_endpoint
 from web.middleware import EmbeddedCookies, PlainAcceptEncoding, PrecompressedStatic, SecurityHeaders, Utf8Forms
-from web.personal import browser_model
 from web.tidy import tidy
 from web.uploads import UploadLimit
 

@@ -1,17 +1,18 @@
 """The camera components, which run in the visitor's browser: Live and Teach."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from handful import COUNTS, FINGERS, SIDES, shared_counter
+from handful import COUNTS, FINGERS, SIDES, FingerCounter, shared_counter
 from handful.overlay import browser_colors
+from handful.personal import FITTED, with_heads
 from web import metrics
-from web.personal import browser_model, heads_data
 
 ASSETS = Path(__file__).parents[1] / "assets/browser"
 # Version and checksums of onnxruntime-web: wherever a browser loads it from, it must be these bytes.
@@ -45,7 +46,7 @@ def live(key: str) -> None:
 
     Predictions that the browser makes itself are counted in the metrics. It reports no images.
     """
-    component("live", ("live.css", "bars.css", "history.css", "show_me.css"))(
+    component("live", ("live.css", "bars.css", "history.css", "show_me.css", "personal_chip.css"))(
         key=key,
         data=live_data(settings_of_address(st.query_params)),
         on_settings_change=partial(update_address, key),
@@ -66,6 +67,19 @@ def live_data(settings: dict) -> dict:
         "colors": browser_colors(),
         "problems": PROBLEMS,
     }
+
+
+@lru_cache(1)
+def browser_model(counter: FingerCounter) -> tuple[bytes, str]:
+    """Return the model file that browsers run, and its SHA-256. Its heads are those of the counter's personal head."""
+    model = with_heads(counter.path.read_bytes(), counter.personal.weights if counter.personal else {})
+    return model, hashlib.sha256(model).hexdigest()
+
+
+def heads_data() -> dict:
+    """Return what `connect` of assets/browser/personal.js takes: which personal heads are for this model."""
+    counter = shared_counter()
+    return {"model": counter.sha256, "shapes": {name: counter.heads[name].shape for name in FITTED}}
 
 
 def settings_of_address(parameters: Mapping[str, str]) -> dict:

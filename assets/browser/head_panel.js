@@ -1,7 +1,7 @@
 // The visitor's personal head on the Teach page: what it is, its file, whether it is kept, and a saved one to load.
 
 import { download } from "./download.js";
-import { connect, current, isKept, isOn, keep, remove, subscribe, turnOff, turnOn, use } from "./personal.js";
+import { connect, current, isKept, isOn, keep, problem, remove, subscribe, turnOff, turnOn, use } from "./personal.js";
 
 const MAX_BYTES = 1_000_000; // personal.js refuses far smaller files, in words; larger ones are not even read
 
@@ -23,7 +23,10 @@ export class HeadPanel {
     this.$(".on").onchange = ({ target }) => (target.checked ? turnOn() : turnOff());
     this.$(".kept").onchange = ({ target }) => this.keep(target.checked);
     this.$(".save").onclick = () => download(new Blob([current().text], { type: "application/json" }), "my-hand.json");
-    this.$(".remove").onclick = () => remove();
+    this.$(".remove").onclick = () => {
+      remove();
+      this.say("");
+    };
     const input = this.$("[type=file]");
     input.onchange = () => {
       this.load(input.files[0]);
@@ -62,14 +65,15 @@ export class HeadPanel {
     this.$(".about").textContent = head
       ? aboutHead(head)
       : "None. What you teach is a small file without any picture. Load one that you saved, or drop it here.";
-    for (const selector of [".toggle:has(.on)", ".toggle:has(.kept)", ".save", ".remove"]) this.$(selector).hidden = !head;
+    for (const selector of [".toggle:has(.on)", ".toggle:has(.kept)", ".save"]) this.$(selector).hidden = !head;
+    this.$(".remove").hidden = !head && !problem(); // what was kept, but is for another model
     this.$(".on").checked = isOn();
     this.$(".kept").checked = isKept();
   }
 }
 
 function aboutHead({ date, figures }) {
-  const day = new Date(`${date}T12:00`).toLocaleDateString("en", { day: "numeric", month: "long", year: "numeric" });
+  const day = new Date(`${date}T12:00`).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
   const room = figures.empty ? ` In ${figures.empty} of the room, a hand was seen in ${figures.alarms_before} before, in ${figures.alarms_after} after.` : "";
   return `Of ${day}. Of ${figures.hands} pictures of a hand, ${figures.right_before} were predicted correctly before, ${figures.right_after} after.${room}`;
 }

@@ -7,6 +7,8 @@ import { grab, isRearCamera, listCameras, openCamera, problemOf, releaseCamera, 
 import { download } from "./download.js";
 import { drawFrame } from "./draw.js";
 import { History } from "./history.js";
+import * as personal from "./personal.js";
+import { showChip } from "./personal_chip.js";
 import { DevicePredictor, ServerPredictor, canRunModel } from "./predictor.js";
 import { ShowMe } from "./show_me.js";
 import { Tracker } from "./tracker.js";
@@ -62,6 +64,12 @@ class Live {
     this.preview.src = this.example;
     this.predictions = []; // not yet reported
     this.times = [];
+    personal.connect(data.heads);
+    showChip(this.$(".personal"));
+    personal.subscribe(() => {
+      this.apply({});
+      this.skipRetry?.(); // without the head that the server refused
+    });
     this.listen();
     // Streamlit adds marks to the browser's performance timeline at each run, and never clears it: 200 MB a day.
     setInterval(() => (performance.clearMarks(), performance.clearMeasures()), CLEANUP_INTERVAL_MS);
@@ -143,10 +151,11 @@ class Live {
     this.$(".look").checked = look;
     this.$(".sure").value = sure;
     this.$(".confidence output").textContent = `${sure}%`;
+    const sent = personal.active() ? "Your video and personal head go to this server and are" : "Your video goes to this server frame by frame and is";
     this.$(".privacy").textContent =
       this.read === "browser"
         ? "Your video stays on this device."
-        : `${this.hasFailedHere ? "The model cannot be loaded on this device. " : ""}Your video goes to this server frame by frame and is not stored.`;
+        : `${this.hasFailedHere ? "The model cannot be loaded on this device. " : ""}${sent} not stored.`;
   }
 
   // Load the model, and run it once: the first run is slow.
@@ -158,7 +167,7 @@ class Live {
     try {
       await predictor.load();
       const frame = (await grab(this.preview)) ?? (await createImageBitmap(new ImageData(640, 480)));
-      await predictor.predict(frame, { heatmap: false });
+      await predictor.predict(frame, { heatmap: false, personal: personal.active() });
       this.finishLoading(predictor);
     } catch {
       this.$(".loading").hidden = true; // Start tries again, and shows the problem
@@ -271,7 +280,8 @@ class Live {
       try {
         const bitmap = await grab(this.video);
         if (!bitmap) continue; // the next frame will do
-        const { prediction, bitmap: frame } = await predictor.predict(bitmap, { heatmap: this.settings.look });
+        const options = { heatmap: this.settings.look, personal: personal.active() };
+        const { prediction, bitmap: frame } = await predictor.predict(bitmap, options);
         if (isOver()) return;
         this.showNotice();
         this.finishLoading(predictor);
@@ -285,7 +295,8 @@ class Live {
 
   // A server may be there again in a moment; a model that does not run here will not.
   async recover({ name, message }) {
-    const text = { ServerBusy: "The server is at capacity.", Offline: "The server does not answer." }[name];
+    const texts = { ServerBusy: "The server is at capacity.", Offline: "The server does not answer.", BadHead: message };
+    const text = texts[name];
     if (!text) {
       console.error(message);
       this.stop("runtime");

@@ -11,7 +11,7 @@ const MAX_WEIGHT = 1e3;
 const CHOOSE = "Choose a file that was saved on the Teach page.";
 
 let expected; // {model, shapes}
-let stored; // {text, head, weights}, or null
+let stored; // {id, text, head, weights}, or null
 let isOnNow = false;
 let isKeptNow = false;
 let keptProblem = "";
@@ -25,7 +25,7 @@ export function connect(heads) {
   if (!kept) return "";
   isKeptNow = true;
   try {
-    stored = { text: kept.text, ...parse(kept.text, expected) };
+    stored = load(kept.text);
     isOnNow = kept.on !== false;
   } catch (error) {
     keptProblem = error.message;
@@ -33,7 +33,17 @@ export function connect(heads) {
   return keptProblem;
 }
 
-// The head of this visit, on or off: {text: the JSON file, head: what it holds, weights: Map of name to Float32Array};
+// Why the head that was kept on this device cannot be used, in words; "" if it can, or there is none.
+export function problem() {
+  return keptProblem;
+}
+
+function load(text) {
+  // Of two heads, the ids differ, also if the tab was reloaded in between. (crypto.randomUUID needs HTTPS.)
+  return { id: `${Date.now()} ${Math.random()}`, text, ...parse(text, expected) };
+}
+
+// The head of this visit, on or off: {id, text: the JSON file, head: what it holds, weights: Map of name to Float32Array};
 // null if there is none.
 export function current() {
   return stored ?? null;
@@ -42,6 +52,13 @@ export function current() {
 // The head that predicts: null where it was turned off.
 export function active() {
   return isOnNow ? current() : null;
+}
+
+// What it is called: "Personal head of 30 Nov".
+export function name() {
+  if (!stored) return "";
+  const day = new Date(`${stored.head.date}T12:00`).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+  return `Personal head of ${day}`;
 }
 
 export function isOn() {
@@ -55,7 +72,7 @@ export function isKept() {
 
 // Use the head in the text of a JSON file from now on; throws an Error with words for the visitor.
 export function use(text, { keep = false } = {}) {
-  stored = { text, ...parse(text, expected) };
+  stored = load(text);
   [isOnNow, isKeptNow, keptProblem] = [true, keep, ""];
   change();
 }

@@ -276,8 +276,8 @@ def test_frames_without_a_hand_are_a_gap_in_chart_and_table(monkeypatch):
         if file_name == "fingers.csv":
             tables.append(data)
 
-    def annotate_without_hands(*files, gradcam):
-        for frame in annotate(*files, gradcam=gradcam):
+    def annotate_without_hands(*files, **options):
+        for frame in annotate(*files, **options):
             is_gap = 0.45 < frame.seconds < 0.75
             yield replace(frame, prediction=replace(frame.prediction, hands=())) if is_gap else frame
 
@@ -305,8 +305,8 @@ def test_a_film_that_is_cut_in_half_says_where_it_ends(tmp_path):
 
 
 def test_a_video_that_was_stopped_says_where(monkeypatch):
-    def annotate_until_click(*files, gradcam):
-        yield from islice(annotate(*files, gradcam=gradcam), 7)
+    def annotate_until_click(*files, **options):
+        yield from islice(annotate(*files, **options), 7)
         st.rerun()  # as a click on Stop does
 
     monkeypatch.setattr(video, "annotate", annotate_until_click)
@@ -318,7 +318,7 @@ def test_a_video_that_was_stopped_says_where(monkeypatch):
 
 def test_lost_sound_is_reported(monkeypatch):
     monkeypatch.setattr(
-        video, "annotate", lambda *files, gradcam: (replace(frame, is_sound_lost=True) for frame in annotate(*files))
+        video, "annotate", lambda *files, **options: (replace(frame, is_sound_lost=True) for frame in annotate(*files))
     )
     page = open_page("videos")
     page.file_uploader[0].upload("hand.mp4", make_video(samples=("3L_0",)).getvalue(), "video/mp4").run()
@@ -375,8 +375,8 @@ def test_the_page_shows_and_counts_why_a_video_is_refused(monkeypatch):
 def test_a_run_survives_that_the_next_one_clears_the_results(monkeypatch):
     clicks = iter([True])
 
-    def annotate_and_clear(*files, gradcam):
-        for frame in annotate(*files, gradcam=gradcam):
+    def annotate_and_clear(*files, **options):
+        for frame in annotate(*files, **options):
             if next(clicks, False):
                 st.session_state.videos.clear()
             yield frame
@@ -389,7 +389,7 @@ def test_a_run_survives_that_the_next_one_clears_the_results(monkeypatch):
 
 
 def test_a_video_stopped_before_its_first_frame_says_so(monkeypatch):
-    monkeypatch.setattr(video, "annotate", lambda *files, gradcam: (st.rerun() for _ in [0]))
+    monkeypatch.setattr(video, "annotate", lambda *files, **options: (st.rerun() for _ in [0]))
     page = open_page("videos")
     page.file_uploader[0].upload("hand.mp4", make_video(samples=("3L_0",)).getvalue(), "video/mp4").run()
     assert not page.exception

@@ -14,8 +14,7 @@ from handful.personal import PersonalHead, with_heads
 from handful.tracking import Tracker
 from tests.browser.actions import FAKE_WORKER, total
 from tests.builders import counting_on
-from web.browser_camera import ASSETS, live_data, settings_of_address
-from web.personal import heads_data
+from web.browser_camera import ASSETS, heads_data, live_data, settings_of_address
 
 LABELS = {"counts": COUNTS, "sides": SIDES, "fingers": FINGERS}
 PREDICT = """async ([frames, labels, heads, file]) => {
