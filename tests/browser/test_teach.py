@@ -1,4 +1,4 @@
-"""The Teach page in a real browser: recording by itself, learning on both ways to run the model, and what comes of it."""
+"""The Teach page in a real browser: it records, learns on both ways to run the model, and is used on Live."""
 
 import base64
 import json
@@ -46,7 +46,8 @@ CAMERA = """
             context.fillStyle = "#969691";
             context.fillRect(0, 0, 640, 480);
             const [dx, dy] = window.shown ? [0, 0] : [8 * Math.random(), 8 * Math.random()];
-            if (name) context.drawImage(images[`${name}_${window.shown ? 2 : round % 3}`], 192 + dx, 140 + dy, 256, 256);
+            const image = images[`${name}_${window.shown ? 2 : round % 3}`];
+            if (image) context.drawImage(image, 192 + dx, 140 + dy, 256, 256);
         }, 40);
         return (window.stream = canvas.captureStream(20));
     };
