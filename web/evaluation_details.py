@@ -468,7 +468,7 @@ def show_teach(curve: list[dict]) -> None:
             tooltip=["method", "size", alt.Tooltip("errors", format=".1%")],
         )
     )
-    st.altair_chart(chart.properties(height=320))
+    st.altair_chart(chart.properties(height=400))
     st.caption(
         "**Personal head:** where it did not help in the visitor's own rounds, the model stays as shipped. **Logistic "
         "regression** and **nearest neighbours** know nothing but these pictures. Each point is the mean of all people "
