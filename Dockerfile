@@ -1,10 +1,10 @@
 # The runtime that runs the model in browsers, see web/browser_camera.py: files of an npm package.
-FROM node:22-slim AS runtime
+FROM node:22-slim@sha256:48e4b67d85f87bd551df43704e24d252f56cc5f8e9718841aace50f19948f0f9 AS runtime
 WORKDIR /runtime
 COPY assets/browser/runtime.json assets/browser/runtime.sh ./
 RUN sh runtime.sh
 
-FROM python:3.11-slim
+FROM python:3.11-slim@sha256:e41613d42d4891e4930f79523f93f81bbc7632584ec65e36ab055f41a800b41e
 
 # The user has no account, so HOME is /tmp. pip compiles the bytecode of the packages.
 ENV HOME=/tmp PORT=8501 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
@@ -14,13 +14,13 @@ ENV MALLOC_ARENA_MAX=2 MALLOC_TRIM_THRESHOLD_=131072
 WORKDIR /app
 
 # A separate layer: packages change less often than the app. The wheels include their libraries: no apt.
-COPY requirements.txt .
-# Packages to download the model with: docker build --build-arg PACKAGES=gcsfs==2026.10.1
-ARG PACKAGES=
+COPY requirements.lock requirements-store.lock ./
+# With the packages that download a model from a store: docker build --build-arg LOCK=requirements-store.lock
+ARG LOCK=requirements.lock
 # A fifth of their size is never used here: tests, sources, type stubs, headers, pydeck's Jupyter extension, Arrow's
 # network services and duplicate libraries, NumPy's f2py, onnxruntime's tools and C library, two of Streamlit's chart
 # types.
-RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore -r requirements.txt $PACKAGES \
+RUN pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore --require-hashes -r $LOCK \
     && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && find . \( -type d -name tests -o -name '*.p[xy][xdi]' \) -prune -exec rm -rf {} + \
     && rm -rf pyarrow/include pyarrow/src pyarrow/*arrow_flight* pyarrow/_flight* pyarrow/libarrow_s3* \

@@ -1,14 +1,16 @@
 # Each target is one Python line, which the README shows for machines without make.
 PYTHON ?= python3
 PY = .venv/bin/python
-# uv is quicker than pip. Where it reaches no index (a mirror that only pip is told of), pip does.
-PIP = $(PY) -m pip install -q --disable-pip-version-check
-INSTALL = $(PIP) uv==0.13.9 && $(PY) -m uv pip install -q --python $(PY) -r $(1) || $(PIP) -r $(1)
+# Only files whose hashes are in a lock. uv is quicker than pip. Where it reaches no index (a mirror that only pip is told
+# of), pip does.
+PIP = $(PY) -m pip install -q --disable-pip-version-check --require-hashes
+UV = sed -n '/^uv==/,/\# via/p' requirements-dev.lock | $(PIP) -r /dev/stdin && $(PY) -m uv
+INSTALL = $(UV) pip install -q --require-hashes --python $(PY) -r $(1) || $(PIP) -r $(1)
 # Packages are compiled when they are first imported, most of them never, and stay so whatever the shell says.
 export PYTHONDONTWRITEBYTECODE =
 N ?= 2500
 
-.PHONY: run browser test coverage lint data render train evaluate leave-out export bench screenshots tiny sweep
+.PHONY: run browser test coverage lint data render train evaluate leave-out export bench screenshots tiny sweep lock sbom
 
 # Limits the memory of glibc, as in the Dockerfile.
 run: export MALLOC_ARENA_MAX = 2
@@ -74,16 +76,26 @@ bench: .venv/.test
 screenshots: .venv/.test
 	$(PY) docs/screenshots.py
 
-# Stamps: a second make installs nothing unless a requirements file changed since.
+# Each requirements file with all that it needs, at the versions that the tests run with, for every system and Python.
+lock: .venv/.test
+	$(PY) -m uv pip compile -q --python-version 3.11 requirements-dev.txt -o requirements-dev.lock
+	$(PY) -m uv pip compile -q --python-version 3.11 requirements.txt -c requirements-dev.lock -o requirements.lock
+	$(PY) -m uv pip compile -q --python-version 3.11 requirements-store.txt -c requirements-dev.lock -o requirements-store.lock
+	$(PY) -m uv pip compile -q --python-version 3.11 requirements-train.txt -c requirements-dev.lock -o requirements-train.lock
+
+sbom: .venv/.test
+	$(PY) -m benchmarks.sbom
+
+# Stamps: a second make installs nothing unless a lock changed since.
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Handful needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 
-.venv/.run: requirements.txt | $(PY)
-	$(call INSTALL,requirements.txt)
+.venv/.run: requirements.lock | $(PY)
+	$(call INSTALL,requirements.lock)
 	touch $@
 
-.venv/.test: requirements.txt requirements-train.txt requirements-dev.txt | $(PY)
-	$(call INSTALL,requirements-dev.txt)
+.venv/.test: requirements.lock requirements-dev.lock | $(PY)
+	$(call INSTALL,requirements-dev.lock)
 	$(PY) benchmarks/chromium.py
 	touch .venv/.run $@

@@ -117,7 +117,7 @@ export function parse(text, { model, shapes }) {
     // not JSON
   }
   if (head?.handful !== KIND) throw new Error(`This is not a personal head. ${CHOOSE}`);
-  if (typeof head.model === "string" && head.model !== model)
+  if (head.model !== model)
     throw new Error("This personal head was made for another model. Teach it anew to this one.");
   const weights = new Map(Object.entries(shapes).map(([name, shape]) => [name, toArray(head.weights?.[name], shape)]));
   if (!hasDate(head) || !hasFigures(head) || [...weights.values()].includes(undefined))

@@ -16,9 +16,10 @@ import streamlit as st
 from PIL import Image
 
 from handful import FINGERS
-from tests.app.pages import open_page
-from tests.builders import SAMPLES, add_sound, make_video
+from tests.app.pages import load_page, open_page
+from tests.builders import SAMPLES, add_sound, counting_on, make_video
 from web import metrics, video, video_chart
+from web.personal import Received
 from web.video import MAX_SIDE, BadVideo, annotate
 
 
@@ -267,6 +268,16 @@ def test_the_page_shows_chart_video_and_table():
     assert page.session_state.videos.keys() not in ({key}, set())
     page.file_uploader[0].set_value(None).run()
     assert not page.session_state.videos
+
+
+def test_the_visitors_personal_head_predicts_the_frames():
+    frames = list(annotate(make_video(samples=("3L_0",)), io.BytesIO(), personal=counting_on()))
+    assert {frame.prediction.total for frame in frames} == {4}
+    page = load_page("videos")
+    page.session_state["personal"] = Received("an id", counting_on())
+    page.run()
+    page.file_uploader[0].upload("hand.mp4", make_video(samples=("3L_0",)).getvalue(), "video/mp4").run()
+    assert "at most 4 fingers" in page.caption[0].value
 
 
 def test_frames_without_a_hand_are_a_gap_in_chart_and_table(monkeypatch):

