@@ -221,7 +221,7 @@ def with_candidates(pictures: list[dict], **fields: object) -> bytes:
         lambda pictures: json.dumps({"pictures": [pictures[-1] | {"candidates": "ab"}]}).encode(),
         lambda pictures: with_candidates(pictures, features=[[float("nan")] * 112]),
         lambda pictures: with_candidates(pictures, features=[[float("inf")] * 112]),
-        lambda pictures: with_candidates(pictures, features=[[1e9] * 112]),
+        lambda pictures: with_candidates(pictures, features=[[500.0] * 112]),
         lambda pictures: with_candidates(pictures, features=[[10**400] * 112]),
         lambda pictures: with_candidates(pictures, features=[["1"] * 112]),
         lambda pictures: with_candidates(pictures, features=[[0.0] * 111]),
