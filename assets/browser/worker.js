@@ -44,12 +44,13 @@ async function load({ runtime, ...rest }) {
     fetchRuntime(runtime, (url, options) => download(url, 0.3, options)),
     download(rest.model, 0.2),
   ]);
-  model = new Uint8Array(bytes); // a session is made with the first frame: its heads are known then
+  model = new Uint8Array(bytes);
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
   ort = await import(url);
   URL.revokeObjectURL(url);
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmBinary = binary;
+  session = await createSession(model);
 }
 
 // 3: errors. It would warn that the heads, which a personal head may replace, are no constants.
@@ -58,8 +59,9 @@ function createSession(bytes) {
 }
 
 async function changeHeads(weights) {
-  await session?.release();
+  const previous = session;
   session = await createSession(weights ? withHeads(model, weights) : model);
+  await previous.release();
 }
 
 // The first URL that has all files wins. Any of them must serve exactly the pinned bytes.
@@ -87,7 +89,6 @@ async function predict({ bitmap, heatmap }) {
   const { width, height } = bitmap;
   Object.assign(canvas, { width, height });
   context.drawImage(bitmap, 0, 0);
-  session ??= await createSession(model);
   const { rgb, brightness } = toRgb(context.getImageData(0, 0, width, height).data);
   const image = new ort.Tensor("uint8", rgb, [height, width, 3]);
   const names = ["boxes", "squares", "probabilities", "fingers", ...(heatmap ? ["gradcam"] : [])];
