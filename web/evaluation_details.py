@@ -456,7 +456,7 @@ def show_teach(curve: list[dict]) -> None:
     ]
     names, colors, dashes = zip(*TEACH_METHODS.values(), strict=True)
     sizes = [one["size"] for one in curve]
-    method = alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=300, columns=2)
+    method = alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=200, columns=2, columnPadding=6)
     chart = (
         alt.Chart(pd.DataFrame(rows))
         .mark_line(point=True, strokeWidth=2.5)
