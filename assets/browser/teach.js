@@ -148,7 +148,7 @@ class Teach {
     if (result?.figures.helped) return ["Use on Live", () => this.useOnLive(), "Record another round", () => this.addRound()];
     if (recording.isComplete && (result || this.cannotLearn)) return ["Record another round", () => this.addRound()];
     if (recording.isComplete) return ["Learn", () => this.learn()];
-    if (this.problem) return ["Try again", () => this.start()];
+    if (this.problem && !this.cannotLearn) return ["Try again", () => this.start()];
     if (recording.shots.length) return ["Continue", () => this.start(), "Learn from what is there", () => this.learn()];
     return ["Start", () => this.start()];
   }
