@@ -14,12 +14,13 @@ import streamlit as st
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, request_response
 
 from handful import shared_counter
 from web import log, stats_log, streamlit_patches
 from web.api import api
+from web.browser_camera import browser_model
 from web.decoders import shared_pool
 from web.metrics import metrics_endpoint
 from web.middleware import EmbeddedCookies, PlainAcceptEncoding, PrecompressedStatic, SecurityHeaders, Utf8Forms
@@ -31,16 +32,17 @@ SHUTDOWN_S = 3  # for requests that are processed when the server is told to sto
 MOVED_PAGES = {"films": "videos", "record": "teach"}  # old address: new address
 
 
-def model_file(request: Request) -> FileResponse:
+def model_file(request: Request) -> Response:
     """Serve the model to browsers that run it, see web/browser_camera.py.
 
     Where its address holds its checksum, it may be cached for good. "identity" keeps Streamlit from compressing it for
     each visitor, to save a seventh.
     """
-    counter, headers = shared_counter(), {"Content-Encoding": "identity"}
-    if request.url.query == counter.sha256:
+    model, sha256 = browser_model(shared_counter())
+    headers = {"Content-Encoding": "identity", "Content-Type": "application/octet-stream"}
+    if request.url.query == sha256:
         headers["Cache-Control"] = "max-age=31536000, immutable"
-    return FileResponse(counter.path, headers=headers)
+    return Response(model, headers=headers)
 
 
 def moved_page(request: Request) -> RedirectResponse:

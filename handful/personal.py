@@ -93,6 +93,9 @@ class Figures:
     helped: bool
 
 
+NOT_MEASURED = Figures(0, 0, 0, 0, 0, 0, helped=False)
+
+
 @dataclass(frozen=True)
 class PersonalHead:
     """What a `FingerCounter` predicts one visitor's hands with.
@@ -100,14 +103,14 @@ class PersonalHead:
     Attributes:
         weights: float32 arrays by their names in `HEADS`, which the graph takes as inputs.
         model: SHA-256 of the model file that they belong to.
-        date: when they were fitted, "2026-11-29".
+        date: when they were fitted, "2026-11-29"; "" where this is not known, and nor are the figures.
         figures: what they are worth.
     """
 
     weights: Weights
     model: str
-    date: str
-    figures: Figures
+    date: str = ""
+    figures: Figures = NOT_MEASURED
 
     def to_json(self) -> str:
         """Return the head as a small JSON file, without any picture."""
@@ -189,20 +192,35 @@ def shape_matches(shape: Sequence[int | str], expected: tuple[int | None, ...]) 
 def read_heads(model: Path) -> Weights:
     """Return the shipped heads of a model file, float32.
 
-    onnxruntime does not tell them. In the file, a tensor's values follow its name, as protocol buffers are written in
-    order of their fields: `TensorProto.name` is field 8, `raw_data` field 9, which starts with its length.
+    onnxruntime does not tell them.
     """
-    data, heads = model.read_bytes(), {}
-    for name, shape in HEADS.items():
-        start = data.index(name.encode() + RAW_DATA) + len(name) + 1
-        length = shift = 0
-        while True:  # seven bits a byte, the lowest first
-            byte, start = data[start], start + 1
-            length, shift = length | (byte & 127) << shift, shift + 7
-            if byte < 128:
-                break
-        heads[name] = np.frombuffer(data, "<f4", length // 4, start).reshape([size or -1 for size in shape])
-    return heads
+    data = model.read_bytes()
+    heads = {name: np.frombuffer(data[find_values(data, name)], "<f4") for name in HEADS}
+    return {name: values.reshape([size or -1 for size in HEADS[name]]) for name, values in heads.items()}
+
+
+def with_heads(model: bytes, weights: Weights) -> bytes:
+    """Return a model file with other heads, for who cannot give them to the graph as inputs: onnxruntime-web."""
+    data = bytearray(model)
+    for name, values in weights.items():
+        data[find_values(data, name)] = values.astype("<f4").tobytes()
+    assert len(data) == len(model), "the same shapes"
+    return bytes(data)
+
+
+def find_values(model: bytes | bytearray, name: str) -> slice:
+    """Return where a model file has a tensor's values, float32.
+
+    They follow its name, as protocol buffers are written in order of their fields: `TensorProto.name` is field 8,
+    `raw_data` field 9, which starts with its length.
+    """
+    start = model.index(name.encode() + RAW_DATA) + len(name) + 1
+    length = shift = 0
+    while True:  # seven bits a byte, the lowest first
+        byte, start = model[start], start + 1
+        length, shift = length | (byte & 127) << shift, shift + 7
+        if byte < 128:
+            return slice(start, start + length)
 
 
 # What is learned from
@@ -228,6 +246,13 @@ class Place(NamedTuple):
     mirrored: bool
 
 
+class Candidates(NamedTuple):
+    """All places of a picture that may be a hand: the detector's scores (K,), 0-1, and features (K, 112) float32."""
+
+    scores: np.ndarray
+    features: np.ndarray
+
+
 class Lessons:
     """Collects what a head is fitted on: the features of hands, and of what is none. It keeps no pictures.
 
@@ -247,9 +272,12 @@ class Lessons:
 
         Returns whether anything in it may be a hand.
         """
+        return self.add_candidates([candidates(self.counter, one) for one in (image, image[:, ::-1])], target, round)
+
+    def add_candidates(self, both: Sequence[Candidates], target: int, round: int) -> bool:
+        """Add a picture by the `candidates` of it and of its mirror image, in this order; see `add`."""
         found = False
-        for mirrored in (False, True):
-            scores, features = candidates(self.counter, image[:, ::-1] if mirrored else image)
+        for mirrored, (scores, features) in enumerate(both):
             found |= len(scores) > 0
             if not len(scores):
                 scores, features = np.zeros(1), np.zeros((1, features.shape[1]), np.float32)
@@ -259,13 +287,13 @@ class Lessons:
                 scores, features = scores[best], features[best]
             label = mirror(target) if mirrored else target
             places = zip(features, scores.tolist(), strict=True)
-            self.places += [Place(*place, label, round, self.pictures, mirrored) for place in places]
+            self.places += [Place(*place, label, round, self.pictures, bool(mirrored)) for place in places]
         self.pictures += 1
         return found
 
 
-def candidates(counter: "FingerCounter", image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return all places of a picture that may be a hand: the detector's scores (K,), and features (K, 112).
+def candidates(counter: "FingerCounter", image: np.ndarray) -> Candidates:
+    """Return all places of a picture, (H, W, 3) uint8 RGB, that may be a hand.
 
     The graph scores a place by the square root of the detector's score, the presence of a hand and the probability of
     its count. It gets heads for which everything is a hand with a certain count.
@@ -273,7 +301,7 @@ def candidates(counter: "FingerCounter", image: np.ndarray) -> tuple[np.ndarray,
     weights = {name: np.zeros_like(counter.heads[name]) for name in FITTED}
     weights["classifier.head.bias"][0] = weights["classifier.presence.bias"][0] = CERTAIN
     scores, features = counter.session.run(["scores", "features"], {"image": image, **weights})
-    return scores**2, features
+    return Candidates(scores**2, features)
 
 
 # Fitting
@@ -305,6 +333,21 @@ def fit(lessons: Lessons) -> PersonalHead:
     Raises:
         CannotLearn: there is a single round or a single count, or hands were found in hardly any picture.
     """
+    return fit_and_compare(lessons).head
+
+
+class Comparison(NamedTuple):
+    """A head, and the numbers of the pictures that are predicted as labelled: before, and by a head that was fitted on
+    other rounds only.
+    """
+
+    head: PersonalHead
+    before: set[int]
+    after: set[int]
+
+
+def fit_and_compare(lessons: Lessons) -> Comparison:
+    """Fit a personal head as `fit` does, and tell which pictures it changed."""
     counter = lessons.counter
     config = json.loads(counter.metadata["cascade"])
     classes, presence = problems(lessons)
@@ -312,14 +355,20 @@ def fit(lessons: Lessons) -> PersonalHead:
     temperature = min(TEMPERATURES, key=lambda t: loss_of(class_logits / t, classes.allowed))
     class_logits /= temperature
     shipped_logits, shipped_presence = (problem.features @ problem.prior.T for problem in (classes, presence))
-    right_before, alarms_before = count_right(lessons, shipped_logits, shipped_presence, config["threshold"])
-    right_after, alarms_after = count_right(lessons, class_logits, presence_logits, config["threshold"])
+    before = find_correct(lessons, shipped_logits, shipped_presence, config["threshold"])
+    after = find_correct(lessons, class_logits, presence_logits, config["threshold"])
+    hands = {place.picture for place in lessons.places if place.target != NO_HAND}
+    empty = {place.picture for place in lessons.places} - hands
     # As many errors, but more certain where it is right: that helps, too.
-    before = (alarms_before - right_before, loss_of(shipped_logits, classes.allowed))
-    after = (alarms_after - right_after, loss_of(class_logits, classes.allowed))
-    hands = len({place.picture for place in lessons.places if place.target != NO_HAND})
+    losses = [loss_of(logits, classes.allowed) for logits in (shipped_logits, class_logits)]
     figures = Figures(
-        hands, right_before, right_after, lessons.pictures - hands, alarms_before, alarms_after, after < before
+        hands=len(hands),
+        right_before=len(hands & before),
+        right_after=len(hands & after),
+        empty=len(empty),
+        alarms_before=len(empty - before),
+        alarms_after=len(empty - after),
+        helped=(-len(after), losses[1]) < (-len(before), losses[0]),
     )
     class_weights = solve(classes) * config["temperature"] / temperature
     no_hand, hand = solve(presence)
@@ -330,7 +379,8 @@ def fit(lessons: Lessons) -> PersonalHead:
         "classifier.presence.bias": (hand - no_hand)[-1:],
     }
     weights = {name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}
-    return PersonalHead(weights, counter.sha256, datetime.now(UTC).date().isoformat(), figures)
+    head = PersonalHead(weights, counter.sha256, datetime.now(UTC).date().isoformat(), figures)
+    return Comparison(head, before, after)
 
 
 def problems(lessons: Lessons) -> tuple[Problem, Problem]:
@@ -440,10 +490,8 @@ def minimize(
     return x
 
 
-def count_right(
-    lessons: Lessons, class_logits: np.ndarray, presence_logits: np.ndarray, threshold: float
-) -> tuple[int, int]:
-    """Return in how many pictures of a hand the label would be predicted, and in how many without one a hand would.
+def find_correct(lessons: Lessons, class_logits: np.ndarray, presence_logits: np.ndarray, threshold: float) -> set[int]:
+    """Return the numbers of the pictures that would be predicted as labelled: a hand as its class, none as none.
 
     Args:
         lessons: with N places.
@@ -454,17 +502,17 @@ def count_right(
     probabilities = np.exp(class_logits - log_sum_exp(class_logits))
     counts = marginal_over_sides(probabilities)
     presence = sigmoid(presence_logits[:, 1] - presence_logits[:, 0])
-    right, alarms = set(), set()
+    correct = {place.picture for place in lessons.places if place.target == NO_HAND}
     for i, place in enumerate(lessons.places):
         if place.mirrored or np.sqrt(place.score * presence[i] * counts[i].max()) <= threshold:
             continue
         if place.target == NO_HAND:
-            alarms.add(place.picture)
+            correct.discard(place.picture)
         elif (predicted := decode_probabilities(probabilities[i])) == place.target or (
             place.target >= SIDE_UNKNOWN and count_of(predicted) == count_of(place.target)
         ):
-            right.add(place.picture)
-    return len(right), len(alarms)
+            correct.add(place.picture)
+    return correct
 
 
 def with_constant(features: np.ndarray) -> np.ndarray:

@@ -27,8 +27,11 @@ st.header("Privacy")
 st.markdown(
     "- **Live, on this device:** the model runs in your browser. No image leaves your device.\n"
     "- **Live, on the server:** video frames travel to the server, are processed in its memory and are not stored.\n"
-    "- **Pictures, Videos and Teach:** files and pictures are processed on the server, and are gone when you leave or "
-    "close the page. They are stored nowhere else.\n"
+    "- **Pictures and Videos:** files are processed on the server, and are gone when you leave or close the page. They "
+    "are stored nowhere else.\n"
+    "- **Teach:** pictures stay in your browser, until you reload or close the page. Run on this device, only numbers "
+    "computed from them go to the server, which learns from these; run on the server, each picture goes there once. It "
+    "keeps neither. What was learned is in your browser, too, and stays there if you say so.\n"
     "- **Log and statistics** hold numbers, such as the size of an image and how many hands were found: no images, no "
     "file names, no addresses. Nothing is sent to third parties."
 )

@@ -18,6 +18,7 @@ from web.evaluation_details import (
     show_provenance,
     show_rendered,
     show_set,
+    show_teach,
 )
 from web.rates import Rate, interval_of_100, of_100, rate, show_comparison, show_rates
 from web.widgets import DATA, fingers_in_words, show_gallery
@@ -100,6 +101,10 @@ def show_page() -> None:
         show_false_alarms(empty, mediapipe)
     if "rendered" in sets:
         show_rendered_errors(sets["rendered"])
+
+    if teach := metrics.get("teach"):
+        st.header("Taught with your own hand")
+        show_teach(teach["curve"])
 
     st.header("All measurements")
     with st.expander("Counts, sides, recall and precision of every set", icon=":material/table_chart:"):

@@ -17,6 +17,7 @@ from handful.images import MAX_BYTES, BadImage
 from handful.labels import describe
 from handful.overlay import resize
 from web import inference, metrics
+from web.personal import show_title
 from web.uploads import file_contents
 from web.widgets import BUNDLED, DISPLAY_SIDE, show_gallery, show_prediction
 
@@ -26,7 +27,7 @@ Result = Prediction | str  # a string is the message of a BadImage
 def predict(file: UploadedFile) -> Result:
     """Return the prediction for a file, or why it is refused."""
     try:
-        return inference.predict_file(file_contents(file), "pictures")
+        return inference.predict_file(file_contents(file), "pictures", personal.head)
     except BadImage as error:
         metrics.record_refusal("pictures", error.status)
         return str(error)
@@ -110,7 +111,7 @@ def show_file(
     return show_prediction(*displayed[file.file_id], file.file_id, file.name)
 
 
-st.title("Pictures")
+personal = show_title("Pictures")
 upload_tab, camera_tab = st.tabs(["Files", "Camera"], key="source", on_change="rerun")
 with upload_tab:
     # Not every browser counts HEIC as an image. Files that are none are refused with a message.
@@ -126,7 +127,9 @@ if camera_tab.open:  # the browser asks for the camera only then
         picture.name = "Camera picture"
     files = [picture] if picture else []
 
-# A rerun must not run the model again, nor decode what is shown.
+# A rerun must not run the model again, nor decode what is shown, unless another head predicts.
+if st.session_state.setdefault("predicted by", "") != personal.id:
+    st.session_state.update({"predicted by": personal.id, "predictions": {}, "displayed": {}})
 results: dict[str, Result] = st.session_state.setdefault("predictions", {})
 displayed: dict[str, tuple[np.ndarray, Prediction]] = st.session_state.setdefault("displayed", {})
 for removed in results.keys() - {file.file_id for file in (*uploads, *files)}:
@@ -148,4 +151,4 @@ if selected:
 if not files and not camera_tab.open:
     st.write("No picture at hand? Try one of these.")
     examples = [BUNDLED / f"{label}_0.jpg" for label in CLASSES]
-    show_gallery(examples, [describe(label) for label in CLASSES], "examples")
+    show_gallery(examples, [describe(label) for label in CLASSES], "examples", personal.head)

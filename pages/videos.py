@@ -16,6 +16,7 @@ from streamlit.typing import UploadedFile
 from handful.images import BadImage
 from web import metrics
 from web.log import LOG
+from web.personal import show_title
 from web.uploads import file_contents
 from web.video import AnnotatedFrame, BadVideo, annotate, video_slots
 from web.video_chart import show_video_chart
@@ -82,7 +83,7 @@ def process(file: UploadedFile | None, gradcam: bool, key: str) -> None:
     while not video_slots.acquire(timeout=0.5):
         progress.progress(0.0, "Waiting for other visitors' videos …")
     result = Result()
-    frames = annotate(file or io.BytesIO(EXAMPLE.read_bytes()), result.video, gradcam=gradcam)
+    frames = annotate(file or io.BytesIO(EXAMPLE.read_bytes()), result.video, gradcam=gradcam, personal=personal.head)
     begun = last_update = time.monotonic()
     try:
         right.button("Stop here")  # any click ends the loop below: Streamlit reruns the page
@@ -153,7 +154,7 @@ def show_start() -> None:
 
 def show_video() -> None:
     """Annotate the video, unless this is done, and show the result."""
-    key = f"{file.file_id if file else EXAMPLE.name} {gradcam}"
+    key = f"{file.file_id if file else EXAMPLE.name} {gradcam} {personal.id}"
     if key not in results:
         with at_work.container():
             process(file, gradcam, key)
@@ -170,7 +171,7 @@ def show_video() -> None:
             st.info("Stopped before the first frame. Remove the video and add it again to process it.")
 
 
-st.title("Videos")
+personal = show_title("Videos")
 file = st.file_uploader("A video of hands", ["mp4", "mov", "m4v", "webm"])
 if file:
     show_example(False)

@@ -4,12 +4,14 @@ import io
 import json
 import struct
 import uuid
+import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -17,13 +19,12 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from handful import CLASSES, FINGERS, FingerCounter
+from handful import CLASSES, FINGERS, Box, FingerCounter
 from handful.images import decode
-from handful.labels import COUNTS
-from handful.personal import HEADS
+from handful.labels import COUNTS, SIDES
+from handful.personal import FITTED, HEADS, Figures, PersonalHead
 from training.data.registry import SOURCES
 from training.render.store import encode_webp, write_shard
-from web.recording import Prompt, Recording, Shot, box_of_label
 
 SAMPLES = Path(__file__).parents[1] / "assets/samples"
 # Where a left palm's fingers point, in degrees from straight up: thumb … little finger.
@@ -127,6 +128,17 @@ def write_model(path: Path, image_type: int = onnx.TensorProto.UINT8, **shapes: 
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     onnx.helper.set_model_props(model, {"classes": json.dumps(CLASSES)})
     onnx.save(model, path)
+
+
+def counting_on(by: int = 1) -> PersonalHead:
+    """Return a personal head of the shipped model for which a count of 3 is 3 + `by`, and so on; 0 follows 5."""
+    counter = shipped_model()
+    weights = {name: counter.heads[name] for name in FITTED}
+    for name in ("classifier.head.weight", "classifier.head.bias"):
+        sides = weights[name].reshape(len(SIDES), len(COUNTS), -1)
+        weights[name] = np.roll(sides, by, axis=1).reshape(weights[name].shape)
+    figures = Figures(18, 2, 17, 6, 1, 0, helped=True)
+    return PersonalHead(weights, counter.sha256, "2026-11-30", figures)
 
 
 def png(size: tuple[int, int] = (60, 40)) -> bytes:
@@ -279,17 +291,39 @@ def shipped_model() -> FingerCounter:
     return FingerCounter()
 
 
+class Shot(NamedTuple):
+    """A JPEG that the Teach page took, and the box of the hand in it; None where none was detected."""
+
+    jpeg: bytes
+    box: Box | None
+
+
+class Prompt(NamedTuple):
+    """A class that the Teach page asked for, in one round."""
+
+    round: int
+    label: str
+
+
 def sample_shot(label: str, number: int = 0) -> Shot:
     """Record a bundled sample as the Teach page does."""
     image = decode(SAMPLES / f"{label}_{number}.jpg")
     jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-    return Shot(jpeg, box_of_label(shipped_model()(image), label))
+    [hand] = shipped_model()(image).hands
+    return Shot(jpeg, hand.box)
 
 
 def write_recording(folder: Path, bursts: Mapping[Prompt, Sequence[Shot]], name: str = "own-hand.zip") -> Path:
-    """Write a recording where the source of the user's own hand is, and return the data folder."""
-    recording = Recording()
-    recording.bursts |= bursts
+    """Write a recording as the Teach page does, where the source of the user's own hand is. Returns the data folder."""
+    rows, numbers = ["file,round,x0,y0,x1,y1"], Counter[str]()
     (folder / "own").mkdir(exist_ok=True)
-    (folder / "own" / name).write_bytes(recording.to_zip())
+    with zipfile.ZipFile(folder / "own" / name, "w") as archive:
+        for prompt, shots in bursts.items():
+            for shot in shots:
+                numbers[prompt.label] += 1
+                file = f"{prompt.label}/{numbers[prompt.label]:04}.jpg"
+                archive.writestr(file, shot.jpeg)
+                box = [f"{x:.1f}" for x in shot.box] if shot.box else [""] * 4
+                rows.append(",".join([file, str(prompt.round), *box]))
+        archive.writestr("hands.csv", "\n".join(rows))
     return folder

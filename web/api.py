@@ -1,10 +1,9 @@
-"""The HTTP API: health, predict, its OpenAPI schema and its docs page; and the frames of Live."""
+"""The HTTP API: health, predict, its OpenAPI schema and its docs page; and what Live and Teach send."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +17,9 @@ from starlette.types import Message
 
 from handful import CLASSES, Prediction, shared_counter
 from handful.images import MAX_BYTES, BadImage
-from web import metrics
+from handful.personal import MAX_FILE_BYTES, BadHead, PersonalHead
+from web import metrics, teach
+from web.clients import client_address
 from web.decoders import shared_pool
 from web.inference import predict_decoded
 from web.live import live
@@ -41,7 +42,7 @@ def health(request: Request) -> JSONResponse:
 
 
 async def predict(request: Request) -> JSONResponse:
-    """Run the model on the image in the form field `file`."""
+    """Run the model on the image in the form field `file`, with the personal head in `personal` if there is one."""
     if int(request.headers.get("content-length", 0)) > MAX_BODY_BYTES:
         raise too_large()
     received, deadline = 0, asyncio.get_running_loop().time() + UPLOAD_TIMEOUT_S
@@ -56,22 +57,27 @@ async def predict(request: Request) -> JSONResponse:
             raise too_large()
         return message
 
-    # A few fields beside the file are accepted, and ignored.
+    # A few other fields are accepted, and ignored.
     limited, client = Request(request.scope, receive), client_address(request)
     with request_slot(client):
-        async with limited.form(max_files=1, max_fields=8, max_part_size=4096) as form:
+        async with limited.form(max_files=1, max_fields=8, max_part_size=MAX_FILE_BYTES) as form:
             file = form.get("file")
             if file is None or isinstance(file, str):
                 raise HTTPException(400, "Send an image as multipart/form-data, in a field named file.")
-            prediction = await predict_in_turn(file.file, client, request)
+            text = form.get("personal")
+            personal = PersonalHead.from_json(text.encode()) if isinstance(text, str) else None
+            prediction = await predict_in_turn(file.file, client, request, personal)
     return JSONResponse({"file": file.filename, **prediction.to_dict()})
 
 
-async def predict_in_turn(file: BinaryIO, client: str, request: Request) -> Prediction:
+async def predict_in_turn(
+    file: BinaryIO, client: str, request: Request, personal: PersonalHead | None = None
+) -> Prediction:
     """Wait for a decoder, then run the model on an image file.
 
     Raises:
         BadImage: the file is refused.
+        BadHead: the personal head was fitted to another model.
         ClientDisconnect: the client has gone meanwhile. Nothing goes on for it.
     """
     pool = shared_pool()
@@ -87,10 +93,10 @@ async def predict_in_turn(file: BinaryIO, client: str, request: Request) -> Pred
     try:
         process = await asyncio.wrap_future(decoder)
         try:
-            return await to_thread.run_sync(predict_decoded, process, file, "api")
+            return await to_thread.run_sync(predict_decoded, process, file, "api", personal)
         finally:
             pool.release(client, process)
-    except (asyncio.CancelledError, BadImage):
+    except (asyncio.CancelledError, BadImage, BadHead):
         if watching.done():
             raise ClientDisconnect from None
         raise
@@ -116,18 +122,6 @@ def request_slot(client: str) -> Generator[None]:
             del requests_by_client[client]
 
 
-def client_address(request: Request) -> str:
-    """Return the address of a client: behind a proxy, the one that the proxy saw."""
-    address = request.client.host if request.client else ""
-    forwarded = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
-    try:
-        peer = ip_address(address)
-        behind_proxy = (getattr(peer, "ipv4_mapped", None) or peer).is_private  # from elsewhere, it may be anything
-    except ValueError:
-        behind_proxy = False
-    return forwarded if behind_proxy and forwarded else address
-
-
 def too_large() -> HTTPException:
     limit = MAX_BYTES // 1_000_000
     return HTTPException(413, f"The file is larger than {limit} MB. Make the image smaller, or save it as JPEG.")
@@ -142,8 +136,9 @@ def docs(request: Request) -> FileResponse:
 
 
 def where(request: Request) -> str:
-    """Return who asks, for metrics and log: the page "live", or "api"."""
-    return "live" if request.url.path.endswith("/live") else "api"
+    """Return who asks, for metrics and log: the page "live" or "teach", or "api"."""
+    name = request.url.path.rpartition("/")[2]
+    return {"live": "live", "teach": "teach", "fit": "teach"}.get(name, "api")
 
 
 def client_error(request: Request, error: Exception) -> JSONResponse:
@@ -151,6 +146,8 @@ def client_error(request: Request, error: Exception) -> JSONResponse:
     match error:
         case BadImage():
             response = JSONResponse({"error": str(error)}, error.status)
+        case BadHead():
+            response = JSONResponse({"error": str(error)}, 400)
         case HTTPException():
             response = JSONResponse({"error": error.detail}, error.status_code, error.headers)
         case TimeoutError():
@@ -167,16 +164,18 @@ def server_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": "The server could not process the image. Try again later."}, 503)
 
 
-# Five routes need no framework: FastAPI would add packages, and its docs page loads scripts from a CDN.
+# Seven routes need no framework: FastAPI would add packages, and its docs page loads scripts from a CDN.
 api = Starlette(
     routes=[
         Route("/health", health),
         Route("/predict", predict, methods=["POST"]),
         Route("/live", live, methods=["POST"]),
+        Route("/teach", teach.teach, methods=["POST"]),
+        Route("/fit", teach.fit, methods=["POST"]),
         Route("/openapi.json", schema),
         Route("/docs", docs),
     ],
-    exception_handlers=dict.fromkeys((HTTPException, BadImage, TimeoutError, ClientDisconnect), client_error)
+    exception_handlers=dict.fromkeys((HTTPException, BadImage, BadHead, TimeoutError, ClientDisconnect), client_error)
     | {Exception: server_error},
 )
 # It would redirect /api/health/ to an address of the Host header's, and to HTTP behind a proxy with HTTPS.

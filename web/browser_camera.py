@@ -1,15 +1,17 @@
-"""The camera components, which run in the visitor's browser: Live, and the recorder of the Teach page."""
+"""The camera components, which run in the visitor's browser: Live and Teach."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from handful import COUNTS, FINGERS, SIDES, shared_counter
+from handful import COUNTS, FINGERS, SIDES, FingerCounter, shared_counter
 from handful.overlay import browser_colors
+from handful.personal import FITTED, with_heads
 from web import metrics
 
 ASSETS = Path(__file__).parents[1] / "assets/browser"
@@ -44,7 +46,7 @@ def live(key: str) -> None:
 
     Predictions that the browser makes itself are counted in the metrics. It reports no images.
     """
-    component("live", ("live.css", "bars.css", "history.css", "show_me.css"))(
+    component("live", ("live.css", "bars.css", "history.css", "show_me.css", "personal_chip.css"))(
         key=key,
         data=live_data(settings_of_address(st.query_params)),
         on_settings_change=partial(update_address, key),
@@ -58,12 +60,26 @@ def live_data(settings: dict) -> dict:
     return {
         "module": "live.js",
         "settings": settings,
-        "model": f"handful.onnx?{shared_counter().sha256}",
+        "model": f"handful.onnx?{browser_model(shared_counter())[1]}",
+        "heads": heads_data(),
         "runtime": {"urls": [*(["onnxruntime/"] if is_local else []), CDN], "files": RUNTIME["files"]},
         "labels": {"counts": COUNTS, "sides": SIDES, "fingers": FINGERS},
         "colors": browser_colors(),
         "problems": PROBLEMS,
     }
+
+
+@lru_cache(1)
+def browser_model(counter: FingerCounter) -> tuple[bytes, str]:
+    """Return the model file that browsers run, and its SHA-256. Its heads are those of the counter's personal head."""
+    model = with_heads(counter.path.read_bytes(), counter.personal.weights if counter.personal else {})
+    return model, hashlib.sha256(model).hexdigest()
+
+
+def heads_data() -> dict:
+    """Return what `connect` of assets/browser/personal.js takes: which personal heads are for this model."""
+    counter = shared_counter()
+    return {"model": counter.sha256, "shapes": {name: counter.heads[name].shape for name in FITTED}}
 
 
 def settings_of_address(parameters: Mapping[str, str]) -> dict:
@@ -102,34 +118,15 @@ def record_report(key: str) -> None:
         metrics.record(milliseconds, fingers, "browser")
 
 
-def recorder(
-    key: str, *, prompt: str, instruction: str, burst_size: int, countdown_s: int, on_burst: Callable[[], None]
-) -> dict:
-    """Show the camera, which counts down and takes a burst of pictures of the hand asked for.
+def teach(key: str) -> bool:
+    """Show Teach, and keep its settings in the page's address. Pictures, and what is learned, stay in the browser.
 
-    A burst arrives in `st.session_state[key]["burst"]`: {"prompt": …, "pictures": JPEGs in base64}.
-
-    Args:
-        key: of the component.
-        prompt: what is asked for; a new value starts a new burst, "" stops the camera.
-        instruction: the same, for the visitor.
-        burst_size: pictures per burst.
-        countdown_s: seconds before a burst.
-        on_burst: called for each burst.
-
-    Returns:
-        {"running": bool, "starting": True until it runs, "problem": a key of `PROBLEMS`}
+    Returns whether the visitor wants to go to Live.
     """
-    result = component("recorder", ("recorder.css",))(
+    result = component("teach", ("live.css", "teach.css"))(
         key=key,
-        data={
-            "module": "recorder.js",
-            "prompt": prompt,
-            "instruction": instruction,
-            "burst_size": burst_size,
-            "countdown_s": countdown_s,
-        },
-        on_burst_change=on_burst,
-        on_state_change=lambda: None,
+        data=live_data(settings_of_address(st.query_params)) | {"module": "teach.js"},
+        on_settings_change=partial(update_address, key),
+        on_use_change=lambda: None,
     )
-    return result.state or {"running": False}
+    return bool(result.use)

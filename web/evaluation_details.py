@@ -19,6 +19,14 @@ MEDIAPIPE_COLOR = "#8a8a8a"
 LEARNED_COLOR = "#b0853f"
 SELECTED_COLOR = "#f0904d"
 GRID_COLOR = "#80808040"
+# What `python -m benchmarks teach` measures: name on the page, colour, dashes.
+TEACH_METHODS = {
+    "personal": ("personal head", PRIMARY_COLOR, [1, 0]),
+    "shipped": ("as shipped", MEDIAPIPE_COLOR, [6, 3]),
+    "logistic regression": ("logistic regression", "#7b78c4", [2, 2]),
+    "nearest neighbours": ("nearest neighbours", LEARNED_COLOR, [8, 3, 2, 3]),
+}
+TEACH_SIZE = 9  # pictures of each count that the words are of
 COLUMNS = {
     "count_accuracy": "Count",
     "side_accuracy": "Side",
@@ -423,6 +431,49 @@ def show_classes(metrics: dict) -> None:
             "Accuracy of the predictions in each range of confidence. On the dashed line, a prediction with 80% "
             "confidence is correct in 80% of cases."
         )
+
+
+def show_teach(curve: list[dict]) -> None:
+    """Show in words and as a chart what personal heads are worth, by how many pictures they were fitted to.
+
+    Args:
+        curve: see `benchmarks.teach.curve`.
+    """
+    row = next((one for one in curve if one["size"] == TEACH_SIZE), curve[-1])
+    errors = row["errors"]
+    gain = 1 - errors["personal"] / errors["shipped"] if errors["shipped"] else 0.0
+    st.write(
+        f"On the Teach page, a visitor shows a hand, and gets a personal head. {row['sessions']} people and sessions "
+        f"that were not trained on: as shipped, the model counts **{errors['shipped']:.1%}** of their frames wrong; "
+        f"with a personal head of {row['size']} pictures of each count, **{errors['personal']:.1%}**, "
+        f"{abs(gain):.0%} {'fewer' if gain >= 0 else 'more'} errors. In {row['worse']:.0%} of the trials, over one "
+        "frame in a hundred more was wrong than before."
+    )
+    rows = [
+        {"size": one["size"], "method": name, "errors": one["errors"][key]}
+        for one in curve
+        for key, (name, *_) in TEACH_METHODS.items()
+    ]
+    names, colors, dashes = zip(*TEACH_METHODS.values(), strict=True)
+    sizes = [one["size"] for one in curve]
+    method = alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=200, columns=2, columnPadding=6)
+    chart = (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_line(point=True, strokeWidth=2.5)
+        .encode(
+            alt.X("size:Q", title="pictures of each count", axis=alt.Axis(values=sizes, grid=False)),
+            alt.Y("errors:Q", title="frames counted wrong", axis=alt.Axis(format=".0%", tickCount=5)),
+            alt.Color("method:N", scale=alt.Scale(domain=names, range=colors), legend=method),
+            alt.StrokeDash("method:N", scale=alt.Scale(domain=names, range=dashes), legend=method),
+            tooltip=["method", "size", alt.Tooltip("errors", format=".1%")],
+        )
+    )
+    st.altair_chart(chart.properties(height=400))
+    st.caption(
+        "**Personal head:** where it did not help in the visitor's own rounds, the model stays as shipped. **Logistic "
+        "regression** and **nearest neighbours** know nothing but these pictures. Each point is the mean of all people "
+        "and sessions. Other frames are counted the more are learned from, so the line of the shipped model moves, too."
+    )
 
 
 def draw_reliability(bins: list[dict]) -> None:

@@ -1,4 +1,7 @@
-"""Live on the server: each request brings one frame of a visitor's camera. Frames are neither stored nor logged."""
+"""Live on the server: each request brings one frame of a visitor's camera, and the personal head to predict it with.
+
+Neither is stored or logged: with each request, all is new.
+"""
 
 import asyncio
 import io
@@ -13,9 +16,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from handful import Hand
+from handful import Hand, Prediction, shared_counter
 from handful.costly_pictures import is_costly_jpeg
 from handful.images import SLOW, BadImage
+from handful.personal import FITTED, HEADS, BadHead, PersonalHead, parse_weights
 from web import inference, metrics
 from web.cpu import available_cores
 from web.log import LOG
@@ -54,18 +58,21 @@ metrics.STREAMS.set_function(active_streams)
 async def live(request: Request) -> JSONResponse:
     """Predict the frame in the body, a JPEG.
 
-    Only pages of this server can ask: other sites' scripts may not send this content type without a permission
+    Where the query names the model that a personal head was fitted to, its numbers come first, see `split_head`.
+
+    Only pages of this server can ask: other sites' scripts may not send these content types without a permission
     (CORS) that is never given.
     """
-    if request.headers.get("content-type") != "image/jpeg":
-        raise HTTPException(415, "Send a frame as image/jpeg.")
+    model = request.query_params.get("personal")
+    content_type = "application/octet-stream" if model else "image/jpeg"
+    if request.headers.get("content-type") != content_type:
+        raise HTTPException(415, f"Send a frame as {content_type}.")
     stream = enter(request.query_params.get("stream", "")[:32])
     try:
         async with asyncio.timeout(UPLOAD_TIMEOUT_S):
             body = await read_body(request)
-        answer = await to_thread.run_sync(
-            predict, body, request.query_params.get("heatmap") == "1", limiter=worker_threads
-        )
+        with_heatmaps = request.query_params.get("heatmap") == "1"
+        answer = await to_thread.run_sync(predict, body, with_heatmaps, model, limiter=worker_threads)
     finally:
         stream.waiting = False
     return JSONResponse(answer)
@@ -100,31 +107,37 @@ def forget_ended() -> None:
             LOG.info("stream ended", extra=extra)
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, max_bytes: int = MAX_BYTES) -> bytes:
     """Read the body, which may have no Content-Length, or a wrong one.
 
     Raises:
-        HTTPException: 413, it has more than `MAX_BYTES`.
+        HTTPException: 413, it has more than `max_bytes`.
     """
     body = bytearray()  # grows in place: many small chunks are not copied again and again
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BYTES:
-            raise HTTPException(413, f"A frame has at most {MAX_BYTES // 1_000_000} MB.")
+        if len(body) > max_bytes:
+            raise HTTPException(413, f"Send at most {max_bytes // 1_000_000} MB.")
     return bytes(body)
 
 
-def predict(body: bytes, with_heatmaps: bool) -> dict:
-    """Decode a JPEG and run the model on it.
+def predict(body: bytes, with_heatmaps: bool, model: str | None) -> dict:
+    """Decode a JPEG and run the model on it, with the personal head before it if there is a `model`.
 
     Returns:
         The prediction as assets/browser/predictor.js describes it, ready for JSON.
 
     Raises:
         BadImage: it is no JPEG, is damaged, or has more than `MAX_PIXELS`.
+        BadHead: the head cannot be used.
     """
-    image = decode_jpeg(body)
-    prediction = inference.predict(image, "live")
+    personal, jpeg = split_head(body, model) if model else (None, body)
+    image = decode_jpeg(jpeg)
+    return to_answer(image, inference.predict(image, "live", personal), with_heatmaps)
+
+
+def to_answer(image: np.ndarray, prediction: Prediction, with_heatmaps: bool = False) -> dict:
+    """Return a prediction as assets/browser/predictor.js describes it, ready for JSON."""
     return {
         "hands": [to_dict(hand, with_heatmaps) for hand in prediction.hands],
         "width": prediction.width,
@@ -132,6 +145,32 @@ def predict(body: bytes, with_heatmaps: bool) -> dict:
         "milliseconds": round(prediction.milliseconds, 2),
         "brightness": round(float(image[::4, ::4, 1].mean()), 1),
     }
+
+
+def split_head(body: bytes, model: str) -> tuple[PersonalHead, bytes]:
+    """Return the personal head at the start of a body, and the rest.
+
+    The head is its arrays in the order of `FITTED`, float32, little-endian.
+
+    Args:
+        body: of a request.
+        model: SHA-256 of the model file that the head was fitted to.
+
+    Raises:
+        BadHead: that is another model, or the numbers cannot be used.
+    """
+    counter, weights, start = shared_counter(), {}, 0
+    counter.check(PersonalHead({}, model))  # another model's heads have other sizes
+    for name in FITTED:
+        shipped = counter.heads[name]
+        end = start + shipped.nbytes
+        try:
+            values = np.frombuffer(body[start:end], "<f4").reshape(shipped.shape)
+            weights[name] = parse_weights(values, HEADS[name])
+        except ValueError as error:
+            raise BadHead("This personal head is damaged: its numbers cannot be used.") from error
+        start = end
+    return PersonalHead(weights, model), body[start:]
 
 
 def decode_jpeg(body: bytes) -> np.ndarray:

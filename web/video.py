@@ -14,6 +14,7 @@ import numpy as np
 
 from handful import Prediction
 from handful.overlay import draw
+from handful.personal import PersonalHead
 from handful.tracking import Tracker
 from web import inference
 from web.costly_videos import is_costly_video
@@ -199,7 +200,9 @@ class AnnotatedFrame:
     is_sound_lost: bool
 
 
-def annotate(source: BinaryIO, target: BinaryIO, *, gradcam: bool = False) -> Generator[AnnotatedFrame]:
+def annotate(
+    source: BinaryIO, target: BinaryIO, *, gradcam: bool = False, personal: PersonalHead | None = None
+) -> Generator[AnnotatedFrame]:
     """Run the model on every frame of a video and write the annotated video: MP4, H.264, with the sound as AAC.
 
     Predictions are tracked over time, as on Live. A caller who stops early closes the iterator: what was written until
@@ -209,6 +212,7 @@ def annotate(source: BinaryIO, target: BinaryIO, *, gradcam: bool = False) -> Ge
         source: a seekable MP4, MOV or WebM file, open for reading.
         target: a seekable binary file for the MP4.
         gradcam: draw Grad-CAM heatmaps.
+        personal: the visitor's personal head.
 
     Raises:
         BadVideo: the video cannot be decoded, or not beyond the frames yielded so far, or it ends too early.
@@ -220,7 +224,7 @@ def annotate(source: BinaryIO, target: BinaryIO, *, gradcam: bool = False) -> Ge
         with reader.open() as video:
             if not video.streams.video:
                 raise BadVideo("This file has only sound, no video.", 415)
-            yield from _annotate(video, reader, source, target, gradcam)
+            yield from _annotate(video, reader, source, target, gradcam, personal)
     except (av.FFmpegError, TimeoutError) as error:
         raise BadVideo(
             CUT_OFF
@@ -230,7 +234,12 @@ def annotate(source: BinaryIO, target: BinaryIO, *, gradcam: bool = False) -> Ge
 
 
 def _annotate(
-    video: av.container.InputContainer, reader: TimeLimitedReader, source: BinaryIO, target: BinaryIO, gradcam: bool
+    video: av.container.InputContainer,
+    reader: TimeLimitedReader,
+    source: BinaryIO,
+    target: BinaryIO,
+    gradcam: bool,
+    personal: PersonalHead | None,
 ) -> Generator[AnnotatedFrame]:
     stream = video.streams.video[0]
     if stream.codec_context is None:
@@ -259,7 +268,7 @@ def _annotate(
                 if frame.duration and frame.time_base:
                     frame_seconds = float(frame.duration * frame.time_base)
                 image = to_upright_rgb(frame)
-                prediction = track(inference.predict(image, "videos"), seconds)
+                prediction = track(inference.predict(image, "videos", personal), seconds)
                 if encoder is None or sound is None:
                     height, width = image.shape[:2]
                     encoder = out.add_stream("libx264", rate=30, options={"crf": "23", "preset": "veryfast"})

@@ -16,6 +16,7 @@ from handful.images import BadImage, decode
 from handful.labels import decode as decode_label
 from handful.labels import describe
 from handful.overlay import draw, resize
+from handful.personal import PersonalHead
 
 # The folder of the datasets: fingers/train/… and fingers/test/…
 DATA = Path(os.environ.get("HANDFUL_DATA", "data"))
@@ -144,14 +145,14 @@ def show_prediction(image: np.ndarray, prediction: Prediction, key: str, name: s
 
 
 @st.dialog("Prediction", width="medium")
-def open_prediction(path: Path) -> None:
+def open_prediction(path: Path, personal: PersonalHead | None) -> None:
     """Run the model on a picture and show the prediction in a dialog."""
     try:
         image = decode(path)
     except BadImage as error:
         st.error(str(error))
         return
-    prediction = shared_counter()(image)
+    prediction = shared_counter()(image, personal)
     if label := label_from_name(path):  # only names of Kaggle Fingers have one
         count, side = decode_label(CLASSES.index(label))
         correct = is_correct(prediction, path)
@@ -162,8 +163,10 @@ def open_prediction(path: Path) -> None:
     show_prediction(image, prediction, path.name, path.name)
 
 
-def show_gallery(paths: Sequence[Path], captions: Sequence[str], key: str) -> None:
-    """Show pictures as a grid of buttons that open their predictions."""
+def show_gallery(
+    paths: Sequence[Path], captions: Sequence[str], key: str, personal: PersonalHead | None = None
+) -> None:
+    """Show pictures as a grid of buttons that open their predictions, by a personal head if there is one."""
     with st.grid(THUMBNAIL_COLUMNS, min_column_width=96, gap="xsmall"):
         for path, caption in zip(paths, captions, strict=True):
             # The style sheet stretches the button over the picture.
@@ -173,4 +176,4 @@ def show_gallery(paths: Sequence[Path], captions: Sequence[str], key: str) -> No
                 except BadImage:
                     st.caption("damaged")
                 if st.button(caption, key=f"{key} {path}", type="tertiary", width="stretch"):
-                    open_prediction(path)
+                    open_prediction(path, personal)

@@ -1,4 +1,6 @@
-// Open and release the visitor's camera. Problems are keys of PROBLEMS in web/browser_camera.py.
+// Open and release the visitor's camera, and take frames of it. Problems are keys of PROBLEMS in web/browser_camera.py.
+
+const MAX_SIDE_PX = 640; // of the frames that are predicted
 
 // The camera of that id, or the browser's default if there is no id or that camera is gone.
 export async function openCamera(id) {
@@ -48,4 +50,19 @@ export function stopWhenGone(element, stop) {
   const stopIfDetached = () => element().isConnected || stop();
   setTimeout(() => location.pathname !== pathname && stopIfDetached(), RERENDER_TIMEOUT_MS);
   setTimeout(stopIfDetached, RECONNECT_TIMEOUT_MS);
+}
+
+// The size of a video or a bitmap, scaled down to the largest that is predicted.
+export function sizeWithin(frame) {
+  const width = frame.videoWidth ?? frame.width;
+  const height = frame.videoHeight ?? frame.height;
+  const scale = Math.min(1, MAX_SIDE_PX / Math.max(width, height));
+  return [Math.round(scale * width), Math.round(scale * height)];
+}
+
+// The current frame of a video as a bitmap; undefined if there is none.
+export async function grab(video) {
+  const [resizeWidth, resizeHeight] = sizeWithin(video);
+  const isSmaller = resizeWidth < video.videoWidth;
+  return createImageBitmap(video, isSmaller ? { resizeWidth, resizeHeight } : {}).catch(() => undefined);
 }

@@ -18,3 +18,10 @@ export function raisedFingers(probabilities, count, { fingers }) {
 function argmax(values) {
   return values.indexOf(Math.max(...values));
 }
+
+// What a picture is labelled with: a class; a count, where the side is unknown; or "no hand", without a count.
+export function encodeTarget({ fingers, side }, { counts, sides }) {
+  const classes = sides.length * counts.length;
+  if (fingers === undefined) return classes + counts.length;
+  return (side ? sides.indexOf(side) * counts.length : classes) + counts.indexOf(fingers);
+}

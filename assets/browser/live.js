@@ -3,16 +3,17 @@
 
 import { Announcer } from "./announcer.js";
 import { Bars } from "./bars.js";
-import { isRearCamera, listCameras, openCamera, problemOf, releaseCamera, stopWhenGone } from "./camera.js";
+import { grab, isRearCamera, listCameras, openCamera, problemOf, releaseCamera, sizeWithin, stopWhenGone } from "./camera.js";
 import { download } from "./download.js";
 import { drawFrame } from "./draw.js";
 import { History } from "./history.js";
-import { DevicePredictor, ServerPredictor } from "./predictor.js";
+import * as personal from "./personal.js";
+import { showChip } from "./personal_chip.js";
+import { DevicePredictor, ServerPredictor, canRunModel } from "./predictor.js";
 import { ShowMe } from "./show_me.js";
 import { Tracker } from "./tracker.js";
 import { hintFor, inWords } from "./words.js";
 
-const MAX_SIDE_PX = 640; // of the frames that are predicted
 const FADE_AFTER_MS = 300; // without a prediction, the boxes of the last one fade …
 const FADE_MS = 150; // … so fast; live frames go on without boxes
 const STALLED_MS = 2000; // without a prediction, there is no number any more
@@ -63,6 +64,12 @@ class Live {
     this.preview.src = this.example;
     this.predictions = []; // not yet reported
     this.times = [];
+    personal.connect(data.heads);
+    showChip(this.$(".personal"));
+    personal.subscribe(() => {
+      this.apply({});
+      this.skipRetry?.(); // without the head that the server refused
+    });
     this.listen();
     // Streamlit adds marks to the browser's performance timeline at each run, and never clears it: 200 MB a day.
     setInterval(() => (performance.clearMarks(), performance.clearMeasures()), CLEANUP_INTERVAL_MS);
@@ -144,10 +151,11 @@ class Live {
     this.$(".look").checked = look;
     this.$(".sure").value = sure;
     this.$(".confidence output").textContent = `${sure}%`;
+    const sent = personal.active() ? "Your video and personal head go to this server and are" : "Your video goes to this server frame by frame and is";
     this.$(".privacy").textContent =
       this.read === "browser"
         ? "Your video stays on this device."
-        : `${this.hasFailedHere ? "The model cannot be loaded on this device. " : ""}Your video goes to this server frame by frame and is not stored.`;
+        : `${this.hasFailedHere ? "The model cannot be loaded on this device. " : ""}${sent} not stored.`;
   }
 
   // Load the model, and run it once: the first run is slow.
@@ -159,7 +167,7 @@ class Live {
     try {
       await predictor.load();
       const frame = (await grab(this.preview)) ?? (await createImageBitmap(new ImageData(640, 480)));
-      await predictor.predict(frame, { heatmap: false });
+      await predictor.predict(frame, { heatmap: false, personal: personal.active() });
       this.finishLoading(predictor);
     } catch {
       this.$(".loading").hidden = true; // Start tries again, and shows the problem
@@ -272,7 +280,8 @@ class Live {
       try {
         const bitmap = await grab(this.video);
         if (!bitmap) continue; // the next frame will do
-        const { prediction, bitmap: frame } = await predictor.predict(bitmap, { heatmap: this.settings.look });
+        const options = { heatmap: this.settings.look, personal: personal.active() };
+        const { prediction, bitmap: frame } = await predictor.predict(bitmap, options);
         if (isOver()) return;
         this.showNotice();
         this.finishLoading(predictor);
@@ -286,7 +295,8 @@ class Live {
 
   // A server may be there again in a moment; a model that does not run here will not.
   async recover({ name, message }) {
-    const text = { ServerBusy: "The server is at capacity.", Offline: "The server does not answer." }[name];
+    const texts = { ServerBusy: "The server is at capacity.", Offline: "The server does not answer.", BadHead: message };
+    const text = texts[name];
     if (!text) {
       console.error(message);
       this.stop("runtime");
@@ -398,25 +408,6 @@ class Live {
 // The number of raised fingers, or null where there is no hand.
 function totalOf(hands) {
   return hands.length ? hands.reduce((sum, { fingers }) => sum + fingers, 0) : null;
-}
-
-function canRunModel() {
-  return isSecureContext && typeof WebAssembly === "object" && typeof OffscreenCanvas === "function";
-}
-
-// The size of a video or a bitmap, scaled down to the largest that is predicted.
-function sizeWithin(frame) {
-  const width = frame.videoWidth ?? frame.width;
-  const height = frame.videoHeight ?? frame.height;
-  const scale = Math.min(1, MAX_SIDE_PX / Math.max(width, height));
-  return [Math.round(scale * width), Math.round(scale * height)];
-}
-
-// The current frame of a video as a bitmap; undefined if there is none.
-async function grab(video) {
-  const [resizeWidth, resizeHeight] = sizeWithin(video);
-  const isSmaller = resizeWidth < video.videoWidth;
-  return createImageBitmap(video, isSmaller ? { resizeWidth, resizeHeight } : {}).catch(() => undefined);
 }
 
 function sleep(milliseconds) {

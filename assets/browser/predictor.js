@@ -1,8 +1,16 @@
 // The two places that can run the model. Both take a frame and return its prediction:
-// {hands: [{box, crop, probabilities, finger_probabilities, heatmap?}], width, height, milliseconds, brightness}.
+// {hands: [{box, crop, probabilities, finger_probabilities, heatmap?}], width, height, milliseconds, brightness}. `personal`
+// is the personal head to predict with, as personal.js has it, or null for the model's own. With `candidates`, the
+// prediction has those that a head learns from, of the picture and of its mirror image: [{scores, features}, …].
+
+import { everythingIsAHand } from "./heads.js";
 
 const TIMEOUT_MS = 20_000; // a worker or a server that is silent for longer is taken for dead
 const JPEG_QUALITY = 0.8;
+
+export function canRunModel() {
+  return isSecureContext && typeof WebAssembly === "object" && typeof OffscreenCanvas === "function";
+}
 
 // In this browser: a worker with onnxruntime-web. It is started once, and again after it has died.
 export class DevicePredictor {
@@ -37,15 +45,20 @@ export class DevicePredictor {
     });
     worker.onmessage = ({ data }) => (data.error ? this.fail(data.error) : this.settle("resolve", data));
     worker.onerror = ({ message }) => this.fail(message);
+    this.weights = null; // that the worker predicts with
   }
 
   // The worker borrows the bitmap. One frame at a time.
-  async predict(bitmap, { heatmap }) {
+  async predict(bitmap, { heatmap, personal = null, candidates }) {
     await this.load();
     while (this.pending) await this.pending.promise.catch(() => {}); // of a camera that was stopped meanwhile
     this.pending = deferred();
     const timer = setTimeout(() => this.fail("The worker does not answer."), TIMEOUT_MS);
-    this.worker.postMessage({ bitmap, heatmap }, [bitmap]);
+    const weights = personal && personal.weights;
+    if (weights !== this.weights) this.worker.postMessage({ weights });
+    this.weights = weights;
+    const everything = candidates && everythingIsAHand(this.settings.heads.shapes);
+    this.worker.postMessage({ bitmap, heatmap, everything }, [bitmap]);
     return this.pending.promise.finally(() => clearTimeout(timer));
   }
 
@@ -66,7 +79,8 @@ export class DevicePredictor {
   }
 }
 
-// On the server: each frame is posted as a JPEG. The server neither stores nor logs it.
+// On the server: each frame is posted as a JPEG, after the numbers of the personal head if there is one: see web/live.py.
+// The server neither stores nor logs them.
 export class ServerPredictor {
   isReady = true;
 
@@ -75,19 +89,23 @@ export class ServerPredictor {
     this.stream = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16)).join("");
   }
 
-  async predict(bitmap, { heatmap }) {
+  async predict(bitmap, { heatmap, personal = null, candidates }) {
     const { width, height } = bitmap;
     this.canvas ??= new OffscreenCanvas(width, height);
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     this.canvas.getContext("2d").drawImage(bitmap, 0, 0);
-    const body = await this.canvas.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY });
-    const url = new URL(`../api/live?stream=${this.stream}${heatmap ? "&heatmap=1" : ""}`, import.meta.url);
+    const jpeg = await this.canvas.convertToBlob({ type: "image/jpeg", quality: JPEG_QUALITY });
+    const body = personal ? new Blob([...personal.weights.values(), jpeg], { type: "application/octet-stream" }) : jpeg;
+    const url = new URL(`../api/${candidates ? "teach" : "live"}?stream=${this.stream}`, import.meta.url);
+    if (heatmap) url.searchParams.set("heatmap", 1);
+    if (personal) url.searchParams.set("personal", personal.head.model);
     let response;
     try {
       response = await fetch(url, { method: "POST", body, signal: AbortSignal.timeout(TIMEOUT_MS) });
     } catch (error) {
       throw new DOMException(String(error), "Offline");
     }
+    if (response.status === 400) throw new DOMException((await response.json()).error, "BadHead");
     if (!response.ok) throw new DOMException(String(response.status), response.status === 503 ? "ServerBusy" : "Offline");
     return { prediction: await response.json(), bitmap };
   }

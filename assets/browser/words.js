@@ -1,6 +1,6 @@
 // What the Live page says of a frame.
 
-const DARK_LEVEL = 35; // mean of green, 0-255; in a darker room, hands drown in the camera's noise
+export const DARK_LEVEL = 35; // mean of green, 0-255; in a darker room, hands drown in the camera's noise
 const EDGE_MARGIN = 0.01; // share of the frame's width or height
 const NO_HAND_HINT_MS = 5000;
 const MAX_HANDS = 4; // that the model detects
@@ -24,6 +24,6 @@ export function hintFor({ brightness, width, height }, hands, withoutHandMs) {
 }
 
 // At the lower edge, that is the hand's arm.
-function isCutOff([x0, y0, x1], width, height) {
+export function isCutOff([x0, y0, x1], width, height) {
   return x0 <= EDGE_MARGIN * width || y0 <= EDGE_MARGIN * height || x1 >= (1 - EDGE_MARGIN) * width;
 }

@@ -2,19 +2,26 @@
 // cross-origin isolated page, which other sites could not embed.
 //
 // In:  {model, runtime: {urls, files}, labels}   once, first
-//      {bitmap, heatmap: boolean}                a frame, which comes back with its prediction
+//      {weights: Map of heads, or null}          for the frames that follow: a personal head, or the model's own
+//      {bitmap, heatmap: boolean, everything}    a frame, which comes back with its prediction; and with its candidates, if
+//                                                there are heads for which everything is a hand
 // Out: {progress: 0-1}, {ready: true}, {prediction, bitmap} or {error: text}
 
+import { withHeads } from "./heads.js";
 import { decodeProbabilities } from "./labels.js";
 
 const DOWNLOAD_TIMEOUT_MS = 90_000;
 const canvas = new OffscreenCanvas(1, 1);
 const context = canvas.getContext("2d", { willReadFrequently: true });
-let ort, session, labels;
+let ort, model, session, candidateSession, labels;
+let done = Promise.resolve(); // one message after the other
 
-onmessage = async ({ data }) => {
+onmessage = ({ data }) => (done = done.then(() => handle(data)));
+
+async function handle(data) {
   try {
     if (data.bitmap) postMessage({ prediction: await predict(data), bitmap: data.bitmap }, [data.bitmap]);
+    else if ("weights" in data) await changeHeads(data.weights);
     else {
       await load(data);
       postMessage({ ready: true });
@@ -22,9 +29,9 @@ onmessage = async ({ data }) => {
   } catch (error) {
     postMessage({ error: String(error) });
   }
-};
+}
 
-async function load({ model, runtime, ...rest }) {
+async function load({ runtime, ...rest }) {
   labels = rest.labels;
   // Runtime and model are downloaded at the same time; the runtime is the larger one.
   let progress = 0;
@@ -34,17 +41,28 @@ async function load({ model, runtime, ...rest }) {
     advance(share);
     return bytes;
   };
-  const [[script, binary], weights] = await Promise.all([
+  const [[script, binary], bytes] = await Promise.all([
     fetchRuntime(runtime, (url, options) => download(url, 0.3, options)),
-    download(model, 0.2),
+    download(rest.model, 0.2),
   ]);
+  model = new Uint8Array(bytes);
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
   ort = await import(url);
   URL.revokeObjectURL(url);
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmBinary = binary;
-  // 3: errors. It would warn that the heads, which a personal head may replace, are no constants.
-  session = await ort.InferenceSession.create(weights, { executionProviders: ["wasm"], logSeverityLevel: 3 });
+  session = await createSession(model);
+}
+
+// 3: errors. It would warn that the heads, which a personal head may replace, are no constants.
+function createSession(bytes) {
+  return ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], logSeverityLevel: 3 });
+}
+
+async function changeHeads(weights) {
+  const previous = session;
+  session = await createSession(weights ? withHeads(model, weights) : model);
+  await previous.release();
 }
 
 // The first URL that has all files wins. Any of them must serve exactly the pinned bytes.
@@ -67,7 +85,7 @@ async function fetchBytes(url, options) {
   return response.arrayBuffer();
 }
 
-async function predict({ bitmap, heatmap }) {
+async function predict({ bitmap, heatmap, everything }) {
   const start = performance.now();
   const { width, height } = bitmap;
   Object.assign(canvas, { width, height });
@@ -89,7 +107,33 @@ async function predict({ bitmap, heatmap }) {
     };
   });
   hands.sort((a, b) => a.box[0] - b.box[0]);
-  return { hands, width, height, milliseconds: performance.now() - start, brightness };
+  const prediction = { hands, width, height, milliseconds: performance.now() - start, brightness };
+  if (everything) prediction.candidates = await findCandidates(rgb, width, height, everything);
+  return prediction;
+}
+
+// All places that may be a hand, of a picture and of its mirror image: see candidates in handful/personal.py.
+async function findCandidates(rgb, width, height, everything) {
+  candidateSession ??= await createSession(withHeads(model, everything));
+  const found = [];
+  for (const pixels of [rgb, mirrored(rgb, width)]) {
+    const image = new ort.Tensor("uint8", pixels, [height, width, 3]);
+    const { scores, features } = await candidateSession.run({ image }, ["scores", "features"]);
+    image.dispose();
+    found.push({
+      scores: Array.from(scores.data, (score) => score ** 2),
+      features: Array.from(scores.data, (_, i) => row(features, i)),
+    });
+  }
+  return found;
+}
+
+function mirrored(rgb, width) {
+  const flipped = new Uint8Array(rgb.length);
+  for (let line = 0; line < rgb.length; line += 3 * width)
+    for (let from = line, to = line + 3 * (width - 1); from < line + 3 * width; from += 3, to -= 3)
+      for (let channel = 0; channel < 3; channel++) flipped[to + channel] = rgb[from + channel];
+  return flipped;
 }
 
 // RGBA to RGB, and the mean of green as a measure of brightness.

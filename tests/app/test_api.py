@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from time import sleep
@@ -19,8 +20,9 @@ import handful.cli as cli
 from benchmarks import hostile
 from handful import CLASSES, FINGERS, shared_counter
 from handful.images import decode
-from tests.builders import SAMPLES, png, sample_png
+from tests.builders import SAMPLES, counting_on, png, sample_png
 from web import api, inference, metrics
+from web.clients import client_address
 from web.decoders import DecodePool
 from web.log import LOG
 
@@ -93,7 +95,7 @@ def test_bad_images_are_refused_with_a_message(client, data, status, message):
         {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
         {"content": b"", "headers": {"content-type": "multipart/form-data; boundary=x"}},
         {"files": {"file": ("hand.png", png())}, "data": {f"field{i}": "" for i in range(9)}},
-        {"files": {"file": ("hand.png", png())}, "data": {"field": "a" * 5000}},
+        {"files": {"file": ("hand.png", png())}, "data": {"field": "a" * 200_000}},
     ],
     ids=[
         *("empty body", "not a form", "another field", "two files", "a string", "no end", "no boundary", "empty form"),
@@ -104,6 +106,28 @@ def test_a_request_without_one_file_in_a_form_is_a_client_error(client, argument
     response = client.post("/api/predict", **arguments)
     assert response.status_code == 400
     assert response.json()["error"]
+
+
+def test_a_picture_is_predicted_with_the_personal_head_beside_it(client):
+    file, head = {"file": ("hand.png", sample_png("3L"))}, counting_on()
+    response = client.post("/api/predict", files=file, data={"personal": head.to_json()})
+    assert [response.json()["total"], predict(client, sample_png("3L")).json()["total"]] == [4, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not a personal head"),
+        (counting_on().to_json()[:-9], "not a personal head"),
+        (re.sub(r'(presence.bias":).*?]', r"\1[NaN]", counting_on().to_json()), "cannot be used"),
+        (replace(counting_on(), model="0" * 64).to_json(), "another model"),
+    ],
+    ids=["empty", "cut off", "NaN", "another model"],
+)
+def test_a_personal_head_that_cannot_be_used_is_refused_in_words(client, text, words):
+    response = client.post("/api/predict", files={"file": ("hand.png", png())}, data={"personal": text})
+    assert response.status_code == 400
+    assert words in response.json()["error"]
 
 
 def test_a_quoted_boundary_is_parsed(client):
@@ -181,7 +205,7 @@ def slow_prediction(monkeypatch) -> tuple[Event, Event]:
     """Two events of a prediction that takes long: it has started; it may go on."""
     started, go_on = Event(), Event()
 
-    def predict_decoded(decoder, file, where):
+    def predict_decoded(decoder, file, *arguments):
         started.set()
         assert go_on.wait(30)
         return shared_counter()(decode(file))
@@ -237,7 +261,7 @@ def test_requests_beyond_the_slots_are_refused_with_retry_after(client, slow_pre
 )
 def test_the_address_of_a_client_is_the_one_that_a_proxy_saw(peer, forwarded, address):
     headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
-    assert api.client_address(Request({"type": "http", "headers": headers, "client": (peer, 1)})) == address
+    assert client_address(Request({"type": "http", "headers": headers, "client": (peer, 1)})) == address
 
 
 @pytest.mark.parametrize("state", ["waiting", "decoding"])

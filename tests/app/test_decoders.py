@@ -80,7 +80,7 @@ def test_no_more_images_are_decoded_and_predicted_at_once_than_there_are_decoder
     monkeypatch.setattr(inference, "session_id", lambda: next(visits))
     active, most = 0, 0
 
-    def predict(image, where):
+    def predict(image, *arguments):
         nonlocal active, most
         active += 1
         most = max(most, active)

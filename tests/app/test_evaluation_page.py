@@ -133,6 +133,20 @@ def test_without_metrics_it_names_the_command(tmp_path, monkeypatch):
     assert not page.metric
 
 
+def test_it_says_what_a_personal_head_is_worth(metrics, data, tmp_path):
+    def row(size: int, **errors: float) -> dict:
+        errors = {"nearest neighbours": 0.1, "logistic regression": 0.06, **errors}
+        return {"size": size, "sessions": 14, "learned": 9, "errors": errors, "worse": 0.1}
+
+    write_metrics(tmp_path, fingers_test=metrics)
+    curve = [row(2, shipped=0.05, personal=0.045), row(9, shipped=0.04, personal=0.03)]
+    (tmp_path / "metrics/teach.json").write_text(json.dumps({"curve": curve}))
+    page = open_page("evaluation")
+    assert re.search(r"14 people .*4\.0%.* 9 pictures .*3\.0%.*25% fewer errors\. In 10% of", all_text(page))
+    chart = page.get("vega_lite_chart")[0]
+    assert "nearest neighbours" in chart.proto.spec
+
+
 def test_it_opens_with_strangers_in_words_beside_mediapipe(metrics, data, tmp_path):
     results = {
         "frames": 120,

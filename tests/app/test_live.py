@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Event
 
 import cv2
@@ -15,8 +16,11 @@ import streamlit as st
 from benchmarks.hostile import jpeg_of_scans
 from handful import COUNTS, shared_counter
 from handful.images import decode
+from handful.labels import decode as decode_label
+from handful.labels import decode_probabilities
+from handful.personal import FITTED, PersonalHead
 from tests.app.pages import load_page, open_page
-from tests.builders import SAMPLES
+from tests.builders import SAMPLES, counting_on
 from web import api, browser_camera, inference, live, log, metrics
 
 JPEG = (SAMPLES / "3L_0.jpg").read_bytes()
@@ -117,6 +121,68 @@ def test_a_frame_is_predicted_as_python_does_with_heatmaps_on_request(client):
     assert values == pytest.approx(expected.gradcam(), abs=0.1)
 
 
+def to_bytes(head: PersonalHead) -> bytes:
+    """Return a head's numbers as a browser sends them before a frame."""
+    return b"".join(head.weights[name].astype("<f4").tobytes() for name in FITTED)
+
+
+def post_with_head(client: httpx.Client, head: bytes, model: str = "", stream: str = "one") -> httpx.Response:
+    query = f"stream={stream}&personal={model or shared_counter().sha256}"
+    headers = {"Content-Type": "application/octet-stream"}
+    return client.post(f"/api/live?{query}", content=head + JPEG, headers=headers)
+
+
+def count_in(response: httpx.Response) -> int:
+    [hand] = response.json()["hands"]
+    return decode_label(decode_probabilities(np.array(hand["probabilities"])))[0]
+
+
+def test_a_frame_is_predicted_with_the_head_before_it(client):
+    head = counting_on()
+    response = post_with_head(client, to_bytes(head))
+    [expected] = shared_counter()(decode(JPEG), head).hands
+    [hand] = response.json()["hands"]
+    assert hand["probabilities"] == pytest.approx(expected.probabilities, abs=0.02)
+    assert count_in(response) == 4
+
+
+def test_the_heads_of_visitors_concern_their_own_frames_only(client, monkeypatch):
+    """At once, and one without a head; the server's own head is that of who has none."""
+    monkeypatch.setattr(live, "MAX_STREAMS", 8)
+    heads = [None, *map(counting_on, (1, 2))] * 2
+
+    def counts(visitor: int) -> list[int]:
+        head, name = heads[visitor], str(visitor)
+        send = partial(post_with_head, client, to_bytes(head)) if head else partial(post, client)
+        return [count_in(send(stream=name)) for _ in range(5)]
+
+    def all_counts() -> list[list[int]]:
+        with ThreadPoolExecutor(len(heads)) as pool:
+            return list(pool.map(counts, range(len(heads))))
+
+    assert all_counts() == [[3] * 5, [4] * 5, [5] * 5] * 2
+    monkeypatch.setattr(shared_counter(), "personal", counting_on(3))
+    assert all_counts() == [[0] * 5, [4] * 5, [5] * 5] * 2
+
+
+@pytest.mark.parametrize(
+    ("head", "model", "status", "message"),
+    [
+        (to_bytes(counting_on()), "0" * 64, 400, "another model"),
+        (to_bytes(counting_on())[:-200_000], "", 400, "damaged"),
+        (np.full(1469, np.nan, "<f4").tobytes(), "", 400, "damaged"),
+        (np.full(1469, np.inf, "<f4").tobytes(), "", 400, "damaged"),
+        (np.full(1469, 1e30, "<f4").tobytes(), "", 400, "damaged"),
+        (bytes(live.MAX_BYTES), "", 413, "1 MB"),
+    ],
+    ids=["another model", "no head", "NaN", "infinite", "large numbers", "too many bytes"],
+)
+def test_a_head_that_cannot_be_used_is_refused_in_words(client, head, model, status, message):
+    response = post_with_head(client, head, model)
+    assert response.status_code == status
+    assert message in response.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "status", "message"),
     [
@@ -157,10 +223,10 @@ def slow_prediction(monkeypatch) -> tuple[Event, Event]:
     started, go_on = Event(), Event()
     predict = inference.predict
 
-    def wait(image, where):
+    def wait(*arguments):
         started.set()
         assert go_on.wait(30)
-        return predict(image, where)
+        return predict(*arguments)
 
     monkeypatch.setattr(inference, "predict", wait)
     return started, go_on

@@ -4,17 +4,20 @@ import csv
 import dataclasses
 import io
 import json
+import re
 
 import cv2
 import numpy as np
 import pytest
+import streamlit as st
 
 import web.widgets
 from handful import CLASSES, Prediction, cli, shared_counter
 from handful.images import decode
 from tests.app.pages import file_name, finger_marks, headline, load_page, open_page, probability_bars, refused
-from tests.builders import SAMPLES, sample_png
-from web import inference
+from tests.builders import SAMPLES, counting_on, sample_png
+from web import inference, personal
+from web.personal import Received
 
 DISPLAY_SIDE = 1460  # pixels; `st.image` sends none wider
 
@@ -51,6 +54,41 @@ def test_without_a_picture_the_page_offers_examples():
     assert len(probability_bars(page)) == 1
     [badge] = [text.value for text in page.markdown if "badge" in text.value]
     assert "Correct: 3 fingers, left hand" in badge
+
+
+def test_the_visitors_personal_head_predicts_and_another_head_anew():
+    page = load_page("pictures")
+    page.session_state["personal"] = Received("first", counting_on())
+    page.run()
+    page.file_uploader[0].set_value(upload("3L")).run()
+    assert headline(page) == "4 fingers · 1 hand"
+    page.session_state["personal"] = Received("second", counting_on(2))
+    page.run()
+    assert headline(page) == "5 fingers · 1 hand"
+    page.session_state["personal"] = Received()
+    page.run()
+    assert headline(page) == "3 fingers · 1 hand"
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "words"),
+    [
+        (counting_on().to_json(), 4, ""),
+        ("", 3, ""),
+        ("a forged message", 3, "not a personal head"),
+        (dataclasses.replace(counting_on(), model="0" * 64).to_json(), 3, "another model"),
+    ],
+    ids=["a head", "none", "forged", "of another model"],
+)
+def test_what_the_browser_gives_as_a_head_is_checked(monkeypatch, text, count, words):
+    state: dict = {personal.KEY: {"head": {"id": "an id", "text": text}}}
+    monkeypatch.setattr(st, "session_state", state)
+    personal.receive()
+    received = state["personal"]
+    assert received.id == "an id"
+    assert shared_counter()(decode(SAMPLES / "3L_0.jpg"), received.head).total == count
+    assert re.search(words, received.problem)
+    assert bool(words) == bool(received.problem)
 
 
 def test_one_picture_is_shown_with_its_prediction():

@@ -23,10 +23,11 @@ import app
 from benchmarks import ROOT
 from benchmarks.app_server import decoder_pids
 from benchmarks.dockerfile import free_port, request_json
-from handful import shared_counter
+from handful import FingerCounter, shared_counter
+from handful.images import decode
 from tests.app.pages import load_page
 from tests.app.test_api import predict
-from tests.builders import png
+from tests.builders import SAMPLES, counting_on, png
 from web import api, log, metrics, tidy
 from web import browser_camera as browser
 
@@ -65,6 +66,22 @@ def test_the_model_is_served_uncompressed(client):
     response = client.get("/browser/handful.onnx", headers={"Accept-Encoding": "gzip"})
     assert response.content == shared_counter().path.read_bytes()
     assert int(response.headers["Content-Length"]) == len(response.content)
+
+
+def test_browsers_get_the_model_with_the_personal_head_of_the_server(client, tmp_path, monkeypatch):
+    (tmp_path / "my-hand.json").write_text(counting_on().to_json())
+    monkeypatch.setenv("HANDFUL_PERSONAL", str(tmp_path / "my-hand.json"))
+    shared_counter.cache_clear()
+    try:
+        address = browser.live_data({})["model"]
+        assert not address.endswith(shared_counter().sha256), "or browsers would use the one that they have"
+        response = client.get(f"/browser/{address}")
+        assert "immutable" in response.headers["Cache-Control"]
+        (tmp_path / "taught.onnx").write_bytes(response.content)
+        assert FingerCounter(tmp_path / "taught.onnx")(decode(SAMPLES / "3L_0.jpg")).total == 4
+        assert browser.heads_data()["model"] == shared_counter().sha256, "heads of visitors are of the file without it"
+    finally:
+        shared_counter.cache_clear()
 
 
 def test_scripts_are_revalidated_and_the_model_is_cached_by_its_checksum(client):

@@ -16,9 +16,10 @@ import streamlit as st
 from PIL import Image
 
 from handful import FINGERS
-from tests.app.pages import open_page
-from tests.builders import SAMPLES, add_sound, make_video
+from tests.app.pages import load_page, open_page
+from tests.builders import SAMPLES, add_sound, counting_on, make_video
 from web import metrics, video, video_chart
+from web.personal import Received
 from web.video import MAX_SIDE, BadVideo, annotate
 
 
@@ -269,6 +270,16 @@ def test_the_page_shows_chart_video_and_table():
     assert not page.session_state.videos
 
 
+def test_the_visitors_personal_head_predicts_the_frames():
+    frames = list(annotate(make_video(samples=("3L_0",)), io.BytesIO(), personal=counting_on()))
+    assert {frame.prediction.total for frame in frames} == {4}
+    page = load_page("videos")
+    page.session_state["personal"] = Received("an id", counting_on())
+    page.run()
+    page.file_uploader[0].upload("hand.mp4", make_video(samples=("3L_0",)).getvalue(), "video/mp4").run()
+    assert "at most 4 fingers" in page.caption[0].value
+
+
 def test_frames_without_a_hand_are_a_gap_in_chart_and_table(monkeypatch):
     charts, tables = [], []
 
@@ -276,8 +287,8 @@ def test_frames_without_a_hand_are_a_gap_in_chart_and_table(monkeypatch):
         if file_name == "fingers.csv":
             tables.append(data)
 
-    def annotate_without_hands(*files, gradcam):
-        for frame in annotate(*files, gradcam=gradcam):
+    def annotate_without_hands(*files, **options):
+        for frame in annotate(*files, **options):
             is_gap = 0.45 < frame.seconds < 0.75
             yield replace(frame, prediction=replace(frame.prediction, hands=())) if is_gap else frame
 
@@ -305,8 +316,8 @@ def test_a_film_that_is_cut_in_half_says_where_it_ends(tmp_path):
 
 
 def test_a_video_that_was_stopped_says_where(monkeypatch):
-    def annotate_until_click(*files, gradcam):
-        yield from islice(annotate(*files, gradcam=gradcam), 7)
+    def annotate_until_click(*files, **options):
+        yield from islice(annotate(*files, **options), 7)
         st.rerun()  # as a click on Stop does
 
     monkeypatch.setattr(video, "annotate", annotate_until_click)
@@ -318,7 +329,7 @@ def test_a_video_that_was_stopped_says_where(monkeypatch):
 
 def test_lost_sound_is_reported(monkeypatch):
     monkeypatch.setattr(
-        video, "annotate", lambda *files, gradcam: (replace(frame, is_sound_lost=True) for frame in annotate(*files))
+        video, "annotate", lambda *files, **options: (replace(frame, is_sound_lost=True) for frame in annotate(*files))
     )
     page = open_page("videos")
     page.file_uploader[0].upload("hand.mp4", make_video(samples=("3L_0",)).getvalue(), "video/mp4").run()
@@ -375,8 +386,8 @@ def test_the_page_shows_and_counts_why_a_video_is_refused(monkeypatch):
 def test_a_run_survives_that_the_next_one_clears_the_results(monkeypatch):
     clicks = iter([True])
 
-    def annotate_and_clear(*files, gradcam):
-        for frame in annotate(*files, gradcam=gradcam):
+    def annotate_and_clear(*files, **options):
+        for frame in annotate(*files, **options):
             if next(clicks, False):
                 st.session_state.videos.clear()
             yield frame
@@ -389,7 +400,7 @@ def test_a_run_survives_that_the_next_one_clears_the_results(monkeypatch):
 
 
 def test_a_video_stopped_before_its_first_frame_says_so(monkeypatch):
-    monkeypatch.setattr(video, "annotate", lambda *files, gradcam: (st.rerun() for _ in [0]))
+    monkeypatch.setattr(video, "annotate", lambda *files, **options: (st.rerun() for _ in [0]))
     page = open_page("videos")
     page.file_uploader[0].upload("hand.mp4", make_video(samples=("3L_0",)).getvalue(), "video/mp4").run()
     assert not page.exception

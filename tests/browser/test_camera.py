@@ -1,6 +1,7 @@
 """Live without a page around it: the worker that runs the model, the tracker, and the camera."""
 
 import base64
+import hashlib
 
 import numpy as np
 import pytest
@@ -9,12 +10,15 @@ from playwright.sync_api import Page, expect
 from benchmarks import ROOT
 from handful import CLASSES, COUNTS, FINGERS, SIDES, Prediction, hand_from_probabilities, shared_counter
 from handful.images import decode
+from handful.personal import PersonalHead, with_heads
 from handful.tracking import Tracker
 from tests.browser.actions import FAKE_WORKER, total
-from web.browser_camera import ASSETS, live_data, settings_of_address
+from tests.builders import counting_on
+from web.browser_camera import ASSETS, heads_data, live_data, settings_of_address
 
 LABELS = {"counts": COUNTS, "sides": SIDES, "fingers": FINGERS}
-PREDICT = """async ([frames, labels]) => {
+PREDICT = """async ([frames, labels, heads, file]) => {
+    const personal = await import("/browser/personal.js");
     const worker = new Worker("/browser/worker.js", {type: "module"});
     const post = (message) => new Promise((resolve, reject) => {
         worker.onmessage = ({data}) => {
@@ -26,18 +30,26 @@ PREDICT = """async ([frames, labels]) => {
     const {files} = await (await fetch("/browser/runtime.json")).json();
     const runtime = {files, urls: [new URL("/browser/onnxruntime/", location).href]};
     await post({model: new URL("/browser/handful.onnx", location).href, runtime, labels});
-    const predictions = [];
-    for (const {width, height, rgba} of frames) {
-        const pixels = Uint8ClampedArray.from(atob(rgba), (byte) => byte.charCodeAt(0));
-        const bitmap = await createImageBitmap(new ImageData(pixels, width, height));
-        predictions.push(await post({bitmap, heatmap: true}));
-    }
-    return predictions;
+    const predict = async (weights) => {
+        worker.postMessage({weights});
+        const predictions = [];
+        for (const {width, height, rgba} of frames) {
+            const pixels = Uint8ClampedArray.from(atob(rgba), (byte) => byte.charCodeAt(0));
+            const bitmap = await createImageBitmap(new ImageData(pixels, width, height));
+            predictions.push(await post({bitmap, heatmap: true}));
+        }
+        return predictions;
+    };
+    const {weights} = personal.parse(file, heads);
+    return [await predict(null), await predict(weights), await predict(null)];
 }"""
 
 
 def test_the_browser_predicts_the_same_as_python(page, runtime):
-    """Frames without a hand, with two and close crops of each class: same boxes, probabilities and maps."""
+    """Frames without a hand, with two and close crops of each class: same boxes, probabilities and maps.
+
+    Then with a personal head, and without it again.
+    """
     empty = np.full((480, 640, 3), 150, np.uint8)
     two = empty.copy()
     for x, name in ((20, "2L_3"), (360, "5R_1")):
@@ -49,21 +61,52 @@ def test_the_browser_predicts_the_same_as_python(page, runtime):
         return {"width": image.shape[1], "height": image.shape[0], "rgba": base64.b64encode(rgba.tobytes()).decode()}
 
     page.goto("/metrics")
-    messages = page.evaluate(PREDICT, [[to_message(image) for image in frames], LABELS])
+    head = PersonalHead.from_json(counting_on().to_json().encode())
+    messages = [to_message(image) for image in frames]
+    predictions = page.evaluate(PREDICT, [messages, LABELS, heads_data(), head.to_json()])
     assert len(shared_counter()(two).hands) == 2
-    for image, message in zip(frames, messages, strict=True):
-        python = shared_counter()(image)
-        assert len(message["hands"]) == len(python.hands)
-        assert (message["width"], message["height"]) == (python.width, python.height)
-        assert message["brightness"] == pytest.approx(image[..., 1].mean())
-        for ours, theirs in zip(python.hands, message["hands"], strict=True):
-            assert theirs["probabilities"] == pytest.approx(ours.probabilities, abs=1e-3)
-            assert theirs["finger_probabilities"] == pytest.approx(ours.finger_probabilities, abs=1e-3)
-            assert theirs["box"] == pytest.approx(ours.box, abs=0.05)
-            assert theirs["crop"] == pytest.approx(ours.crop, abs=0.05)
-            heatmap = theirs["heatmap"]
-            values = np.reshape(heatmap["values"], (heatmap["height"], heatmap["width"]))
-            assert values == pytest.approx(ours.gradcam(), abs=5e-3)
+    for personal, browser in zip((None, head, None), predictions, strict=True):
+        for image, theirs in zip(frames, browser, strict=True):
+            assert_same(shared_counter()(image, personal), theirs)
+            assert theirs["brightness"] == pytest.approx(image[..., 1].mean())
+
+
+def assert_same(python: Prediction, browser: dict) -> None:
+    assert len(browser["hands"]) == len(python.hands)
+    assert (browser["width"], browser["height"]) == (python.width, python.height)
+    for ours, theirs in zip(python.hands, browser["hands"], strict=True):
+        assert theirs["probabilities"] == pytest.approx(ours.probabilities, abs=1e-3)
+        assert theirs["finger_probabilities"] == pytest.approx(ours.finger_probabilities, abs=1e-3)
+        assert theirs["box"] == pytest.approx(ours.box, abs=0.05)
+        assert theirs["crop"] == pytest.approx(ours.crop, abs=0.05)
+        heatmap = theirs["heatmap"]
+        values = np.reshape(heatmap["values"], (heatmap["height"], heatmap["width"]))
+        assert values == pytest.approx(ours.gradcam(), abs=5e-3)
+
+
+def test_the_browser_writes_a_head_into_the_model_as_python_does(page):
+    head = counting_on()
+    page.goto("/metrics")
+    sha256, message = page.evaluate(
+        """async ([heads, file]) => {
+            const { withHeads } = await import("/browser/heads.js");
+            const { parse } = await import("/browser/personal.js");
+            const model = await (await fetch("/browser/handful.onnx")).arrayBuffer();
+            const bytes = withHeads(model, parse(file, heads).weights);
+            const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+            let message = "";
+            try {
+                withHeads(model, new Map([["classifier.head.bias", new Float32Array(13)]]));
+            } catch (error) {
+                message = error.message;
+            }
+            return [Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join(""), message];
+        }""",
+        [heads_data(), head.to_json()],
+    )
+    weights = PersonalHead.from_json(head.to_json().encode()).weights
+    assert sha256 == hashlib.sha256(with_heads(shared_counter().path.read_bytes(), weights)).hexdigest()
+    assert message == "The model has no classifier.head.bias of 13 numbers."
 
 
 def random_stream(rng: np.random.Generator) -> list[tuple[float, list[dict]]]:

@@ -7,7 +7,6 @@ import struct
 import subprocess
 
 import httpx
-import numpy as np
 import pytest
 from playwright.sync_api import expect
 
@@ -19,7 +18,6 @@ from handful.images import decode
 from handful.overlay import COLORS
 from tests.browser.actions import PICTURE, TIMEOUT_MS, choose, headline, metric, total
 from tests.builders import make_video
-from training.data.sources.own_hand import OwnHand
 
 LEFT = f"rgb{COLORS['left']}"
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -263,35 +261,3 @@ def test_a_cell_of_the_confusion_matrix_shows_its_pictures(page):
     page.reload()
     expect(box).to_have_value("5R, correct: 300", timeout=TIMEOUT_MS)
     expect(box).to_be_visible()
-
-
-@pytest.mark.slow
-def test_pictures_of_a_hand_are_taken_and_downloaded(page, browser, address, camera_frame, expected, tmp_path):
-    page.add_init_script("const wait = setTimeout; window.setTimeout = (f, ms, ...more) => wait(f, ms / 8, ...more)")
-    page.goto("/teach")
-    for fingers in (0, 1, 4, 5):
-        page.get_by_role("button", name=str(fingers), exact=True).click()
-    page.get_by_role("button", name="right", exact=True).click()
-    page.get_by_role("radio", name="6", exact=True).click()
-    expect(page.get_by_text("Round 1 of 3, 6 to go")).to_be_visible(timeout=TIMEOUT_MS)
-    page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("Recording complete")).to_be_visible(timeout=2 * TIMEOUT_MS)
-    expect(page.get_by_role("button", name="Start")).to_be_visible()  # the camera has been released
-    expect(page.get_by_text("12 pictures, a hand in each.")).to_be_visible()
-    # No other visitor can get them.
-    other = browser.new_page(base_url=address)
-    other.goto("/teach")
-    expect(other.get_by_text("Round 1 of 3, 36 to go")).to_be_visible(timeout=TIMEOUT_MS)
-    expect(other.get_by_role("button", name="Download")).to_have_count(0)
-    other.close()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download own-hand.zip").click()
-    download.value.save_as(tmp_path / download.value.suggested_filename)
-    frames = OwnHand(tmp_path)
-    assert [CLASSES[frames.frame(i).targets[0]] for i in range(len(frames))] == ["2L"] * 6 + ["3L"] * 6
-    assert frames.validation.reshape(2, 6).tolist() == [[False] * 4 + [True] * 2] * 2
-    # As the camera saw it, not mirrored as on the page.
-    frame = frames.frame(0)
-    assert frame.image.shape == camera_frame.shape
-    assert np.abs(frame.image.astype(int) - camera_frame).mean() < 5
-    assert frame.boxes[0] == pytest.approx(expected.hands[0].box, abs=16)

@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import training.export.export
 from handful import MODEL, shared_counter
 from handful.images import decode
-from handful.labels import CLASSES
-from tests.builders import SAMPLES, sample_shot, write_recording, write_rendered
+from handful.labels import CLASSES, SIDE_UNKNOWN
+from tests.builders import SAMPLES, Prompt, Shot, sample_shot, write_recording, write_rendered
 from training.cli import main
 from training.data.backgrounds import load_backgrounds
 from training.data.registry import open_source
@@ -23,7 +23,6 @@ from training.data.sources.own_hand import OwnHand
 from training.errors import BadData
 from training.export.cascade import Cascade
 from training.export.export import load_cascade
-from web.recording import Prompt, Shot
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,6 +83,11 @@ def test_recordings_may_be_several_and_unpacked(data_folder):
     assert {file.name for file in frames.extra_files} == {"own-hand.zip", "hands.csv"}
 
 
+def test_a_count_may_be_recorded_without_its_side(tmp_path):
+    frames = OwnHand(write_recording(tmp_path, {Prompt(n, "3"): [sample_shot("3L", n)] for n in (1, 2)}) / "own")
+    assert [frame.targets.tolist() for frame in frames] == [[SIDE_UNKNOWN + 3]] * 2
+
+
 @pytest.mark.parametrize("later", ["own-hand (1).zip", "today.zip"])
 def test_no_image_is_both_trained_on_and_held_out_when_a_recording_was_downloaded_twice(data_folder, later):
     # Whichever is read first: the last round of one is not the last of the other.
@@ -141,7 +145,8 @@ def test_a_file_that_is_no_recording_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "row", ["9X/1.jpg,1,0,0,9,9", "3L/1.jpg,1,0,0,0,9", "3L/1.jpg,1,0,0,nan,9", "3L/1.jpg,1,9,9,0,0"]
+    "row",
+    ["9X/1.jpg,1,0,0,9,9", "6/1.jpg,1,0,0,9,9", "3L/1.jpg,1,0,0,0,9", "3L/1.jpg,1,0,0,nan,9", "3L/1.jpg,1,9,9,0,0"],
 )
 def test_a_table_with_an_unknown_class_or_an_empty_box_is_refused(tmp_path, row):
     with zipfile.ZipFile(tmp_path / "broken.zip", "w") as archive:

@@ -13,7 +13,7 @@ from handful import CLASSES, COUNTS, FingerCounter, shared_counter
 from handful.cli import main
 from handful.images import decode
 from handful.labels import NO_HAND, SIDE_UNKNOWN, encode, mirror
-from handful.personal import FITTED, BadHead, CannotLearn, Lessons, PersonalHead, fit
+from handful.personal import FITTED, BadHead, CannotLearn, Lessons, PersonalHead, fit, with_heads
 
 SAMPLES = Path(__file__).parents[2] / "assets/samples"
 ROUNDS = 3
@@ -259,6 +259,16 @@ def test_a_head_for_another_model_is_refused_in_words(counter, head):
             counter(sample("3L", 5), other)
         with pytest.raises(BadHead, match="another model"):
             FingerCounter(personal=other)
+
+
+def test_a_model_file_can_have_the_head_in_it(counter, head, tmp_path):
+    file = tmp_path / "taught.onnx"
+    file.write_bytes(with_heads(counter.path.read_bytes(), head.weights))
+    taught = FingerCounter(file)
+    for label in CLASSES:
+        for one, other in zip(counter(sample(label, 6), head).hands, taught(sample(label, 6)).hands, strict=True):
+            np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+            np.testing.assert_allclose(one.gradcam_maps, other.gradcam_maps, atol=1e-4)
 
 
 # Whom it concerns

@@ -1,7 +1,7 @@
 """The user's own hand, recorded on the app's Teach page.
 
 <folder>/<recording>.zip, or unpacked:
-<folder>/<recording>/<class>/<number>.jpg    not mirrored; a class is 3L, for example
+<folder>/<recording>/<class>/<number>.jpg    not mirrored; a class is 3L, for example, or 3, where the side is unknown
 <folder>/<recording>/hands.csv               file,round,x0,y0,x1,y1; no box where no hand was detected
 """
 
@@ -18,7 +18,7 @@ import torch
 from torchvision.ops import box_iou
 
 from handful.images import BadImage, decode
-from handful.labels import CLASSES
+from handful.labels import CLASSES, encode
 from training.data.frames import Frame, FrameDataset
 from training.errors import BadData
 
@@ -62,7 +62,7 @@ class RecordedImage:
 
 
 class OwnHand(FrameDataset):
-    """One hand an image, with its side; boxes as detected by the app. No masks.
+    """One hand an image, mostly with its side; boxes as detected by the app. No masks.
 
     Images of one burst are near duplicates: of each class with more than one round, the last burst of a recording is
     held out for validation. An image without a box, between two of its burst whose boxes overlap by half, gets their
@@ -97,7 +97,7 @@ class OwnHand(FrameDataset):
         if not self.images:
             raise BadData(f"{root}: no hand detected in any image. Record again, in even light, the hand in view.")
         super().__init__(root, [image.file for image in self.images], recordings)
-        self.groups = [f"{image.recording} {CLASSES[image.target]} {image.round}" for image in self.images]
+        self.groups = [f"{image.recording} {image.target} {image.round}" for image in self.images]
         rounds = defaultdict(set)
         for image in self.images:
             rounds[image.recording, image.target].add(image.round)
@@ -130,7 +130,8 @@ def read_recording(recording: Path) -> list[RecordedImage]:
             box = np.array(corners, np.float32) if all(corners) else None
             if box is not None and not (np.isfinite(box).all() and (box[2:] > box[:2]).all()):
                 raise ValueError(f"{row['file']} has an empty box")
-            target = CLASSES.index(row["file"].partition("/")[0])
+            label = row["file"].partition("/")[0]
+            target = CLASSES.index(label) if label in CLASSES else encode(int(label))
             images.append(RecordedImage(recording, folder / row["file"], target, int(row["round"]), box))
     except (OSError, KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise BadData(f"{recording}: not a recording of the Teach page ({error!r}). Download it again.") from None
