@@ -106,6 +106,17 @@ def test_a_request_without_one_file_in_a_form_is_a_client_error(client, argument
     assert response.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(b"filename*=utf-8''h%C3%A4nd.png", "händ.png"), (b"filename*=UTF-8''x.png; filename=a.png", "a.png")],
+)
+def test_a_file_may_have_an_extended_name_only(client, names, expected):
+    """As urllib3 before version 2 sends names that are not ASCII."""
+    body = FORM.replace('filename="händ.png"'.encode(), names)
+    response = client.post("/api/predict", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
+    assert response.json()["file"] == expected
+
+
 def test_a_quoted_boundary_is_parsed(client):
     body = FORM.replace(b"--x", b"--a; charset=punycode")
     headers = {"content-type": 'multipart/form-data; charset=x; boundary="a; charset=punycode"'}
