@@ -255,7 +255,7 @@ def test_the_address_of_a_client_is_the_one_that_a_proxy_saw(peer, forwarded, ad
 def test_a_client_that_leaves_frees_its_place(monkeypatch, state):
     pool = DecodePool(2)
     monkeypatch.setattr(api, "shared_pool", lambda: pool)
-    form = httpx.Request("POST", "http://handful", files={"file": ("a.png", hostile.SLOW["PNG of empty chunks"]())})
+    form = httpx.Request("POST", "http://handful", files={"file": ("a.png", hostile.SLOW["PNG"]())})
     others = [pool.request(f"other {i}") for i in range(2 if state == "waiting" else 0)]
     for decoder in pool.idle:
         decoder.decode(png())
