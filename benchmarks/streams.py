@@ -32,13 +32,13 @@ def tab_mb(browser: Browser) -> int:
 def start_camera(page: Page) -> None:
     """Start the camera, and wait for its first prediction."""
     page.get_by_role("button", name="Start", exact=True).click()
-    page.locator(".total b").get_by_text("3").wait_for()
+    page.locator(".total b", has_text="3").wait_for()
 
 
 def stream(browser: Browser, address: str, way: str, seconds: float) -> dict:
     """Stream for so long, and return the medians of both memories, early and late."""
     page, pid, samples = browser.new_page(), server_pid(address), []
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(300_000)
     page.goto(f"{address}/?read={way}")
     start_camera(page)
     start = time.monotonic()
@@ -53,7 +53,7 @@ def stream(browser: Browser, address: str, way: str, seconds: float) -> dict:
 def cycle(browser: Browser, address: str, way: str, cycles: int) -> dict:
     """Start, stop and reload so many times, and return threads and sockets of the server, before and after."""
     page, pid = browser.new_page(), server_pid(address)
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(300_000)
     page.goto(f"{address}/?read={way}")
     usage = []
     for number in range(cycles + 1):
