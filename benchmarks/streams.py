@@ -15,12 +15,12 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from benchmarks import ROOT, chromium, machine
 from benchmarks.app_server import camera_arguments, memory_mb, run_app, server_mb, server_pid, write_still_video
 from benchmarks.live import WAYS
-from benchmarks.soak import FIFTHS, median_of_fifth, process_usage
+from benchmarks.soak import FIFTHS, SESSION_EXPIRY_S, TIDY_S, median_of_fifth, process_usage
 from training.markdown import markdown_table
 
 SAMPLE_INTERVAL_S = 5
 CYCLES = 100
-SETTLING_S = 10  # until uvicorn has closed connections without a request
+SETTLING_S = SESSION_EXPIRY_S + TIDY_S  # a session that was left keeps its event loop, and so two sockets
 
 
 def tab_mb(browser: Browser) -> int:

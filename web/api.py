@@ -162,9 +162,9 @@ def client_error(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
-def disk_error(request: Request, error: OSError) -> JSONResponse:
+def disk_error(request: Request, error: Exception) -> JSONResponse:
     """Answer that an upload, of more than a megabyte, cannot be stored until it is read."""
-    LOG.warning("an upload cannot be stored in TMPDIR", extra={"reason": error.strerror})
+    LOG.warning("an upload cannot be stored in TMPDIR", extra={"reason": getattr(error, "strerror", "")})
     metrics.record_refusal(where(request), 503)
     return JSONResponse(
         {"error": "The server has no disk space for this image. Try again later, or a smaller one."}, 503
