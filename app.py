@@ -4,6 +4,7 @@ streamlit run app.py
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -26,8 +27,10 @@ from web.metrics import metrics_endpoint
 from web.middleware import EmbeddedCookies, PlainAcceptEncoding, PrecompressedStatic, SecurityHeaders, Utf8Forms
 from web.tidy import tidy
 from web.uploads import UploadLimit
+from web.widgets import DATA, is_readable_folder
 
 ROOT = Path(__file__).parent
+HEAD_TIMEOUT_S = 10  # of a request: who sends half of its head must not stay connected
 SHUTDOWN_S = 3  # for requests that are processed when the server is told to stop
 MOVED_PAGES = {"films": "videos", "record": "teach"}  # old address: new address
 
@@ -60,10 +63,14 @@ async def lifespan(app: st.App) -> AsyncGenerator[None]:
     """Load the model before the first visitor comes, and tidy up until the server stops."""
     log.start()
     streamlit_patches.share_upload_bytes()
+    streamlit_patches.accept_extended_file_names()
     streamlit_patches.disable_nagle()
+    streamlit_patches.limit_head(HEAD_TIMEOUT_S)
     streamlit_patches.limit_shutdown(SHUTDOWN_S)
     # What the other pages wait for longest, while the first visitor is still on Live.
     Thread(target=import_module, args=("pandas",), daemon=True).start()
+    if os.environ.get("HANDFUL_DATA") and not is_readable_folder(DATA):
+        log.LOG.warning("HANDFUL_DATA is no folder that can be read: Samples shows the bundled pictures")
     decoders = shared_pool()
     counter = shared_counter()
     extra = {"model": counter.metadata.get("training commit"), "sha256": counter.sha256}

@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME] [--json FILE] [--frames N] [--minutes N] [--python FILE]"""
+"""python -m benchmarks [NAME] [--json FILE] [--frames N] [--minutes N] [--attack] [--python FILE]"""
 
 import argparse
 import json
@@ -41,7 +41,10 @@ BENCHMARKS = {
     "teach": Benchmark("errors with personal heads, by the number of pictures learned from", ("frames",), False, True),
     "largest": Benchmark("memory and time of the largest pictures and videos; ten minutes", by_default=False),
     "attack": Benchmark("what hostile pictures cost the other visitors", by_default=False),
-    "soak": Benchmark("a server's memory while visitors come and go; half an hour", ("minutes",), by_default=False),
+    "soak": Benchmark(
+        "a server's memory with visitors, or after an attack; half an hour", ("minutes", "attack"), False
+    ),
+    "streams": Benchmark("memory of server and tab on long streams; half an hour", ("minutes",), by_default=False),
 }
 
 
@@ -82,11 +85,12 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         choices=BENCHMARKS,
         metavar="NAME",
-        help="the benchmark to run; by default all but teach, largest, attack and soak",
+        help="the benchmark to run; by default all but teach, largest, attack, soak and streams",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file too")
     parser.add_argument("--frames", type=int, default=0, metavar="N", help="at most N frames of each set (0: all)")
-    parser.add_argument("--minutes", type=float, default=30, metavar="N", help="duration of soak")
+    parser.add_argument("--minutes", type=float, default=30, metavar="N", help="duration of soak and streams")
+    parser.add_argument("--attack", action="store_true", help="soak with hostile pictures, visits and videos")
     parser.add_argument("--python", default=sys.executable, metavar="FILE", help="interpreter that start measures")
     return parser
 

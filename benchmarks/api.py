@@ -1,5 +1,6 @@
 """Throughput and latency of the HTTP API with 1 to 64 clients, which share the server's machine."""
 
+import math
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,17 @@ import httpx
 import numpy as np
 
 from benchmarks import ROOT, machine
-from benchmarks.app_server import run_app
+from benchmarks.app_server import cpu_seconds, decoder_pids, run_app, server_pid
 from training.markdown import markdown_table
 
 CLIENTS = (1, 4, 16, 64)
 SECONDS = 8.0
 PICTURES = sorted((ROOT / "assets/samples").glob("*_0.jpg"))
+
+
+def server_cpu_seconds(pid: int | None) -> float:
+    """Return the CPU time of a server and its decoders so far, NaN where it is not known."""
+    return sum(map(cpu_seconds, (pid, *decoder_pids(pid)))) if pid else math.nan
 
 
 def send_pictures(address: str, seconds: float, offset: int) -> list[tuple[int, float]]:
@@ -33,15 +39,19 @@ def send_pictures(address: str, seconds: float, offset: int) -> list[tuple[int, 
 
 
 def measure(address: str, clients: int, seconds: float) -> dict:
-    """Return requests a second and their latency with so many concurrent clients."""
+    """Return requests a second, their latency, and the CPU time of each, with so many concurrent clients."""
+    pid = server_pid(address) if Path("/proc").exists() else None
+    before = server_cpu_seconds(pid)
     with ThreadPoolExecutor(clients) as pool:
         lists = pool.map(lambda offset: send_pictures(address, seconds, offset), range(clients))
         answers = [answer for each in lists for answer in each]
+    cpu = server_cpu_seconds(pid) - before
     latencies = [elapsed for status, elapsed in answers if status == 200]
     return {
         "clients": clients,
         "requests_a_second": round(len(latencies) / seconds, 1),
         "ms": dict(zip(("median", "p95"), (1000 * np.percentile(latencies, (50, 95))).round(1).tolist(), strict=True)),
+        "cpu_ms": round(1000 * cpu / len(latencies), 1),
         "rejected": sum(status == 503 for status, _ in answers),
     }
 
@@ -60,10 +70,11 @@ def report(results: dict) -> str:
             f"{row['requests_a_second']:.0f}",
             f"{row['ms']['median']:.0f}",
             f"{row['ms']['p95']:.0f}",
+            f"{row['cpu_ms']:.1f}",
             str(row["rejected"]),
         ]
         for row in results["rows"]
     ]
     return f"{results['machine']}\n\n" + markdown_table(
-        ["Clients", "Pictures/s", "ms, median", "p95", "rejected (503)"], rows
+        ["Clients", "Pictures/s", "ms, median", "p95", "CPU time, ms", "rejected (503)"], rows
     )

@@ -21,6 +21,7 @@ KINDS = {
     "HEIC of overlays": lambda: hostile.heic_of_overlays(3, 4),
     "BMP of run lengths": lambda: hostile.rle_bmp(7000, 7000),
     "JPEG of 2,000 scans": lambda: hostile.jpeg_of_scans(2000, 2000),
+    "JPEG of 95 scans": lambda: hostile.jpeg_of_scans(85, 7000),
     "JPEG of fill bytes": lambda: hostile.padded_jpeg(19_000_000 * b"\xff"),
     "JPEG of comments": lambda: hostile.padded_jpeg(4_700_000 * b"\xff\xfe\0\2"),
     "TIFF of strips": lambda: hostile.tiff_of_strips(2_000_000),
@@ -31,7 +32,7 @@ KINDS = {
     "GIF of comments": lambda: hostile.gif_of_comments(3_900_000),
     "AVIF of another size": lambda: hostile.lying_avif(4000),
 }
-SLOWEST = "PNG of empty chunks"
+SLOWEST = "JPEG of 95 scans"  # no more are decoded
 
 
 def send(address: str, client: str, data: bytes) -> tuple[int, float]:
@@ -40,6 +41,12 @@ def send(address: str, client: str, data: bytes) -> tuple[int, float]:
     with httpx.Client(base_url=address, headers={"X-Forwarded-For": client}, timeout=600) as http:
         status = http.post("/api/predict", files={"file": ("hand.jpg", data)}).status_code
     return status, time.monotonic() - start
+
+
+def send_at_once(address: str, data: bytes, files: int = FILES) -> list[tuple[int, float]]:
+    """Send a picture so many times at once, as one client. Returns status and seconds of each."""
+    with ThreadPoolExecutor(files) as pool:
+        return list(pool.map(lambda _: send(address, "198.51.100.1", data), range(files)))
 
 
 def run() -> dict:
@@ -56,10 +63,10 @@ def run() -> dict:
                 status, seconds = send(address, "198.51.100.1", data)
             alone.append({"kind": name, "bytes": len(data), "seconds": seconds, "status": status, "mb": max(mb)})
         data, others = KINDS[SLOWEST](), []
-        with ThreadPoolExecutor(FILES) as pool, watch_memory(pid) as mb:
-            attack = [pool.submit(send, address, "198.51.100.1", data) for _ in range(FILES)]
+        with ThreadPoolExecutor(1) as pool, watch_memory(pid) as mb:
+            attack = pool.submit(send_at_once, address, data)
             start = time.monotonic()
-            while not all(answer.done() for answer in attack):
+            while not attack.done():
                 others.append(send(address, "198.51.100.2", picture))
                 time.sleep(0.1)
         duration = time.monotonic() - start
@@ -70,7 +77,7 @@ def run() -> dict:
         "machine": machine(),
         "alone": alone,
         "attack_s": duration,
-        "statuses": [answer.result()[0] for answer in attack],
+        "statuses": [status for status, _ in attack.result()],
         "others": len(others),
         "others_failed": sum(status != 200 for status, _ in others),
         "others_longest_s": max(seconds for _, seconds in others),

@@ -155,12 +155,15 @@ REFUSED = {
     "TIFF of one large tile": lambda: tiff_of_one_tile(),
     "HEIC of nested overlays": lambda: heic_of_overlays(),
     "AVIF of another size": lambda: lying_avif(),
-}
-# Recognized by nothing but the time that they take, here a tenth of a second.
-SLOW = {
     "PNG of empty chunks": lambda: png_of_chunks(b"abCd", 100_000),
     "PNG of text chunks": lambda: png_of_chunks(b"tEXt", 60_000, b"a\0"),
+    "PNG of empty data": lambda: png_of_chunks(b"IDAT", 100_000),
     "GIF of comments": lambda: gif_of_comments(400_000),
+}
+# Recognized by nothing but the time that they take, here some tenths of a second.
+SLOW = {
+    "PNG": lambda: encode(picture(7000), "PNG", compress_level=1),
+    "JPEG": lambda: jpeg_of_scans(80, 3000),
 }
 TOO_NARROW = {
     "BMP wider than onnxruntime takes": lambda: narrow_bmp(),

@@ -9,6 +9,9 @@ time, when the server is warm, and of the last. The samples before the first vis
 visit to the page alone: Streamlit forgets sessions that ended two minutes ago when the next one begins. Some more
 threads are there at the end, of no visitor: they wait for files to send or names to resolve, and their number is
 bounded.
+
+With --attack, the memory of the server with its decoders is compared with that of a fresh one, which has had a visitor
+of each kind: after hostile pictures, after a hundred visits with a reload each, after many videos in one visit.
 """
 
 import os
@@ -20,13 +23,15 @@ from statistics import median
 
 from playwright.sync_api import Browser, TimeoutError, sync_playwright
 
-from benchmarks import ROOT, chromium, machine
-from benchmarks.app_server import camera_arguments, run_app, server_pid, write_still_video
+from benchmarks import ROOT, attack, chromium, machine
+from benchmarks.app_server import camera_arguments, run_app, server_mb, server_pid, write_still_video
 from training.markdown import markdown_table
 
 VISIT_S = 12
 ARRIVAL_INTERVAL_S = 16
 SESSION_EXPIRY_S = 150  # Streamlit keeps a session for 120 seconds after its visitor has left
+VISITS, VIDEOS = 100, 10  # of --attack
+TIDY_S = 70  # web/tidy.py, and some more
 FIFTHS = {"warm": 1, "late": 4}  # of the time, from 0
 
 
@@ -68,10 +73,14 @@ def visit(browser: Browser, address: str, number: int) -> None:
     page.close()
 
 
-def open_and_leave(browser: Browser, address: str) -> None:
-    """Open the first page, and leave."""
+def open_and_leave(browser: Browser, address: str, reloads: int = 0) -> None:
+    """Open the first page, reload it, and leave."""
     page = browser.new_page()
+    page.set_default_timeout(120_000)
     page.goto(address)
+    for _ in range(reloads):
+        page.get_by_role("button", name="Start", exact=True).wait_for()
+        page.reload()
     page.get_by_role("button", name="Start", exact=True).wait_for()
     page.close()
 
@@ -83,14 +92,53 @@ def expire_sessions(browser: Browser, address: str) -> None:
     time.sleep(SESSION_EXPIRY_S)
 
 
-def run(minutes: float = 30) -> dict:
-    """Measure for so many minutes, and some more."""
+def annotate_videos(browser: Browser, address: str, videos: int) -> None:
+    """Annotate a video so many times in one visit: with and without heatmaps."""
+    page = browser.new_page()
+    page.set_default_timeout(300_000)
+    page.goto(f"{address}/videos")
+    page.locator("input[type=file]").set_input_files(ROOT / "assets/counting.mp4")
+    for _ in range(videos):
+        page.get_by_role("button", name="CSV").wait_for()
+        page.get_by_text("Heatmap", exact=False).first.click()
+        page.get_by_role("button", name="CSV").wait_for(state="detached")
+    page.close()
+
+
+def attack_server(browser: Browser, address: str) -> dict[str, int]:
+    """Return the megabytes of a fresh server, and after each kind of load that a minute without visitors follows."""
+    pid = server_pid(address)
+
+    def settled_mb() -> int:
+        time.sleep(SESSION_EXPIRY_S + TIDY_S)
+        return server_mb(pid)
+
+    for number in range(3):
+        visit(browser, address, number)
+    annotate_videos(browser, address, 1)
+    mb = {"fresh": settled_mb()}
+    for make in attack.KINDS.values():
+        attack.send(address, "198.51.100.1", make())
+    attack.send_at_once(address, attack.KINDS[attack.SLOWEST]())
+    mb[f"hostile pictures, {len(attack.KINDS) + attack.FILES}"] = settled_mb()
+    for _ in range(VISITS):
+        open_and_leave(browser, address, reloads=1)
+    mb[f"visits with a reload, {VISITS}"] = settled_mb()
+    annotate_videos(browser, address, VIDEOS)
+    mb[f"videos in a visit, {VIDEOS}"] = settled_mb()
+    return mb
+
+
+def run(minutes: float = 30, attack: bool = False) -> dict:
+    """Measure for so many minutes, and some more; or what an attack leaves."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         video = Path(folder, "camera.y4m")
         write_still_video(ROOT / "assets/samples/3L_0.jpg", video, fps=10)
         arguments = ["--no-sandbox", "--disable-gpu", *camera_arguments(video)]
         browser = playwright.chromium.launch(executable_path=chromium.find(), args=arguments)
         with run_app(Path(folder, "log")) as address:
+            if attack:
+                return {"machine": machine(), "mb": attack_server(browser, address)}
             open_and_leave(browser, address)
             pid = server_pid(address)
             time.sleep(SESSION_EXPIRY_S)
@@ -124,6 +172,10 @@ def run(minutes: float = 30) -> dict:
 
 def report(results: dict) -> str:
     """Return the results as a table."""
+    if "mb" in results:
+        mb = results["mb"]
+        rows = [[name, str(megabytes), f"{megabytes / mb['fresh'] - 1:+.0%}"] for name, megabytes in mb.items()]
+        return f"{results['machine']}\n\n" + markdown_table(["Server, minutes after", "MB resident", "change"], rows)
     titles = {
         "idle": "before the first visitor",
         "warm": "second fifth of the time, median",

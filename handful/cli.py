@@ -35,8 +35,8 @@ CPU_S, WALL_S = 20.0, 60.0  # to decode one picture
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    Returns the exit status: 0; 1 if a picture failed or there is no model or personal head; 130 after Ctrl-C; 141 if
-    the reader of the output has closed it. Usage errors raise SystemExit(2).
+    Returns the exit status: 0; 1 if a picture failed or there is no model or personal head; 141 if the reader of the
+    output has closed it. Usage errors raise SystemExit(2).
     """
     parser = argparse.ArgumentParser(
         prog="handful",
@@ -72,8 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(args.paths, decoder, rows, args.overlays, root, personal)
     except (BadModel, BadHead) as error:
         return fail(str(error))
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
         discard_stdout()
         return 141

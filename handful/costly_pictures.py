@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 MAX_SCANS = 100  # of a JPEG; a progressive one has about ten
 MAX_SEGMENTS, MAX_JUNK_BYTES = 2000, 10_000  # before the first scan; each part of a profile or of metadata is a segment
+MIN_CHUNK_BYTES = 256  # of a PNG with many, on average
+MAX_GIF_BLOCKS = 10_000  # before the first frame, 255 bytes each
 MAX_TILE_PIXELS = 4_000_000  # of a TIFF that is itself smaller
 MAX_TIFF_TAGS = 1000
 MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd8]")  # of a segment of a JPEG with a length
@@ -24,6 +26,10 @@ def is_costly(data: bytes) -> bool:
     """Return whether this picture file is refused, of whatever format it is."""
     if data[:3] == b"\xff\xd8\xff":
         return is_costly_jpeg(data)
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return is_costly_png(data)
+    if data[:4] == b"GIF8":
+        return is_costly_gif(data)
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return is_costly_tiff(data)
     if data[:2] == b"BM":
@@ -59,6 +65,33 @@ def first_scan(data: bytes) -> int | None:
 def end_of_jpeg(data: bytes) -> int:
     """Return where a JPEG ends, which other data may follow, or -1 if its end is missing."""
     return data.find(END_OF_JPEG, first_scan(data) or 0)
+
+
+def is_costly_png(data: bytes) -> bool:
+    """Return whether a PNG has many chunks that are tiny."""
+    position, chunks = 8, 0
+    while position < len(data):
+        position += 12 + int.from_bytes(data[position : position + 4], "big")  # length, kind, content, checksum
+        chunks += 1
+        if chunks > MAX_SEGMENTS and position < MIN_CHUNK_BYTES * chunks:
+            return True
+    return False
+
+
+def is_costly_gif(data: bytes) -> bool:
+    """Return whether a GIF has many blocks before its first frame."""
+    position = 13 + (3 * 2 ** (data[10] % 8 + 1) if len(data) > 10 and data[10] & 128 else 0)  # after the palette
+    blocks = 0
+    while data[position : position + 1] == b"!":  # an extension: its kind, blocks after their length, a zero
+        position += 2
+        while length := int.from_bytes(data[position : position + 1]):
+            position += 1 + length
+            blocks += 1
+        position += 1
+        blocks += 1
+        if blocks > MAX_GIF_BLOCKS:
+            return True
+    return False
 
 
 def is_costly_tiff(data: bytes) -> bool:

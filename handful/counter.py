@@ -1,6 +1,5 @@
 """Count raised fingers: one ONNX file takes the pixels of a picture and returns its hands."""
 
-import json
 import logging
 import os
 import time
@@ -15,7 +14,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from handful.labels import CLASSES, FINGERS, decode, decode_probabilities, raised_fingers
-from handful.model_store import BadModel, checksum, resolve
+from handful.model_store import BadModel, check, checksum, resolve
 from handful.personal import HEADS, BadHead, PersonalHead, Weights, read_heads, shape_matches
 
 # The wheel has the model beside this file; a clone of the repository has it in model/.
@@ -56,6 +55,8 @@ class Hand:
         gradcam_maps: (12, h, w) float32, one unscaled Grad-CAM map for each of `CLASSES`; see `gradcam`.
         finger_probabilities: (5,) float32, that each of `FINGERS` is raised.
         features: (112,) float32, what the classifier's heads are linear in; empty where it is not known.
+
+    Arrays are not compared.
     """
 
     box: Box
@@ -63,10 +64,10 @@ class Hand:
     fingers: int
     side: str
     confidence: float
-    probabilities: np.ndarray
-    gradcam_maps: np.ndarray = field(repr=False)
-    finger_probabilities: np.ndarray
-    features: np.ndarray = field(default_factory=lambda: NO_FEATURES, repr=False)
+    probabilities: np.ndarray = field(compare=False)
+    gradcam_maps: np.ndarray = field(compare=False, repr=False)
+    finger_probabilities: np.ndarray = field(compare=False)
+    features: np.ndarray = field(default_factory=lambda: NO_FEATURES, compare=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -107,12 +108,12 @@ class Hand:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The hands of one picture, from left to right, its size in pixels and the inference time."""
+    """The hands of one picture, from left to right, its size in pixels and the inference time (not compared)."""
 
     hands: tuple[Hand, ...]
     width: int
     height: int
-    milliseconds: float
+    milliseconds: float = field(compare=False)
 
     @property
     def total(self) -> int:
@@ -148,8 +149,8 @@ class FingerCounter:
             personal: predicts with this head, see handful/personal.py.
 
         Raises:
-            BadModel: there is no such file, onnxruntime cannot load it, or its inputs, outputs or classes are not
-                those of a Handful model.
+            BadModel: there is no such file, it cannot be read, onnxruntime cannot load it, or its inputs, outputs or
+                classes are not those of a Handful model.
             BadHead: `personal` was fitted to another model.
         """
         options = onnxruntime.SessionOptions()
@@ -159,15 +160,12 @@ class FingerCounter:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # it warns of each head, which cannot be folded into constants: that is intended
         self.path = Path(path)
-        if not self.path.is_file():
-            raise BadModel(f"{path}: there is no such file.")
+        check(self.path)
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a dozen types
             raise BadModel(f"{path}: onnxruntime cannot load it ({type(error).__name__}).") from error
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
-        if self.metadata.get("classes") != json.dumps(CLASSES):
-            raise BadModel(f"{path}: not a Handful model, which has the classes {', '.join(CLASSES)}.")
         inputs = (*self.session.get_inputs(), *self.session.get_overridable_initializers())
         nodes = {node.name: node for node in (*inputs, *self.session.get_outputs())}
         for name, (dtype, shape) in IO_SPEC.items():
@@ -204,7 +202,8 @@ class FingerCounter:
             options,
         )
         hands = [
-            hand_from_probabilities(*outputs) for outputs in zip(boxes.tolist(), crops.tolist(), *others, strict=True)
+            hand_from_probabilities(*outputs)
+            for outputs in zip(map(tuple, boxes.tolist()), map(tuple, crops.tolist()), *others, strict=True)
         ]
         hands.sort(key=lambda hand: hand.box[0])
         height, width = image.shape[:2]

@@ -14,6 +14,7 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that r
 sys.modules["handful"] = ModuleType("handful")
 sys.modules["handful"].__path__ = [os.path.dirname(__file__)]
 
+import ctypes  # noqa: E402
 import json  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -46,9 +47,17 @@ def main(cpu_s: float) -> None:
             answers.write(pixels.data)
         except BadImage as error:
             answers.write(b"%b\n" % json.dumps({"error": str(error), "status": error.status}).encode())
-        image = pixels = None  # which may be large, until the next one comes
         limit_memory(None)
         answers.flush()
+        data = image = pixels = None  # which may be large, until the next one comes
+        free_memory()
+
+
+def free_memory() -> None:
+    """Return free memory inside glibc's heap to the system."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def limit_cpu_time(seconds: float) -> None:

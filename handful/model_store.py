@@ -1,16 +1,19 @@
 """Find the model file that HANDFUL_MODEL names: a path, or an address such as gs://bucket/handful.onnx.
 
-Addresses are downloaded by fsspec, which finds credentials where the store's own tools do. Either form may end in
-#sha256=…, the checksum that the file must have.
+Addresses are downloaded by fsspec, which finds credentials where the store's own tools do; file:// stands before a
+path. Either form may end in #sha256=…, the checksum that the file must have.
 """
 
 import hashlib
+import json
 import os
 import re
 import tempfile
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
+
+from handful.labels import CLASSES
 
 # os.path.expanduser never fails; Path.home() does for users without a home.
 CACHE = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "handful"
@@ -34,7 +37,7 @@ def resolve(name: str) -> Path:
     Raises:
         BadModel: there is no such file, it has another checksum, or it cannot be read or downloaded.
     """
-    address, has_checksum, sha256 = name.partition("#sha256=")
+    address, has_checksum, sha256 = name.removeprefix("file://").partition("#sha256=")
     sha256 = sha256.lower()
     if has_checksum and not re.fullmatch("[0-9a-f]{64}", sha256):
         raise BadModel(f"{redact(address)}: #sha256= takes a checksum of 64 hexadecimal digits.")
@@ -43,8 +46,7 @@ def resolve(name: str) -> Path:
             cached = CACHE / f"{sha256}.onnx"
             return cached if cached.is_file() and checksum(cached) == sha256 else download(address, sha256)
         path = Path(os.path.expanduser(address))
-        if not path.is_file():
-            raise BadModel(f"{path}: there is no such file.")
+        check(path)
         verify(path, sha256, address)
     except OSError as error:
         raise BadModel(f"{redact(address)}: it cannot be read ({error.strerror}).") from error
@@ -97,6 +99,21 @@ def _download(address: str, sha256: str) -> Path:
         store.get_file(path, str(partial), callback=SizeLimit())
         verify(partial, sha256, address)
         return partial.replace(CACHE / f"{checksum(partial)}.onnx")
+
+
+def check(path: Path) -> None:
+    """Raise BadModel if this cannot be read or is no Handful model, by its size and the classes in its metadata.
+
+    It is not opened unless it is a file, as a pipe or a device may never end, and onnxruntime gets no foreign model, as
+    it would load tensors of any size.
+    """
+    try:
+        if not path.is_file():
+            raise BadModel(f"{path}: this is not a file." if path.exists() else f"{path}: there is no such file.")
+        if path.stat().st_size > MAX_MODEL_BYTES or json.dumps(CLASSES).encode() not in path.read_bytes():
+            raise BadModel(f"{path}: not a Handful model, which has the classes {', '.join(CLASSES)}.")
+    except OSError as error:
+        raise BadModel(f"{path}: it cannot be read ({error.strerror}).") from error
 
 
 def verify(path: Path, sha256: str, address: str) -> None:

@@ -96,7 +96,7 @@ class Figures:
 NOT_MEASURED = Figures(0, 0, 0, 0, 0, 0, helped=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays do not compare
 class PersonalHead:
     """What a `FingerCounter` predicts one visitor's hands with.
 
@@ -156,6 +156,8 @@ class PersonalHead:
             BadHead: it cannot be read, or is not a personal head.
         """
         try:
+            if file.exists() and not file.is_file():  # a pipe or a device may never end
+                raise OSError("it is not a file")
             with file.open("rb") as opened:
                 data = opened.read(MAX_FILE_BYTES + 1)
         except (OSError, ValueError) as error:  # ValueError: a path with a null character

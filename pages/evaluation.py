@@ -1,6 +1,7 @@
 """Evaluation page: how good the model is on strangers, where it fails, and all measurements behind that."""
 
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from itertools import chain
@@ -251,7 +252,7 @@ def show_pictures(row: dict, errors: list[dict], key: str, caption: Callable[[di
     """Show pictures of errors as buttons, with their credit, if their licence allows it, or say why there are none."""
     if not may_show(row):
         return
-    errors = [error for error in errors if (DATA / error["file"]).is_file()][:MAX_THUMBNAILS]
+    errors = [error for error in errors if os.path.isfile(DATA / error["file"])][:MAX_THUMBNAILS]
     if not errors:
         st.caption("The pictures are shown where the data set is installed: `python -m training data` fetches it.")
         return

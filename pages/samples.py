@@ -1,5 +1,6 @@
 """Browse the Kaggle Fingers dataset: labels, predictions, and the hardest pictures."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from handful import CLASSES, COUNTS, SIDES, shared_counter
 from handful.images import BadImage, decode
 from handful.labels import decode as decode_label
 from handful.labels import describe
-from web.widgets import BUNDLED, DATA, is_correct, label_from_name, show_gallery
+from web.widgets import BUNDLED, DATA, is_correct, is_readable_folder, label_from_name, show_gallery
 
 PAGE_SIZE = 24
 
@@ -17,7 +18,9 @@ PAGE_SIZE = 24
 @st.cache_data(max_entries=8, show_spinner=False)
 def list_pictures(folder: Path, modified: float) -> dict[Path, str]:
     """Return the labels of a folder's labelled pictures, sorted by name. `modified` keys the cache."""
-    labels = {path: label_from_name(path) for path in sorted(folder.iterdir())}
+    with os.scandir(folder) as entries:
+        files = sorted(Path(entry) for entry in entries if entry.is_file())  # pipes and devices may never end
+    labels = {path: label_from_name(path) for path in files}
     return {path: label for path, label in labels.items() if label}
 
 
@@ -68,7 +71,8 @@ def show_first_page() -> None:
 
 
 st.title("Samples")
-splits = {split: DATA / "fingers" / split for split in ("test", "train") if (DATA / "fingers" / split).is_dir()}
+splits = {split: DATA / "fingers" / split for split in ("test", "train")}
+splits = {split: folder for split, folder in splits.items() if is_readable_folder(folder)}
 if not splits:
     st.info(
         "Dataset not installed; showing bundled samples. To download it, run `make data` or `python -m training data`."

@@ -23,6 +23,7 @@ from web.clients import client_address
 from web.decoders import shared_pool
 from web.inference import predict_decoded
 from web.live import live
+from web.log import LOG
 
 ASSETS = Path(__file__).parents[1] / "assets"
 MAX_BODY_BYTES = MAX_BYTES + 100_000  # a form is a little larger than its file
@@ -158,6 +159,15 @@ def client_error(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
+def disk_error(request: Request, error: Exception) -> JSONResponse:
+    """Answer that an upload, of more than a megabyte, cannot be stored until it is read."""
+    LOG.warning("an upload cannot be stored in TMPDIR", extra={"reason": getattr(error, "strerror", "")})
+    metrics.record_refusal(where(request), 503)
+    return JSONResponse(
+        {"error": "The server has no disk space for this image. Try again later, or a smaller one."}, 503
+    )
+
+
 def server_error(request: Request, error: Exception) -> JSONResponse:
     """Answer any other error. Starlette raises it again, and the server logs it."""
     metrics.REFUSED.labels(where(request), "failure").inc()
@@ -176,7 +186,7 @@ api = Starlette(
         Route("/docs", docs),
     ],
     exception_handlers=dict.fromkeys((HTTPException, BadImage, BadHead, TimeoutError, ClientDisconnect), client_error)
-    | {Exception: server_error},
+    | {OSError: disk_error, Exception: server_error},
 )
 # It would redirect /api/health/ to an address of the Host header's, and to HTTP behind a proxy with HTTPS.
 api.router.redirect_slashes = False

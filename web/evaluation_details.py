@@ -1,5 +1,6 @@
 """What the Evaluation page folds away: tables, charts and the confusion matrix of each set."""
 
+import os
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -399,7 +400,10 @@ def show_cell(metrics: dict, view: ConfusionView, cell: Cell, hands: int) -> Non
     correct = (
         path
         for path in sorted((DATA / metrics["set"].replace("-", "/", 1)).glob("*.*"))  # fingers-test: fingers/test
-        if (name := label_from_name(path)) and view.label_of(name) == cell[0] and path.name not in incorrect
+        if (name := label_from_name(path))
+        and view.label_of(name) == cell[0]
+        and path.name not in incorrect
+        and path.is_file()
     )
     paths = list(islice(correct, MAX_THUMBNAILS))  # of Kaggle Fingers, which is CC0
     show_gallery(paths, [describe(label_from_name(path)) for path in paths], "correct")
@@ -501,7 +505,7 @@ def show_errors(row: dict, errors: list[dict], key: str) -> None:
     Rendered hands are shown as far as they come with the metrics, and in the table.
     """
     paths = [DATA / error["file"] for error in errors]
-    if may_show(row) and all(path.is_file() for path in paths):
+    if may_show(row) and all(map(os.path.isfile, paths)):
         captions = [
             f"{error['label']}, predicted {error['predicted']}"
             + (f" {error['confidence']:.0%}" if error.get("confidence") else "")

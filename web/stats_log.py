@@ -10,11 +10,13 @@ gets those images.
 import logging
 import math
 import os
+import sys
 import time
 from datetime import UTC, datetime
 from functools import cache
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -52,7 +54,8 @@ class StatsFile(RotatingFileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         self._next_row = math.inf
-        LOG.warning("summary ends: it cannot be written", extra={"file": self.baseFilename}, exc_info=True)
+        extra = {"file": self.baseFilename, "reason": str(sys.exc_info()[1])}
+        LOG.warning("HANDFUL_SUMMARY cannot be written any more", extra=extra)
 
 
 @cache
@@ -60,9 +63,11 @@ def stats_file() -> StatsFile | None:
     """Return the file that HANDFUL_SUMMARY names, or None without it and where it cannot be written."""
     file = os.environ.get("HANDFUL_SUMMARY")
     try:
+        if file and Path(file).is_fifo():  # which would wait for its reader
+            raise OSError("it is a pipe")
         return StatsFile(file) if file else None
     except OSError as error:
-        LOG.warning("no summary: it cannot be written", extra={"file": file, "reason": str(error)})
+        LOG.warning("HANDFUL_SUMMARY cannot be written", extra={"file": file, "reason": str(error)})
         return None
 
 

@@ -8,11 +8,13 @@ import asyncio
 import copy
 import gc
 import logging
+import re
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
 from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, socket
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import streamlit as st
 from starlette.requests import ClientDisconnect
@@ -22,6 +24,7 @@ INTERNAL_CHANGED = (AttributeError, ImportError, LookupError, TypeError)
 
 # What a request raises whose client leaves, or which is ended as the server stops: no error.
 CLIENT_LEFT = (ConnectionError, ClientDisconnect, asyncio.CancelledError)
+EXTENDED_FILE_NAME = re.compile(rb";\s*filename\*=[\w-]*'[^']*'([^;\s]*)", re.IGNORECASE)  # RFC 5987
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,6 +95,24 @@ def expire_sessions() -> None:
 
 
 @guarded
+def accept_extended_file_names() -> None:
+    """Take a part of a form with `filename*=` alone as a file, too: Starlette's parser takes it as text.
+
+    Forms must not have it, but urllib3 before version 2 sends names so that are not ASCII.
+    """
+    forms: Any = import_module("starlette.formparsers")
+    parse = forms.parse_options_header
+
+    def parse_header(value: bytes | str | None) -> tuple[bytes, dict[bytes, bytes]]:
+        kind, options = parse(value)
+        if isinstance(value, bytes) and (name := EXTENDED_FILE_NAME.search(value)):
+            options.setdefault(b"filename", unquote_to_bytes(name[1]))
+        return kind, options
+
+    forms.parse_options_header = parse_header
+
+
+@guarded
 def disable_nagle() -> None:
     """Set TCP_NODELAY on the listening socket, which those that it accepts inherit.
 
@@ -102,6 +123,29 @@ def disable_nagle() -> None:
     for item in sockets:
         if item.type == SOCK_STREAM and item.family in (AF_INET, AF_INET6):
             item.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+
+
+@guarded
+def limit_head(seconds: float) -> None:
+    """Close connections on which the head of a request does not come in time: uvicorn waits for it for ever."""
+    for server in _servers():
+        kind: Any = server.config.http_protocol_class
+
+        class Protocol(kind):
+            def connection_made(self, transport: asyncio.Transport) -> None:
+                super().connection_made(transport)
+                self.loop.call_later(seconds, self.close_without_head, None)
+
+            def close_without_head(self, previous: Any) -> None:
+                """Close unless there is a request, or was another one than `previous`; look again later."""
+                if self.transport.is_closing() or self.transport.get_protocol() is not self:  # now of a WebSocket
+                    return
+                if self.cycle is previous and (self.cycle is None or self.cycle.response_complete):
+                    self.transport.close()
+                else:
+                    self.loop.call_later(seconds, self.close_without_head, self.cycle)
+
+        server.config.http_protocol_class = Protocol
 
 
 @guarded

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.typing import UploadedFile
 
 from handful.images import BadImage
+from web.log import LOG
 from web.streamlit_patches import uploaded_bytes
 
 # The limits, in files of the largest size: of all visits, and of one.
@@ -62,6 +63,9 @@ class UploadLimit:
             await self.app(scope, receive_in_time, send)
         except ClientDisconnect:  # unhandled, it would be logged with its traceback
             await Response(status_code=408)(scope, receive, send)
+        except OSError as error:  # a full disk, or none that can be written: larger files pass through one
+            LOG.warning("an upload cannot be stored in TMPDIR", extra={"reason": error.strerror})
+            await Response(status_code=507)(scope, receive, send)
         finally:
             self.bytes_in_transit[visit] -= size
             self.bytes_in_transit += Counter()  # forgets visits without any

@@ -1,5 +1,6 @@
 """Widgets that more than one page shows."""
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -19,12 +20,17 @@ from handful.overlay import draw, resize
 from handful.personal import PersonalHead
 
 # The folder of the datasets: fingers/train/… and fingers/test/…
-DATA = Path(os.environ.get("HANDFUL_DATA", "data"))
+DATA = Path(os.environ.get("HANDFUL_DATA") or "data")
 BUNDLED = Path(__file__).parents[1] / "assets/samples"
 PRIMARY_COLOR = "#0f8a80"
 THUMBNAIL_COLUMNS = 6
 DISPLAY_SIDE = 1460  # pixels of the longer side of a picture that is shown; `st.image` sends none wider
 MAX_HANDS = 4  # that the model detects in a picture
+
+
+def is_readable_folder(path: Path) -> bool:
+    """Return whether the files in a folder can be listed and opened."""
+    return os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK)
 
 
 def label_from_name(path: Path) -> str:
@@ -147,10 +153,11 @@ def show_prediction(image: np.ndarray, prediction: Prediction, key: str, name: s
 @st.dialog("Prediction", width="medium")
 def open_prediction(path: Path, personal: PersonalHead | None) -> None:
     """Run the model on a picture and show the prediction in a dialog."""
+    name = os.fsencode(path.name).decode(errors="replace")  # it may be no UTF-8
     try:
         image = decode(path)
     except BadImage as error:
-        st.error(str(error))
+        st.error(str(error).replace(str(path), name))
         return
     prediction = shared_counter()(image, personal)
     if label := label_from_name(path):  # only names of Kaggle Fingers have one
@@ -160,7 +167,12 @@ def open_prediction(path: Path, personal: PersonalHead | None) -> None:
         st.badge(
             f"Correct: {text}" if correct else f"Incorrect: the label is {text}", color="green" if correct else "red"
         )
-    show_prediction(image, prediction, path.name, path.name)
+    show_prediction(image, prediction, path_key(path), name)
+
+
+def path_key(path: Path) -> str:
+    """Return a key of widgets for a file, which does not tell browsers where it is."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
 def show_gallery(
@@ -170,10 +182,10 @@ def show_gallery(
     with st.grid(THUMBNAIL_COLUMNS, min_column_width=96, gap="xsmall"):
         for path, caption in zip(paths, captions, strict=True):
             # The style sheet stretches the button over the picture.
-            with st.container(gap=None, key=f"thumbnail {key} {path.stem}"):
+            with st.container(gap=None, key=f"thumbnail {key} {path_key(path)}"):
                 try:
                     st.image(decode(path), width="stretch", alt=caption)
                 except BadImage:
                     st.caption("damaged")
-                if st.button(caption, key=f"{key} {path}", type="tertiary", width="stretch"):
+                if st.button(caption, key=f"{key} {path_key(path)}", type="tertiary", width="stretch"):
                     open_prediction(path, personal)

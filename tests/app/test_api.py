@@ -130,6 +130,17 @@ def test_a_personal_head_that_cannot_be_used_is_refused_in_words(client, text, w
     assert words in response.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(b"filename*=utf-8''h%C3%A4nd.png", "händ.png"), (b"filename*=UTF-8''x.png; filename=a.png", "a.png")],
+)
+def test_a_file_may_have_an_extended_name_only(client, names, expected):
+    """As urllib3 before version 2 sends names that are not ASCII."""
+    body = FORM.replace('filename="händ.png"'.encode(), names)
+    response = client.post("/api/predict", content=body, headers={"content-type": "multipart/form-data; boundary=x"})
+    assert response.json()["file"] == expected
+
+
 def test_a_quoted_boundary_is_parsed(client):
     body = FORM.replace(b"--x", b"--a; charset=punycode")
     headers = {"content-type": 'multipart/form-data; charset=x; boundary="a; charset=punycode"'}
@@ -268,7 +279,7 @@ def test_the_address_of_a_client_is_the_one_that_a_proxy_saw(peer, forwarded, ad
 def test_a_client_that_leaves_frees_its_place(monkeypatch, state):
     pool = DecodePool(2)
     monkeypatch.setattr(api, "shared_pool", lambda: pool)
-    form = httpx.Request("POST", "http://handful", files={"file": ("a.png", hostile.SLOW["PNG of empty chunks"]())})
+    form = httpx.Request("POST", "http://handful", files={"file": ("a.png", hostile.SLOW["PNG"]())})
     others = [pool.request(f"other {i}") for i in range(2 if state == "waiting" else 0)]
     for decoder in pool.idle:
         decoder.decode(png())

@@ -61,7 +61,7 @@ def test_a_decoder_is_given_back_also_after_an_error(pool):
 
 def test_closing_refuses_the_picture_that_is_decoded():
     pool = DecodePool(2)
-    slow = hostile.png_of_chunks(b"abCd", 1_000_000)
+    slow = hostile.SLOW["PNG"]()
     with pool.turn("a") as decoder, ThreadPoolExecutor(1) as thread:
         decoder.decode(png())
         refused = thread.submit(decoder.decode, slow)

@@ -1,5 +1,7 @@
 """The Samples page, with a small dataset."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import web.widgets
 from handful import CLASSES, shared_counter
 from handful.images import decode
 from handful.labels import describe
-from tests.app.pages import headline, load_page, open_page, probability_bars
+from tests.app.pages import file_name, headline, load_page, open_page, probability_bars
 from tests.builders import sample_png, write_fingers
 from web.widgets import is_correct, label_from_name
 
@@ -125,6 +127,30 @@ def test_a_damaged_picture_shows_an_error_when_opened(data):
     page.button[0].click().run()
     assert not page.exception
     assert "damaged" in page.error[0].value
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows any bytes in a name")
+def test_pipes_are_left_out_and_names_that_are_no_utf8_are_shown(data):
+    os.mkfifo(data / "fingers/test/a_0L.png")
+    (data / "fingers/test" / os.fsdecode(b"\xe9 zz_0L.png")).write_bytes(sample_png("0L"))
+    page = open_page("samples")
+    assert any("1–24 of 37 pictures" in caption.value for caption in page.caption)
+    page.text_input[0].set_value("zz").run()
+    page.button[0].click().run()
+    assert not page.exception
+    assert file_name(page) == "\N{REPLACEMENT CHARACTER} zz_0L.png"
+
+
+def test_browsers_are_not_told_where_the_pictures_are(data):
+    page, folder = open_page("samples"), data / "fingers/test"
+    for button in page.button:
+        assert str(data) not in button.proto.id
+    listed = folder.stat()
+    min(folder.iterdir()).unlink()
+    os.utime(folder, ns=(listed.st_atime_ns, listed.st_mtime_ns))  # deleted meanwhile
+    page.button[0].click().run()
+    assert str(data) not in page.error[0].value
 
 
 def test_without_the_dataset_bundled_samples_are_shown(tmp_path, monkeypatch):

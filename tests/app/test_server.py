@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -21,7 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 import app
 from benchmarks import ROOT
-from benchmarks.app_server import decoder_pids
+from benchmarks.app_server import decoder_pids, run_app
 from benchmarks.dockerfile import free_port, request_json
 from handful import FingerCounter, shared_counter
 from handful.images import decode
@@ -236,6 +237,73 @@ def test_the_server_stops_within_seconds_also_during_an_upload_and_leaves_no_pro
     assert "Traceback" not in (tmp_path / "log").read_text()
     time.sleep(0.2)
     assert not [pid for pid in decoders if Path(f"/proc/{pid}").exists()]
+
+
+# Half-sent heads
+
+
+@pytest.mark.slow
+def test_connections_without_the_whole_head_of_a_request_are_closed(tmp_path, monkeypatch):
+    request = b"GET /api/health HTTP/1.1\r\nHost: a\r\n"
+    websocket = b"GET /_stcore/stream HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    key = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    with run_app(tmp_path / "log") as address, ExitStack() as stack:
+        port = int(address.rpartition(":")[2])
+
+        def connect(data: bytes) -> socket.socket:
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            connection.sendall(data)
+            return connection
+
+        silent = [connect(data) for data in (b"", request, websocket + key, request + b"\r\n")]
+        silent[-1].recv(9)  # the answer; it stays open for another request
+        silent[-1].sendall(request)
+        page = connect(websocket + key + b"\r\n")
+        deadline = time.monotonic() + 2 * app.HEAD_TIMEOUT_S + 5
+        for connection in silent:
+            connection.settimeout(max(1, deadline - time.monotonic()))
+            with suppress(ConnectionResetError):
+                while connection.recv(1000):
+                    pass
+        page.setblocking(False)
+        assert page.recv(100).startswith(b"HTTP/1.1 101")
+        with suppress(BlockingIOError):  # open, but there is nothing more to read
+            while page.recv(1000):
+                pass
+            pytest.fail("the connection of a page was closed")
+
+
+# What it is started with
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="links, pipes and devices")
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "device", "unreadable"])
+def test_whatever_its_variables_name_the_server_starts_and_says_so_in_a_line(kind, tmp_path):
+    target = tmp_path / "target"
+    match kind:
+        case "folder":
+            target.mkdir()
+        case "pipe":
+            os.mkfifo(target)
+        case "loop":
+            target.symlink_to(target)
+        case "device":
+            target.symlink_to("/dev/full")
+        case "unreadable":
+            target.touch(0)
+            if os.access(target, os.R_OK):
+                pytest.skip("root can read it")
+    names = {"HANDFUL_MODEL", "HANDFUL_PERSONAL", "HANDFUL_SUMMARY", "HANDFUL_DATA"}
+    start = time.monotonic()
+    with run_app(tmp_path / "log", **dict.fromkeys(names, str(target))):
+        assert time.monotonic() - start < 30  # of which packages take some
+    text = (tmp_path / "log").read_text()
+    warnings = [line["event"] for line in map(json.loads, re.findall(r"\{.*\}", text)) if line["level"] == "WARNING"]
+    if kind in ("folder", "device"):  # the one holds data, the other takes a summary
+        names -= {"HANDFUL_DATA" if kind == "folder" else "HANDFUL_SUMMARY"}
+    assert sorted(warning.split()[0] for warning in warnings) == sorted(names)
+    assert "Traceback" not in text
 
 
 # In the background

@@ -2,6 +2,10 @@
 
 import asyncio
 import codecs
+import errno
+import json
+import os
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
@@ -127,6 +131,28 @@ def test_stalled_and_slow_uploads_time_out_free_their_bytes_and_log_nothing(file
     assert asyncio.run(upload(range(5))) == [204] * 5
     assert Counter(stored(files, range(5))) == {ACCEPTED: 5}
     assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS, errno.ENOENT])
+def test_without_disk_space_a_large_upload_is_refused_with_a_line_in_the_log(
+    client, files, monkeypatch, capsys, reason
+):
+    def full(**options: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    log.start()
+    config.set_option("server.maxUploadSize", 4)
+    large = {"file": ("hand.mp4", bytes(2_000_000))}
+    answer = client.post("/api/predict", files=large)
+    assert (answer.status_code, "disk space" in answer.json()["error"]) == (503, True)
+    client.get("/_stcore/health")
+    headers = {"X-Xsrftoken": client.cookies["_streamlit_xsrf"]}
+    assert client.put("/_stcore/upload_file/visit/1", files=large, headers=headers).status_code == 507
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    warned = [(line["event"], line["reason"]) for line in lines if line["level"] == "WARNING"]
+    assert warned == 2 * [("an upload cannot be stored in TMPDIR", os.strerror(reason))]
+    assert all("exc_info" not in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["videos", "pictures"])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import Unavailable, api, app_server, largest, live, load, soak, speed, start, steady, summary
+from benchmarks import Unavailable, api, app_server, largest, live, load, soak, speed, start, steady, streams, summary
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.app_server import run_app
 from handful import CLASSES, FINGERS, Hand, Prediction
@@ -207,6 +207,7 @@ def test_the_api_is_measured_with_concurrent_clients(tmp_path):
     assert row["requests_a_second"] > 0
     assert 0 < row["ms"]["median"] <= row["ms"]["p95"]
     assert row["rejected"] == 0
+    assert row["cpu_ms"] > 1 or sys.platform != "linux"
     assert api.report({"machine": "m", "rows": [row]})
 
 
@@ -220,6 +221,21 @@ def test_soak_samples_memory_threads_and_sockets_of_a_process():
     results = dict.fromkeys(("idle", "warm", "late", "max", "end"), before)
     results |= {"machine": "m", "visitors": 2, "failed": 1, "minutes": 1}
     assert "2 visitors in 1 minutes, for 1 of whom no result appeared within a minute" in soak.report(results)
+
+
+def test_soak_reports_what_an_attack_leaves():
+    assert re.search(
+        r"\| an attack +\| +230 \| +\+15% \|", soak.report({"machine": "m", "mb": {"fresh": 200, "an attack": 230}})
+    )
+
+
+def test_streams_report_growth_and_what_cycles_leave():
+    memory = {"server_mb": 270, "tab_mb": 90}
+    usage = {"threads": 9, "sockets": 8, "mb": 220, "tab_mb": 80}
+    results = {"machine": "m", "minutes": 5, "streams": {"Server": {"rate": "20 fps", "warm": memory, "late": memory}}}
+    text = streams.report(results | {"cycles": {"Server": {"before": usage, "after": usage | {"sockets": 9}}}})
+    assert "270 → 270" in text
+    assert "8 → 9" in text
 
 
 def test_soak_reports_medians_of_fifths_of_the_time():

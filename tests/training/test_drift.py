@@ -1,6 +1,7 @@
 """Drift: what the report finds in changed pictures, and the summary that a server writes for it."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -321,10 +322,13 @@ def test_threads_write_whole_rows_and_a_full_file_is_rotated(start_api, tmp_path
         assert not table.isna().any(axis=None)
 
 
-@pytest.mark.parametrize("name", ["no folder/summary.csv", "/dev/full"])
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["no folder/summary.csv", "/dev/full", "pipe"])
 def test_a_summary_that_cannot_be_written_is_logged_once(start_api, tmp_path, capsys, monkeypatch, name):
     if name == "/dev/full" and not Path(name).exists():
         pytest.skip("only Linux has /dev/full")
+    if name == "pipe":
+        getattr(os, "mkfifo", pytest.skip)(tmp_path / name)
     monkeypatch.setattr(stats_log, "ROW_INTERVAL_S", 0)
     log.start()  # to the captured stderr
     client = start_api(tmp_path / name)
@@ -333,6 +337,7 @@ def test_a_summary_that_cannot_be_written_is_logged_once(start_api, tmp_path, ca
     warnings = [line for line in map(json.loads, capsys.readouterr().err.splitlines()) if line["level"] == "WARNING"]
     assert len(warnings) == 1
     assert "cannot be written" in warnings[0]["event"]
+    assert "exc_info" not in warnings[0]
 
 
 @pytest.mark.slow

@@ -323,6 +323,24 @@ def test_ctrl_c_ends_quietly_and_every_line_has_its_row(folder):
     assert 1 <= len(lines(out)) <= len(rows) <= len(lines(out)) + 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("module", ["numpy", "onnxruntime", "handful.cli"])
+def test_an_early_ctrl_c_ends_quietly(folder, module):
+    """While that module is imported."""
+    code = f"""
+import os, runpy, signal, sys
+class Interrupt:
+    def find_spec(self, name, path, target=None):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["handful", "hand.jpg"]
+runpy.run_module("handful", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="terminals")
 def test_progress_bar_on_a_terminal(folder):
     import pty

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import hostile
+from benchmarks.app_server import memory_mb
 from handful import decode_process
 from handful.decode_process import DecodeProcess
 from handful.images import BadImage, decode
@@ -87,7 +88,7 @@ def test_a_picture_beyond_the_wall_time_is_refused_and_the_next_one_decoded():
     with DecodeProcess() as decoder:
         decoder.decode(HAND)
         decoder.wall_s = 0.01
-        assert "too long" in refusal(decoder, hostile.SLOW["PNG of empty chunks"]())
+        assert "too long" in refusal(decoder, hostile.SLOW["PNG"]())
         decoder.wall_s = 60
         assert decoder.decode(HAND).shape == (256, 256, 3)
 
@@ -112,6 +113,20 @@ def test_memory_is_limited_by_the_pixels_that_a_file_says(tmp_path):
             peak_kb = int(status.partition("VmHWM:")[2].split()[0])
             assert peak_kb < 400_000
             assert decoder.decode(HAND).shape == (256, 256, 3)
+
+
+@on_linux
+def test_a_large_picture_leaves_no_memory_in_the_process():
+    with DecodeProcess() as decoder:
+        decoder.decode(HAND)
+        before = memory_mb(decoder.process.pid, "RssAnon")
+        decoder.decode(
+            encode(np.zeros((3000, 3000, 3), np.uint8), "JPEG") + bytes(18_000_000)
+        )  # what follows is ignored
+        deadline = time.monotonic() + 30
+        while memory_mb(decoder.process.pid, "RssAnon") > before + 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_a_process_that_ends_in_a_decoder_refuses_the_picture(decoder):

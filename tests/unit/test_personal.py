@@ -1,6 +1,7 @@
 """Personal heads: what they learn from a few pictures, what cannot be learned, their files, whom they concern."""
 
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -246,8 +247,11 @@ def test_what_is_no_personal_head_is_refused_in_words(head, make, words, tmp_pat
         PersonalHead.load(file)
 
 
+@pytest.mark.timeout(60)
 def test_a_file_that_cannot_be_opened_is_refused_in_words(tmp_path):
-    for file in (tmp_path / "none.json", tmp_path):
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path / "none.json", tmp_path, tmp_path / "pipe"):
         with pytest.raises(BadHead, match="cannot be opened"):
             PersonalHead.load(file)
 

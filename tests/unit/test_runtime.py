@@ -241,6 +241,13 @@ def test_counter_is_thread_safe(counter):
             np.testing.assert_array_equal(prediction.hands[0].gradcam_maps, correct.gradcam_maps)
 
 
+def test_predictions_compare_without_their_arrays_and_time(counter):
+    one, again, other = (counter(decode(SAMPLES / name)) for name in ("3L_0.jpg", "3L_0.jpg", "5R_0.jpg"))
+    assert one == again
+    assert hash(one) == hash(again)
+    assert one != other
+
+
 def test_shared_counter_is_loaded_once():
     assert shared_counter() is shared_counter()
 
