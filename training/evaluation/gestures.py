@@ -87,6 +87,7 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
     if not files:
         raise BadData(f"{folder / PATH}: no pictures here. Fetch them: python -m training data")
     rows = []
+    hands: list[tuple[float, bool]] = []  # predicted ones: the probability of the count, and whether it is as labelled
     for file in tqdm(files, "HaGRID", unit=" pictures"):
         label, prediction = GESTURES[file.parent.name], counter(read_rgb(file))
         rows.append(
@@ -97,10 +98,10 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
                 "predicted": prediction.total,
                 "total": prediction.total == label.count,
                 "fingers": raises(prediction, label.fingers),
-                # Of each predicted hand: the probability of its count, and whether that is the labelled one.
-                "certainty": [(count_probability(hand), hand.fingers == label.count) for hand in prediction.hands],
             }
         )
+        if file.parent.name in COUNTING:
+            hands += [(count_probability(hand), hand.fingers == label.count) for hand in prediction.hands]
 
     def metrics(gestures: tuple[str, ...]) -> dict:
         own = [row for row in rows if row["gesture"] in gestures]
@@ -117,8 +118,7 @@ def evaluate_gestures(counter: FingerCounter, folder: Path) -> dict:
     def row(name: str, gestures: tuple[str, ...]) -> dict:
         return {"group": name, **({"shows": SHOWS[name]} if name in SHOWS else {}), **metrics(gestures)}
 
-    certainty = np.array([pair for row in rows if row["gesture"] in COUNTING for pair in row["certainty"]], float)
-    probabilities, correct = certainty.reshape(-1, 2).T
+    probabilities, correct = np.array(hands, float).reshape(-1, 2).T
     return {
         "title": TITLE,
         "short_title": "HaGRID",
