@@ -167,7 +167,7 @@ def test_a_large_picture_is_annotated_at_its_display_size_and_decoded_once(monke
     monkeypatch.setattr(
         web.widgets, "draw", lambda image, prediction, **options: annotated.append((image, prediction)) or image
     )
-    monkeypatch.setattr(inference, "shared_counter", lambda: lambda image: prediction)
+    monkeypatch.setattr(inference, "shared_counter", lambda: lambda image, personal: prediction)
     x, y = size
     hand = shared_counter()(decode(sample_png("3L"))).hands[0]
     box, crop = (0.1 * x, 0.2 * y, 0.5 * x, 0.6 * y), (0.0, 0.1 * y, 0.6 * x, 0.7 * y)
@@ -192,7 +192,7 @@ def test_a_large_picture_is_annotated_at_its_display_size_and_decoded_once(monke
 def test_every_hand_has_a_card_and_four_may_not_be_all(monkeypatch, hands):
     prediction = shared_counter()(decode(sample_png("3L")))
     prediction = dataclasses.replace(prediction, hands=prediction.hands * hands)
-    monkeypatch.setattr(inference, "shared_counter", lambda: lambda image: prediction)
+    monkeypatch.setattr(inference, "shared_counter", lambda: lambda image, personal: prediction)
     page = open_page("pictures")
     page.file_uploader[0].set_value(upload("3L")).run()
     assert not page.exception
