@@ -34,7 +34,7 @@ http {{
         listen 127.0.0.1:{port};
         location /count/ {{
             proxy_pass http://replicas/;
-            proxy_http_version 1.1;
+            proxy_http_version 1.1; proxy_request_buffering off;  # its workers may not enter the folder
             proxy_set_header Host $http_host;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $connection_upgrade;

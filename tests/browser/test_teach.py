@@ -129,6 +129,7 @@ def test_pictures_are_asked_about_and_taken_again(page):
     # Without a hand, they are taken again by themselves, once.
     expect(question.locator("p")).to_have_text(re.compile("No hand found"))
     expect(what).to_have_text("2 fingers, right hand")
+    page.evaluate("window.speed = 1")  # leaves the time of a countdown to pause
     expect(what).to_have_text("3 fingers, right hand")
     page.get_by_role("button", name="Pause").click()
     expect(page.locator(".result")).to_contain_text("In 6, which are marked below, Handful saw something else")
@@ -143,10 +144,12 @@ def test_the_room_is_asked_about_if_there_is_a_hand(page):
     button(page).click()
     expect(page.locator(".caption")).to_have_text("Hands down")
     expect(page.locator(".question p")).to_have_text("We see a hand. Was one of yours in view?")
-    page.evaluate("window.shown = undefined")
+    page.evaluate("window.shown = undefined; window.speed = 1")
     page.keyboard.press("r")
-    expect(page.locator(".last .tile:not(.marked)")).to_have_count(9)
-    page.get_by_role("button", name="Skip").click()
+    expect(page.locator(".what")).to_have_text("0 fingers, right hand")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator(".review h2")).to_have_text("9 pictures")
+    expect(page.locator(".review .tile.marked")).to_have_count(0)
 
 
 def test_it_pauses_and_goes_on_where_it_was_even_after_another_page(page):

@@ -456,7 +456,7 @@ def test_report_has_a_row_for_each_set_with_mediapipe(tmp_path, capsys):
     groups = [{"group": "Faces", "pictures": 53, "false_alarms": 6}]
     write_json(tmp_path / "empty.json", {"pictures": 53, "false_alarms": 6, "groups": groups})
     gesture = {"group": "stop", "pictures": 10, "total_accuracy": 0.9, "finger_accuracy": 0.8}
-    write_json(tmp_path / "hagrid.json", {"groups": {"gesture": [gesture]}})
+    write_json(tmp_path / "hagrid.json", {"groups": {"gesture": [gesture]}, "ece": 0.048})
     left_out = {"title": "One man", **both, "side_accuracy": None}
     write_json(tmp_path / "leave-one-out.json", {"sources": {"counting": left_out}})
     modes = {"static": {"accuracy": 0.976}, "tracking": {"accuracy": 0.826}}
