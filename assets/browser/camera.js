@@ -42,14 +42,21 @@ export function isRearCamera(stream) {
   return stream?.getVideoTracks()[0].getSettings().facingMode === "environment";
 }
 
-// Call `stop` once the component has left the page. A page that reconnects is rebuilt: the camera goes on meanwhile.
+// Returns what a component is to do when it is taken off the page: call `stop` if it does not come back. A page that
+// reconnects is rebuilt: the camera goes on meanwhile. Call it while the component is there.
 const RERENDER_TIMEOUT_MS = 500; // a component whose settings change is back within this
 const RECONNECT_TIMEOUT_MS = 20_000; // one whose page has lost its connection, within this
 export function stopWhenGone(element, stop) {
   const { pathname } = location;
-  const stopIfDetached = () => element().isConnected || stop();
-  setTimeout(() => location.pathname !== pathname && stopIfDetached(), RERENDER_TIMEOUT_MS);
-  setTimeout(stopIfDetached, RECONNECT_TIMEOUT_MS);
+  return () => {
+    const end = performance.now() + RECONNECT_TIMEOUT_MS;
+    const timer = setInterval(() => {
+      const isBack = element().isConnected;
+      if (!isBack && location.pathname === pathname && performance.now() < end) return;
+      clearInterval(timer);
+      if (!isBack) stop();
+    }, RERENDER_TIMEOUT_MS);
+  };
 }
 
 // The size of a video or a bitmap, scaled down to the largest that is predicted.

@@ -37,7 +37,7 @@ export default function (component) {
     if (shell !== live.root) shell.replaceWith(live.root);
     live.appear(data.settings);
   }
-  return () => stopWhenGone(() => live.root, () => live.stop());
+  return stopWhenGone(() => live.root, () => live.stop());
 }
 
 class Live {

@@ -34,7 +34,7 @@ export default function ({ parentElement, data, setStateValue, setTriggerValue }
     if (shell !== teach.root) shell.replaceWith(teach.root);
     teach.appear(data.settings);
   }
-  return () => stopWhenGone(() => teach.root, () => teach.stop());
+  return stopWhenGone(() => teach.root, () => teach.stop());
 }
 
 class Teach {

@@ -157,6 +157,7 @@ def test_it_pauses_and_goes_on_where_it_was_even_after_another_page(page):
     page.evaluate("window.pose = (fingers, side) => `${fingers}${side}`")
     button(page).click()
     expect(page.locator(".what")).to_have_text("2 fingers, right hand")
+    page.evaluate("window.speed = 1")  # leaves the time of a countdown to go
     page.get_by_role("link", name="About").click()
     expect(page).to_have_title("About · Handful")
     wait_until(
@@ -167,6 +168,7 @@ def test_it_pauses_and_goes_on_where_it_was_even_after_another_page(page):
     expect(page.locator(".left")).to_have_text(re.compile("3 of 19 done"))
     kept = pictures(page)
     assert kept >= 15
+    page.evaluate("window.speed = 8")
     button(page).click()
     expect(page.locator(".what")).to_have_text("2 fingers, right hand")
     expect(page.locator(".what")).to_have_text("3 fingers, right hand")
