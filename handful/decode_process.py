@@ -91,7 +91,9 @@ class DecodeProcess:
     def close(self) -> None:
         """End the process for good."""
         self.kill()
-        self.process.wait()
+        # Without a limit it may wait for ever: Popen keeps its lock if Ctrl-C comes at the wrong moment.
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
         for connection in (self.process.stdin, self.process.stdout):
             with suppress(OSError):  # what was not sent yet cannot be sent any more
                 if connection:

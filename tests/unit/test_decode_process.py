@@ -176,3 +176,11 @@ def test_the_process_ends_with_the_one_that_started_it(number):
     while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
         assert time.monotonic() - start < 10
         time.sleep(0.05)
+
+
+def test_closing_does_not_wait_for_a_lock_that_ctrl_c_left_behind():
+    process = DecodeProcess()
+    process.process._waitpid_lock.acquire()  # as in `Popen.poll`, between taking the lock and its `try`
+    start = time.monotonic()
+    process.close()
+    assert time.monotonic() - start < 5
