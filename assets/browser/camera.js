@@ -42,19 +42,25 @@ export function isRearCamera(stream) {
   return stream?.getVideoTracks()[0].getSettings().facingMode === "environment";
 }
 
-// Returns what a component is to do when it is taken off the page: call `stop` if it does not come back. A page that
-// reconnects is rebuilt: the camera goes on meanwhile. Call it while the component is there.
+// Show the view of a component, which outlives its page: {root, appear, stop}. Returns what the component is to do when it
+// is taken off the page: the view is stopped if it does not come back. A page that reconnects is rebuilt: the camera goes
+// on meanwhile.
 const RERENDER_TIMEOUT_MS = 500; // a component whose settings change is back within this
 const RECONNECT_TIMEOUT_MS = 20_000; // one whose page has lost its connection, within this
-export function stopWhenGone(element, stop) {
+export function mount(view, shell, settings) {
+  if (shell !== view.root || !view.settings) {
+    // The page was rebuilt, after a lost connection or on a later visit: what was there goes on.
+    if (shell !== view.root) shell.replaceWith(view.root);
+    view.appear(settings);
+  }
   const { pathname } = location;
   return () => {
     const end = performance.now() + RECONNECT_TIMEOUT_MS;
     const timer = setInterval(() => {
-      const isBack = element().isConnected;
+      const isBack = view.root.isConnected;
       if (!isBack && location.pathname === pathname && performance.now() < end) return;
       clearInterval(timer);
-      if (!isBack) stop();
+      if (!isBack) view.stop();
     }, RERENDER_TIMEOUT_MS);
   };
 }

@@ -3,7 +3,7 @@
 
 import { Announcer } from "./announcer.js";
 import { Bars } from "./bars.js";
-import { grab, isRearCamera, listCameras, openCamera, problemOf, releaseCamera, sizeWithin, stopWhenGone } from "./camera.js";
+import { grab, isRearCamera, listCameras, mount, openCamera, problemOf, releaseCamera, sizeWithin } from "./camera.js";
 import { download } from "./download.js";
 import { drawFrame } from "./draw.js";
 import { History } from "./history.js";
@@ -29,15 +29,9 @@ let live;
 export default function (component) {
   const { parentElement, data, setStateValue, setTriggerValue } = component;
   const shell = parentElement.querySelector(".live");
-  const isNew = shell !== live?.root;
   live ??= new Live(shell, data);
   live.report = { settings: (value) => setStateValue("settings", value), predictions: (value) => setTriggerValue("report", value) };
-  if (isNew) {
-    // The page was rebuilt, after a lost connection or on a later visit: what was there goes on.
-    if (shell !== live.root) shell.replaceWith(live.root);
-    live.appear(data.settings);
-  }
-  return stopWhenGone(() => live.root, () => live.stop());
+  return mount(live, shell, data.settings);
 }
 
 class Live {

@@ -1,7 +1,7 @@
 // The Teach page: it asks for poses, takes pictures of them, learns from these, and shows what that is worth. Pictures, and
 // what was learned, are in this module: they stay while the visitor goes to other pages, and are gone with a reload.
 
-import { grab, isRearCamera, listCameras, openCamera, problemOf, releaseCamera, stopWhenGone } from "./camera.js";
+import { grab, isRearCamera, listCameras, mount, openCamera, problemOf, releaseCamera } from "./camera.js";
 import { download } from "./download.js";
 import { HeadPanel } from "./head_panel.js";
 import { use } from "./personal.js";
@@ -26,15 +26,9 @@ let teach;
 
 export default function ({ parentElement, data, setStateValue, setTriggerValue }) {
   const shell = parentElement.querySelector(".teach");
-  const isNew = shell !== teach?.root;
   teach ??= new Teach(shell, data);
   teach.report = { settings: (value) => setStateValue("settings", value), goToLive: () => setTriggerValue("use", true) };
-  if (isNew) {
-    // The page was rebuilt, after a lost connection or on a later visit: what was there goes on.
-    if (shell !== teach.root) shell.replaceWith(teach.root);
-    teach.appear(data.settings);
-  }
-  return stopWhenGone(() => teach.root, () => teach.stop());
+  return mount(teach, shell, data.settings);
 }
 
 class Teach {
