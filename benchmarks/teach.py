@@ -73,7 +73,7 @@ def sessions(root: Path, frames: int = 0) -> Iterator[Session]:
         except BadData as error:
             print(f"{name}: skipped. {error}", file=sys.stderr)
             continue
-        left_out = root / f"runs/leave-out/{name}/handful.onnx"
+        left_out = root / f"runs/leave-out/{source.fold}/handful.onnx"
         counter = FingerCounter(left_out if left_out.exists() else MODEL)
         used = range(len(data)) if left_out.exists() else np.flatnonzero(data.validation).tolist()
         groups = defaultdict(list)

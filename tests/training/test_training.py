@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from lightning import Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader, default_collate
 
+import training.evaluation.leave_out
 import training.export.export
 import training.export.prune
 from handful import MODEL, FingerCounter
@@ -118,7 +120,7 @@ def leave_out(folder: Path) -> list[str]:
     command = [
         "leave-out", "--folder", str(data), "--sources", "[webcam]", "--epochs", "1", "--detector_epochs", "1",
         "--scenes", "32", "--prune_frames", "16", "--runs", str(folder / "runs"),
-        "--detector", str(folder / "detector.yaml"), "--classifier", str(folder / "classifier.yaml"),
+        "--detector", f"[{folder / 'detector.yaml'}]", "--classifier", f"[{folder / 'classifier.yaml'}]",
         "--output", str(folder / "metrics"),
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
@@ -172,7 +174,7 @@ def test_leave_one_out_trains_without_the_source_and_evaluates_on_all_of_it(back
     table.write_text(json.dumps({"sources": {"digits": {"pictures": 3}, "webcam": {"pictures": 3}}}))
     files = [folder / "runs/webcam" / name for name in ("classifier/best.ckpt", "pruned.ckpt", "handful.onnx")]
     before = [file.stat().st_mtime_ns for file in files]
-    (folder / "runs/webcam/metrics.json").unlink()
+    (folder / "runs/webcam/webcam.json").unlink()
     main(command)
     assert [file.stat().st_mtime_ns for file in files] == before
     assert json.loads(table.read_text())["sources"] == {"digits": {"pictures": 3}, **measured}
@@ -191,10 +193,38 @@ def test_a_source_that_cannot_be_left_out_is_refused_before_training(name, messa
         main(["leave-out", "--folder", str(tmp_path), "--sources", f"[{name}]", "--output", str(tmp_path)])
 
 
+def test_leave_one_out_refuses_to_go_on_from_a_model_that_knows_the_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    hand = cv2.cvtColor(draw_hand("3L", np.random.default_rng(0)), cv2.COLOR_GRAY2RGB)
+    write_webcam(tmp_path / "people/HandsDataset", {"1_pic0.jpg": (hand, 3, (10, 10, 100, 100))})
+    command = ["leave-out", "--folder", str(tmp_path), "--sources", "[webcam]", "--output", str(tmp_path)]
+    with pytest.raises(SystemExit, match="has learned from webcam: trainings without cannot go on from it"):
+        main([*command, "--start", str(MODEL)])
+
+
+def test_the_sources_of_a_fold_are_left_out_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    trained: list[dict] = []
+
+    def note_sources(*arguments: object) -> None:
+        trained.append(json.loads(str(arguments[arguments.index("--data.sources") + 1])))
+
+    stand_ins = {"open_source": Mock(), "fit": note_sources, "prune": Mock(), "export": Mock()}
+    for name, stand_in in (stand_ins | {"evaluate_source": lambda name, *_: {"title": name}}).items():
+        monkeypatch.setattr(training.evaluation.leave_out, name, stand_in)
+    main(["leave-out", "--sources", "[rps, chilean]", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path)])
+    assert len(trained) == 2, "a detector and a classifier for both"
+    for sources in trained:
+        assert not {"rps", "chilean"} & set(sources)
+        assert {"gestures", "letters", "spin", "varied"} <= set(sources)
+    assert set(json.loads((tmp_path / "leave-one-out.json").read_text())["sources"]) == {"rps", "chilean"}
+
+
 @pytest.mark.parametrize("text", ["model: {}", "data: [", "", "data: {batch_size: 3}"])
 def test_leave_one_out_refuses_a_config_without_sources(text, tmp_path):
     (tmp_path / "mine.yaml").write_text(text)
-    command = ["leave-out", "--sources", "[]", "--output", str(tmp_path), "--classifier", str(tmp_path / "mine.yaml")]
+    config = f"[{tmp_path / 'mine.yaml'}]"
+    command = ["leave-out", "--sources", "[]", "--output", str(tmp_path), "--classifier", config]
     with pytest.raises(SystemExit, match=r"mine\.yaml: no data\.sources here"):
         main(command)
 

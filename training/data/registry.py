@@ -163,7 +163,7 @@ class Source:
         calibration: which part calibrates the cascade: "validation" for the frames kept for validation, a path for
             another folder; "" if none. It is neither trained on nor evaluated: no part of `held_out`.
         without_hands: whether its frames show no hand, and their boxes none.
-        leave_out: whether models trained without it are evaluated on it.
+        fold: models trained without the sources of a fold are evaluated on them; "": in every training.
         backgrounds: glob pattern of images without people that come with it.
         inpaint: whether its frames, hands inpainted, are backgrounds.
     """
@@ -190,7 +190,7 @@ class Source:
     held_out_options: Mapping[str, Any] | None = None
     calibration: str = ""
     without_hands: bool = False
-    leave_out: bool = False
+    fold: str = ""
     backgrounds: str = ""
     inpaint: bool = False
 
@@ -251,10 +251,10 @@ SOURCES = {
                 "exclude": lambda file: file.name.startswith("Hand_"),
             },
             commit="1841136c67a4a796f9b21a16bd21f723e69755a7",
+            fold="webcam",
             members=("data/*_labels.csv", "images/train/*.jpg", "images/test/*.jpg"),
             session=name_before_pic,
             held_out="rooms and sessions never trained on",
-            leave_out=True,
             inpaint=True,
         ),
         Source(
@@ -283,10 +283,10 @@ SOURCES = {
                 "relabel": {"IMG_5176.JPG": "3"},
             },
             commit="306fffc703199e5986ab003935914b72483733ec",
+            fold="digits",
             members=("Dataset/[1-5]/*",),
             session=folder_name,
             held_out="people never trained on",
-            leave_out=True,
             has_masks=True,
         ),
         Source(
@@ -300,9 +300,9 @@ SOURCES = {
             reader="training.data.sources.finger_counting:FingerCounting",
             options={"labels": {str(count): Label(count) for count in COUNTS[1:]}},
             commit="a5e69055cd723f1521f06aba3d7d5013a0ddbb1b",
+            fold="counting",
             members=("Raw_Images/Human/Set1/*", "Backgrounds/Office/*"),
             session=folder_name,
-            leave_out=True,
             backgrounds="Backgrounds/Office/*.jpg",
             has_masks=True,
         ),
@@ -366,9 +366,9 @@ SOURCES = {
                 "exclude": listed("Hand-Gesture-YOLOv8", "excluded"),
             },
             commit="fd632313b9d74d869f57b11a8b0bb249cbc537ae",
+            fold="a",
             members=yolo_members(),
             calibration="validation",
-            leave_out=True,
         ),
         Source(
             name="letters",
@@ -400,6 +400,7 @@ SOURCES = {
                 "subfolder": "ASL",
             },
             commit="ccb92c149ccddda68a9d23e544048c7c8104e0ea",
+            fold="b",
             members=yolo_members("ASL/"),
             calibration="validation",
         ),
@@ -438,9 +439,9 @@ SOURCES = {
                 "subfolder": "dataset3",
             },
             commit="5408f001791688ee68bf19ca6cc9babab8fa90fe",
+            fold="c",
             members=yolo_members("dataset3/"),
             calibration="validation",
-            leave_out=True,
         ),
         Source(
             name="rps",
@@ -464,6 +465,7 @@ SOURCES = {
                 "subfolder": "Data",
             },
             commit="d385f4f4725d9bc29659533152cf794e2e628561",
+            fold="c",
             members=(
                 "Data/data.yaml",
                 *(
@@ -475,7 +477,6 @@ SOURCES = {
             ),
             frame_stride=2,
             calibration="validation",
-            leave_out=True,
         ),
         Source(
             name="spin",
@@ -503,6 +504,7 @@ SOURCES = {
                 "aspect": 16 / 9,
             },
             commit="e9623a9a3702ea58e07eb1737a84239dceb49639",
+            fold="d",
             # gest_less has the same pictures with fewer boxes.
             members=(
                 "data.yaml",
@@ -542,6 +544,7 @@ SOURCES = {
                 "validation": "set-1".__eq__,
             },
             commit="bd2cc6777299238ce130aefe461ad51ba52f7341",
+            fold="d",
             members=("data/*/set-*/*.jpg",),
             calibration="validation",
         ),
@@ -566,6 +569,7 @@ SOURCES = {
                 "aspect": 16 / 9,
             },
             commit="d7955d0ef064d9f9340e9b39845d5f3d82d3ac75",
+            fold="b",
             members=yolo_members("datasets/rock-paper-scissors/"),
         ),
         Source(
@@ -588,6 +592,7 @@ SOURCES = {
                 "validation": lambda group: group.startswith(("20190403_16", "IMG")),
             },
             commit="4a67d7c382889dedfdb85c01fdfc82ababda35b9",
+            fold="a",
             members=("data/resized/256/*/*",),
             frame_stride=3,
             calibration="validation",
@@ -620,6 +625,7 @@ SOURCES = {
                 "group": lambda file: "two men",  # file names tell neither them nor the order
             },
             commit="921f6b96145a55756feb3939774236b729f55a03",
+            fold="b",
             members=("dataset/photos/hand/*",),
         ),
         # One person and room each: nothing can be held out.
@@ -644,6 +650,7 @@ SOURCES = {
                 "exclude": listed("SignLanguageDetection1", "excluded"),
             },
             commit="6a7b67868f83dab3dea919ae159512277d513fcb",
+            fold="a",
             members=yolo_members(),
         ),
         Source(
@@ -666,6 +673,7 @@ SOURCES = {
                 "subfolder": "roboflow",
             },
             commit="c49caa36075c0941cb96fa5b4359e79fbdf2e1f5",
+            fold="d",
             members=yolo_members("roboflow/"),
         ),
         Source(
@@ -690,6 +698,7 @@ SOURCES = {
                 "subfolder": "data",
             },
             commit="55ae6759143baf5644a8345fda6865074f9bbdfb",
+            fold="d",
             members=yolo_members("data/"),
         ),
         FACES,
