@@ -15,13 +15,13 @@ import streamlit as st
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, request_response
 
 from handful import shared_counter
 from web import log, stats_log, streamlit_patches
 from web.api import api
-from web.browser_camera import browser_model
+from web.browser_camera import browser_model, preload_tags
 from web.decoders import shared_pool
 from web.metrics import metrics_endpoint
 from web.middleware import EmbeddedCookies, PlainAcceptEncoding, PrecompressedStatic, SecurityHeaders, Utf8Forms
@@ -46,6 +46,15 @@ def model_file(request: Request) -> Response:
     if request.url.query == sha256:
         headers["Cache-Control"] = "max-age=31536000, immutable"
     return Response(model, headers=headers)
+
+
+def first_page(request: Request) -> HTMLResponse:
+    """Serve Streamlit's page with what preloads the model: Live is the first page, and needs it soonest.
+
+    Otherwise the browser would fetch and compile it only after all of Streamlit's own code: a second later.
+    """
+    page = (Path(st.__file__).parent / "static/index.html").read_text(encoding="utf-8")
+    return HTMLResponse(page.replace("<head>", f"<head>{preload_tags()}", 1), headers={"Cache-Control": "no-cache"})
 
 
 def moved_page(request: Request) -> RedirectResponse:
@@ -91,6 +100,7 @@ browser_files = Starlette(
 )
 # SecurityHeaders wraps each app: as their middleware, it would miss the responses to unexpected errors.
 routes = [
+    Route("/", first_page),
     Mount("/api", SecurityHeaders(api)),
     Mount("/browser", SecurityHeaders(browser_files)),
     Route("/metrics", SecurityHeaders(request_response(metrics_endpoint))),

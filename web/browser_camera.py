@@ -55,18 +55,33 @@ def live(key: str) -> None:
 
 
 def live_data(settings: dict) -> dict:
-    """Return what the component needs; addresses are relative to its code."""
-    is_local = all((RUNTIME_DIR / name).is_file() for name in RUNTIME["files"])
-    return {
+    """Return what the component needs."""
+    return model_data() | {
         "module": "live.js",
         "settings": settings,
+        "colors": browser_colors(),
+        "problems": PROBLEMS,
+    }
+
+
+def model_data() -> dict:
+    """Return what runs the model in a browser; addresses are relative to the code in `ASSETS`."""
+    is_local = all((RUNTIME_DIR / name).is_file() for name in RUNTIME["files"])
+    return {
         "model": f"handful.onnx?{browser_model(shared_counter())[1]}",
         "heads": heads_data(),
         "runtime": {"urls": [*(["onnxruntime/"] if is_local else []), CDN], "files": RUNTIME["files"]},
         "labels": {"counts": COUNTS, "sides": SIDES, "fingers": FINGERS},
-        "colors": browser_colors(),
-        "problems": PROBLEMS,
     }
+
+
+def preload_tags() -> str:
+    """Return HTML that starts to load the model before the page's component is there."""
+    data = json.dumps(model_data()).replace("<", r"\u003c")
+    return (
+        f'<script type="application/json" id="handful-model">{data}</script>'
+        '<script type="module" async src="browser/preload.js"></script>'
+    )
 
 
 @lru_cache(1)

@@ -9,7 +9,7 @@ import { drawFrame } from "./draw.js";
 import { History } from "./history.js";
 import * as personal from "./personal.js";
 import { showChip } from "./personal_chip.js";
-import { DevicePredictor, ServerPredictor, canRunModel } from "./predictor.js";
+import { ServerPredictor, canRunModel, devicePredictor } from "./predictor.js";
 import { ShowMe } from "./show_me.js";
 import { Tracker } from "./tracker.js";
 import { hintFor, inWords } from "./words.js";
@@ -43,10 +43,7 @@ class Live {
     this.context = this.canvas.getContext("2d");
     this.video = document.createElement("video");
     Object.assign(this.video, { muted: true, playsInline: true, loop: true });
-    this.predictors = {
-      browser: new DevicePredictor(data, (progress) => this.showProgress(progress)),
-      server: new ServerPredictor(),
-    };
+    this.predictors = { browser: devicePredictor(data), server: new ServerPredictor() };
     this.bars = new Bars(this.$(".bars"), data.labels);
     this.history = new History(this.$(".chart"));
     this.game = new ShowMe(this.$(".game"), {
@@ -152,14 +149,16 @@ class Live {
         : `${this.hasFailedHere ? "The model cannot be loaded on this device. " : ""}${sent} not stored.`;
   }
 
-  // Load the model, and run it once: the first run is slow.
+  // Load the model, and run it once: the first run is slow. If the camera is on, its frames do that.
   async prepare() {
     const { predictor } = this;
     this.$(".loading").hidden = true;
     if (predictor.isReady) return;
-    this.showProgress(0);
+    predictor.onProgress = (progress) => this.showProgress(progress);
+    this.showProgress(predictor.progress);
     try {
       await predictor.load();
+      if (this.session) return;
       const frame = (await grab(this.preview)) ?? (await createImageBitmap(new ImageData(640, 480)));
       await predictor.predict(frame, { heatmap: false, personal: personal.active() });
       this.finishLoading(predictor);

@@ -12,13 +12,21 @@ export function canRunModel() {
   return isSecureContext && typeof WebAssembly === "object" && typeof OffscreenCanvas === "function";
 }
 
-// In this browser: a worker with onnxruntime-web. It is started once, and again after it has died.
-export class DevicePredictor {
-  isReady = false; // set once it has predicted a frame: the first takes longest
+let onDevice;
 
-  constructor(settings, onProgress) {
+// The one of the whole visit: preload.js, Live and Teach share it.
+export function devicePredictor(settings) {
+  return (onDevice ??= new DevicePredictor(settings));
+}
+
+// In this browser: a worker with onnxruntime-web. It is started once, and again after it has died.
+class DevicePredictor {
+  isReady = false; // set once it has predicted a frame: the first takes longest
+  progress = 0;
+  onProgress = () => {}; // of the page that is open
+
+  constructor(settings) {
     this.settings = settings;
-    this.onProgress = onProgress;
   }
 
   load() {
@@ -35,7 +43,7 @@ export class DevicePredictor {
     const worker = (this.worker = new Worker(resolveUrl("worker.js"), { type: "module" }));
     await new Promise((resolve, reject) => {
       worker.onmessage = ({ data }) => {
-        if (data.progress) this.onProgress(data.progress);
+        if (data.progress) this.onProgress((this.progress = data.progress));
         else if (data.ready) resolve();
         else reject(new Error(data.error));
       };

@@ -5,7 +5,7 @@ import { grab, isRearCamera, listCameras, mount, openCamera, problemOf, releaseC
 import { download } from "./download.js";
 import { HeadPanel } from "./head_panel.js";
 import { use } from "./personal.js";
-import { DevicePredictor, ServerPredictor, canRunModel } from "./predictor.js";
+import { ServerPredictor, canRunModel, devicePredictor } from "./predictor.js";
 import { MAX_SHOTS, Recording, filesOf, look, questionOf } from "./recording.js";
 import { Review } from "./review.js";
 import { changesOf, resultHtml } from "./teach_result.js";
@@ -37,10 +37,7 @@ class Teach {
     this.data = data;
     this.$ = (selector) => root.querySelector(selector);
     this.video = this.$(".view");
-    this.predictors = {
-      browser: new DevicePredictor(data, (progress) => this.showProgress(progress)),
-      server: new ServerPredictor(),
-    };
+    this.predictors = { browser: devicePredictor(data), server: new ServerPredictor() };
     this.recording = new Recording(data.labels);
     this.review = new Review(root, data, {
       onRemove: (shots) => this.change(() => this.recording.remove(shots)),
@@ -116,12 +113,13 @@ class Teach {
   async prepare() {
     const { predictor } = this;
     this.$(".loading").hidden = true;
-    if (predictor.isReady) return;
-    this.showProgress(0);
+    if (this.read === "server" || this.isPrepared) return;
+    predictor.onProgress = (progress) => this.showProgress(progress);
+    this.showProgress(predictor.progress);
     try {
       await predictor.load();
       await predictor.predict(await createImageBitmap(new ImageData(640, 480)), { candidates: true });
-      predictor.isReady = true;
+      predictor.isReady = this.isPrepared = true;
     } catch {
       // Behind a firewall, the runtime cannot be fetched. Who has not chosen records on the server, which the page says.
       this.hasFailedHere = true;

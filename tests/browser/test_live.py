@@ -29,6 +29,34 @@ def start(page: Page) -> None:
     page.get_by_role("button", name="Start", exact=True).click()
 
 
+@pytest.mark.parametrize(("query", "is_loaded"), [("", True), ("?read=browser", True), ("?read=server", False)])
+def test_the_model_is_loaded_before_the_page_is_there(page, runtime, query, is_loaded):
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    page.route("**/live.js", lambda route: None)  # never comes
+    page.goto(f"/{query}", wait_until="commit")
+    expect(page.get_by_role("button", name="Start", exact=True)).to_be_disabled()
+    names = ("/browser/worker.js", "/browser/onnxruntime/ort-wasm-simd-threaded.wasm", shared_counter().sha256)
+
+    def loaded() -> list[bool]:
+        return [any(url.endswith(name) for url in urls) for name in names]
+
+    wait_until(page, lambda: all(loaded()) if is_loaded else any("live.js" in url for url in urls))
+    assert all(loaded()) == is_loaded
+    assert len(page.workers) == is_loaded
+
+
+def test_live_and_teach_share_one_copy_of_the_model(page, expected, runtime):
+    open_live(page, "/?read=browser")
+    start(page)
+    expect(total(page)).to_have_text(str(expected.total))
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("link", name="Teach").click()
+    expect(page.get_by_role("heading", name="Teach it")).to_be_visible()
+    expect(page.locator(".teach .loading")).to_be_hidden()
+    assert len(page.workers) == 1
+
+
 @WAYS
 def test_both_ways_count_the_fingers_in_front_of_the_camera(page, expected, runtime, way):
     hand = expected.hands[0]
