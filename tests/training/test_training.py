@@ -198,7 +198,7 @@ def test_leave_one_out_refuses_to_go_on_from_a_model_that_knows_the_source(tmp_p
     hand = cv2.cvtColor(draw_hand("3L", np.random.default_rng(0)), cv2.COLOR_GRAY2RGB)
     write_webcam(tmp_path / "people/HandsDataset", {"1_pic0.jpg": (hand, 3, (10, 10, 100, 100))})
     command = ["leave-out", "--folder", str(tmp_path), "--sources", "[webcam]", "--output", str(tmp_path)]
-    with pytest.raises(SystemExit, match="has learned from webcam: trainings without cannot go on from it"):
+    with pytest.raises(SystemExit, match="has learned from webcam: trainings without them cannot go on from it"):
         main([*command, "--start", str(MODEL)])
 
 
