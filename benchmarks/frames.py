@@ -143,6 +143,11 @@ FRAME_SETS = {
     "webcam-all": whole_set("webcam"),
     "digits-all": whole_set("digits", border="edges"),
     "counting-all": whole_set("counting"),
+    **{
+        f"{name}-all": whole_set(name, max_frames=300)
+        for name, source in SOURCES.items()
+        if source.fold and name not in ("webcam", "digits", "counting")
+    },
     "hagrid": FrameSet(
         "People at home, by gesture",
         files=hagrid_files,
@@ -194,8 +199,10 @@ def open_set(frame_set: FrameSet, data: Path) -> tuple["FrameDataset", dict[int,
         BadData: it is not in the data folder.
     """
     if frame_set.whole:
+        from training.data.frames import counted
+
         frames = open_source(frame_set.source, data)
-        indices = np.arange(len(frames))
+        indices = np.array([i for i in range(len(frames)) if counted(frames.frame(i)) is not None], int)
     elif frame_set.without_hands:
         frames = open_source(frame_set.source, data)
         indices = np.flatnonzero(frames.validation)

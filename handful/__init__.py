@@ -41,5 +41,6 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         for module in ("labels", "images", "model_store", "personal", "counter"):
             if hasattr(imported := import_module(f"{__name__}.{module}"), name):
-                return getattr(imported, name)
+                globals()[name] = value = getattr(imported, name)
+                return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

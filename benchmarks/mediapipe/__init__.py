@@ -10,7 +10,7 @@ the labels; their thresholds were tuned on these very frames; close crops are ad
 `process` alone, without rules; and it uses as many threads as it likes, where Handful uses one. Handful gets every
 picture unchanged. A frame without a detected hand counts as 0 fingers, for both, which is correct for fists.
 
-For sets that end in -all, the rule is learned without their source, as Handful is for leave-out.
+For sets that end in -all, the rule is learned without their fold of sources, as Handful is for leave-out.
 """
 
 import json
@@ -267,7 +267,7 @@ def run(frames: int = 0) -> dict:
     sets: dict = {}
     with Worker(python) as worker:
         counter, samples = FingerCounter(), learn(worker)
-        rule_without = cache(lambda source: fit(samples, source) if samples else None)
+        rule_without = cache(lambda fold: fit(samples, fold) if samples else None)
         for name, frame_set in FRAME_SETS.items():
             pictures = load_frames(name, ROOT, frames)
             sets[name] = {"title": frame_set.title, "source": frame_set.credit, "frames": len(pictures)}
@@ -280,7 +280,7 @@ def run(frames: int = 0) -> dict:
             if frame_set.without_hands:
                 sets[name] |= count_false_alarms(rows, modes)
                 continue
-            if rule := rule_without(frame_set.source if frame_set.whole else ""):
+            if rule := rule_without(frame_set.row.fold if frame_set.whole else ""):
                 for row in rows:
                     row["learned"] = total(rule, row["static"]["landmarks"])
             sets[name] |= compute_metrics(rows, modes)

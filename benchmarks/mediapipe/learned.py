@@ -105,12 +105,12 @@ def match(hands: Sequence[Hand], boxes: np.ndarray, targets: np.ndarray) -> list
 
 
 def fit(samples: Samples, without: str = "") -> Any:
-    """Train on all samples but those of a source, with the settings that are best on people and sessions left out.
+    """Train on all samples but those of a fold of sources, with the settings that are best on groups left out.
 
     Returns:
         A fitted `GridSearchCV`; None if there are too few people and sessions to leave some out.
     """
-    own = samples.sources != without
+    own = np.array([not without or SOURCES[name].fold != without for name in samples.sources])
     groups = samples.groups[own]
     folds = min(5, len(np.unique(groups)))
     if folds < 2:

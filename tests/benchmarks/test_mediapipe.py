@@ -16,6 +16,7 @@ from benchmarks.__main__ import main
 from benchmarks.frames import FRAME_SETS, FrameSet, LabelledPicture
 from benchmarks.mediapipe import learned
 from handful import CLASSES, FINGERS, Hand, Prediction
+from training.data.registry import SOURCES
 
 MODES = ["static", "tracking"]
 
@@ -266,15 +267,20 @@ def learn_from(source: str, groups: int = 3) -> list[tuple]:
     return [(learned.to_features(hand), count, source, f"{source}/{group}") for count, group, hand in hands]
 
 
-def test_the_learned_rule_counts_and_leaves_a_source_out():
-    wrong = [(features, 5 - count, "wrong", f"wrong/{k}") for k, (features, count, *_) in enumerate(learn_from("a", 9))]
-    samples = learned.Samples(*map(np.array, zip(*learn_from("a"), *wrong, strict=True)))
-    rule = learned.fit(samples, without="wrong")
+def test_the_learned_rule_counts_and_leaves_a_fold_of_sources_out():
+    wrong = [
+        (features, 5 - count, source, f"{source}/{k}")
+        for source in ("chilean", "rps")  # of one fold
+        for k, (features, count, *_) in enumerate(learn_from(source, 9))
+    ]
+    samples = learned.Samples(*map(np.array, zip(*learn_from("digits"), *wrong, strict=True)))
+    rule = learned.fit(samples, without=SOURCES["rps"].fold)
     assert [learned.total(rule, [make_hand(count, 99)]) for count in range(6)] == list(range(6))
     assert learned.total(rule, [make_hand(2, 98), make_hand(3, 97)]) == 5
     assert learned.total(rule, []) == 0
-    assert learned.fit(samples._replace(groups=samples.sources), without="wrong") is None, "one group only"
-    assert learned.describe(rule, samples)["hands"] == {"a": 18, "wrong": 54}
+    one_group = samples._replace(groups=np.where(samples.sources == "digits", "a", samples.groups))
+    assert learned.fit(one_group, without=SOURCES["rps"].fold) is None
+    assert learned.describe(rule, samples)["hands"] == {"chilean": 54, "digits": 18, "rps": 54}
 
 
 def test_rules_learn_from_detected_hands_of_training_frames(tmp_path, capsys):
