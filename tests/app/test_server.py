@@ -278,7 +278,7 @@ def test_connections_without_the_whole_head_of_a_request_are_closed(tmp_path, mo
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="links, pipes and devices")
-@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "device", "unreadable"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "device", "unreadable", "huge"])
 def test_whatever_its_variables_name_the_server_starts_and_says_so_in_a_line(kind, tmp_path):
     target = tmp_path / "target"
     match kind:
@@ -294,13 +294,16 @@ def test_whatever_its_variables_name_the_server_starts_and_says_so_in_a_line(kin
             target.touch(0)
             if os.access(target, os.R_OK):
                 pytest.skip("root can read it")
+        case "huge":
+            target.touch()
+            os.truncate(target, 10**13)  # without any of its bytes on disk
     names = {"HANDFUL_MODEL", "HANDFUL_PERSONAL", "HANDFUL_SUMMARY", "HANDFUL_DATA"}
     start = time.monotonic()
     with run_app(tmp_path / "log", **dict.fromkeys(names, str(target))):
         assert time.monotonic() - start < 30  # of which packages take some
     text = (tmp_path / "log").read_text()
     warnings = [line["event"] for line in map(json.loads, re.findall(r"\{.*\}", text)) if line["level"] == "WARNING"]
-    if kind in ("folder", "device"):  # the one holds data, the other takes a summary
+    if kind in ("folder", "device", "huge"):  # the first holds data, the others take a summary
         names -= {"HANDFUL_DATA" if kind == "folder" else "HANDFUL_SUMMARY"}
     assert sorted(warning.split()[0] for warning in warnings) == sorted(names)
     assert "Traceback" not in text
