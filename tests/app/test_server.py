@@ -8,14 +8,18 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urljoin
 
 import pytest
+import uvicorn
 from starlette.requests import ClientDisconnect
 from streamlit import config
 from streamlit.testing.v1 import AppTest
@@ -29,7 +33,7 @@ from handful.images import decode
 from tests.app.pages import load_page
 from tests.app.test_api import predict
 from tests.builders import SAMPLES, counting_on, png
-from web import api, log, metrics, tidy
+from web import api, live, log, metrics, teach, tidy
 from web import browser_camera as browser
 
 
@@ -206,6 +210,70 @@ def test_a_client_that_leaves_is_one_line_without_a_traceback(capsys, error):
     [line] = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["event"], line["level"], line["error"]) == ("client left", "INFO", error.__name__)
     assert "exc_info" not in line
+
+
+# Requests without their end
+
+
+def half(path: str, content_type: str) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nContent-Length: 9999\r\n\r\n"
+    return head.encode() + b"--x\r\n"
+
+
+HALVES = {
+    "API": half("/api/predict", "multipart/form-data; boundary=x"),
+    "Live": half("/api/live?stream=half", "image/jpeg"),
+    "Teach": half("/api/fit", "application/json"),
+}
+
+
+@pytest.fixture
+def port(client) -> Iterator[int]:
+    """A port on which uvicorn serves the whole app."""
+    config = uvicorn.Config(app.app, port=0, lifespan="off", log_config=None, access_log=False, timeout_keep_alive=1)
+    server = uvicorn.Server(config)
+    thread = Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.mark.parametrize("name", ["API", "Live", "Teach"])
+def test_half_of_a_body_is_answered_and_its_connection_closed(port, monkeypatch, name):
+    for module in (api, live, teach):
+        monkeypatch.setattr(module, "UPLOAD_TIMEOUT_S", 0.2)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection, connection.makefile("rb") as answer:
+        connection.sendall(HALVES[name])
+        assert answer.read().startswith(b"HTTP/1.1 408")  # and then the end
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["leaves", "breaks"])
+@pytest.mark.parametrize("name", HALVES)
+def test_a_connection_that_ends_in_a_body_is_one_line_and_frees_its_place(port, capsys, name, breaks):
+    log.start()
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(HALVES[name])
+        wait_until(requests_under_way)
+        if breaks:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until(lambda: not requests_under_way())
+    time.sleep(0.1)  # for more lines than that one
+    events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert [event for event in events if event != "stream started"] == ["refused"]
+
+
+def requests_under_way() -> bool:
+    return bool(api.requests_by_client or teach.learners or any(stream.waiting for stream in live.streams.values()))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < 10
+        time.sleep(0.01)
 
 
 # The end
