@@ -30,7 +30,7 @@ from benchmarks.app_server import decoder_pids, run_app
 from benchmarks.dockerfile import free_port, request_json
 from handful import FingerCounter, shared_counter
 from handful.images import decode
-from tests.app.pages import load_page
+from tests.app.pages import load_page, sent_to_the_browser
 from tests.app.test_api import predict
 from tests.builders import SAMPLES, counting_on, png
 from web import api, live, log, metrics, teach, tidy
@@ -201,6 +201,12 @@ def test_unhandled_errors_are_logged_as_json_and_addresses_are_not(capsys, edite
     page, request = (json.loads(line) for line in written.splitlines() if line.startswith("{"))
     assert "ZeroDivisionError" in page["exc_info"]
     assert "MemoryError" in request["exc_info"]
+
+
+def test_browsers_are_told_nothing_of_an_unhandled_error():
+    page = AppTest.from_string("open('/nowhere/hand.png')").run()
+    assert page.exception
+    assert not re.search("nowhere|FileNotFoundError|line 1", sent_to_the_browser(page))
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError, ClientDisconnect, asyncio.CancelledError])
