@@ -1,7 +1,9 @@
 """Run pages without a browser, and look up what they show."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
@@ -33,6 +35,17 @@ def headline(page: AppTest) -> str:
 def texts(page: AppTest) -> str:
     """Return all texts of a page, a line each."""
     return "\n".join(element.value for element in (*page.markdown, *page.caption, *page.warning, *page.error))
+
+
+def sent_to_the_browser(page: AppTest) -> str:
+    """Return the messages of all elements of a page, with their keys and those of the containers around them."""
+
+    def messages(node: Any) -> Iterator[str]:
+        yield str(getattr(node, "proto", ""))
+        for child in getattr(node, "children", {}).values():
+            yield from messages(child)
+
+    return "\n".join(messages(page._tree))
 
 
 def probability_bars(page: AppTest) -> list[str]:

@@ -21,10 +21,9 @@ from benchmarks import hostile
 from handful import CLASSES, FINGERS, shared_counter
 from handful.images import decode
 from tests.builders import SAMPLES, counting_on, png, sample_png
-from web import api, inference, metrics
+from web import api, inference, log, metrics
 from web.clients import client_address
 from web.decoders import DecodePool
-from web.log import LOG
 
 ROOT = Path(__file__).parents[2]
 FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="h\xc3\xa4nd.png"\r\n\r\n%b\r\n--x--\r\n' % png()
@@ -102,10 +101,14 @@ def test_bad_images_are_refused_with_a_message(client, data, status, message):
         *("many fields", "long field"),
     ],
 )
-def test_a_request_without_one_file_in_a_form_is_a_client_error(client, arguments):
+def test_a_request_without_one_file_in_a_form_is_a_client_error_and_one_line(client, capsys, arguments):
+    log.start()
     response = client.post("/api/predict", **arguments)
     assert response.status_code == 400
     assert response.json()["error"]
+    [line] = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["kind"]) == ("refused", "request")
+    assert not api.requests_by_client
 
 
 def test_a_picture_is_predicted_with_the_personal_head_beside_it(client):
@@ -195,7 +198,7 @@ def test_an_error_of_the_model_is_one_of_its_image_and_is_logged(client, monkeyp
         raise RuntimeError("of onnxruntime")
 
     monkeypatch.setattr(inference, "shared_counter", lambda: fail)
-    monkeypatch.setattr(LOG, "handlers", [caplog.handler])
+    monkeypatch.setattr(log.LOG, "handlers", [caplog.handler])
     response = predict(client, png())
     assert (response.status_code, "could not process this picture" in response.json()["error"]) == (503, True)
     assert "of onnxruntime" in caplog.text
@@ -257,6 +260,23 @@ def test_requests_beyond_the_slots_are_refused_with_retry_after(client, slow_pre
         go_on.set()
         assert [response.result().status_code for response in responses] == [200] * 4
     assert not api.requests_by_client
+
+
+def test_an_image_is_answered_before_many_slow_ones_of_another_client(client, monkeypatch):
+    pool = DecodePool(2)
+    monkeypatch.setattr(api, "shared_pool", lambda: pool)
+    monkeypatch.setattr(api, "client_address", lambda request: request.headers.get("client", "one"))
+    slow = hostile.SLOW["JPEG"]()
+    for decoder in pool.decoders:
+        decoder.decode(png())
+    with ThreadPoolExecutor(4) as threads:
+        others = [threads.submit(predict, client, slow) for _ in range(4)]
+        while api.requests_by_client["one"] < 4:
+            sleep(0.01)
+        files, headers = {"file": ("hand.png", png())}, {"client": "two"}
+        assert client.post("/api/predict", files=files, headers=headers).status_code == 200
+        assert sum(other.done() for other in others) < 2
+    pool.close()
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,15 @@ def test_predictions_of_the_browser_are_counted_and_forged_ones_do_not_spoil_the
     assert hands == [1, 1, 0]
 
 
+def test_of_a_forged_report_a_thousand_predictions_of_four_hands_count(monkeypatch):
+    report = [{"milliseconds": 20.5, "fingers": [3, [3], None, "3", 5]}] * 1001
+    monkeypatch.setattr(st, "session_state", {"live": {"report": report}})
+    before = [metric_value("handful_hands_total", fingers=count) for count in ("3", "5")]
+    browser_camera.record_report("live")
+    after = [metric_value("handful_hands_total", fingers=count) for count in ("3", "5")]
+    assert np.subtract(after, before).tolist() == [1000, 0]
+
+
 # Frames on the server
 
 

@@ -8,14 +8,18 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urljoin
 
 import pytest
+import uvicorn
 from starlette.requests import ClientDisconnect
 from streamlit import config
 from streamlit.testing.v1 import AppTest
@@ -26,10 +30,10 @@ from benchmarks.app_server import decoder_pids, run_app
 from benchmarks.dockerfile import free_port, request_json
 from handful import FingerCounter, shared_counter
 from handful.images import decode
-from tests.app.pages import load_page
+from tests.app.pages import load_page, sent_to_the_browser
 from tests.app.test_api import predict
 from tests.builders import SAMPLES, counting_on, png
-from web import api, log, metrics, tidy
+from web import api, live, log, metrics, teach, tidy
 from web import browser_camera as browser
 
 
@@ -199,6 +203,12 @@ def test_unhandled_errors_are_logged_as_json_and_addresses_are_not(capsys, edite
     assert "MemoryError" in request["exc_info"]
 
 
+def test_browsers_are_told_nothing_of_an_unhandled_error():
+    page = AppTest.from_string("open('/nowhere/hand.png')").run()
+    assert page.exception
+    assert not re.search("nowhere|FileNotFoundError|line 1", sent_to_the_browser(page))
+
+
 @pytest.mark.parametrize("error", [ConnectionResetError, ClientDisconnect, asyncio.CancelledError])
 def test_a_client_that_leaves_is_one_line_without_a_traceback(capsys, error):
     log.start()
@@ -206,6 +216,70 @@ def test_a_client_that_leaves_is_one_line_without_a_traceback(capsys, error):
     [line] = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["event"], line["level"], line["error"]) == ("client left", "INFO", error.__name__)
     assert "exc_info" not in line
+
+
+# Requests without their end
+
+
+def half(path: str, content_type: str) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nContent-Length: 9999\r\n\r\n"
+    return head.encode() + b"--x\r\n"
+
+
+HALVES = {
+    "API": half("/api/predict", "multipart/form-data; boundary=x"),
+    "Live": half("/api/live?stream=half", "image/jpeg"),
+    "Teach": half("/api/fit", "application/json"),
+}
+
+
+@pytest.fixture
+def port(client) -> Iterator[int]:
+    """A port on which uvicorn serves the whole app."""
+    config = uvicorn.Config(app.app, port=0, lifespan="off", log_config=None, access_log=False, timeout_keep_alive=1)
+    server = uvicorn.Server(config)
+    thread = Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.mark.parametrize("name", ["API", "Live", "Teach"])
+def test_half_of_a_body_is_answered_and_its_connection_closed(port, monkeypatch, name):
+    for module in (api, live, teach):
+        monkeypatch.setattr(module, "UPLOAD_TIMEOUT_S", 0.2)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection, connection.makefile("rb") as answer:
+        connection.sendall(HALVES[name])
+        assert answer.read().startswith(b"HTTP/1.1 408")  # and then the end
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["leaves", "breaks"])
+@pytest.mark.parametrize("name", HALVES)
+def test_a_connection_that_ends_in_a_body_is_one_line_and_frees_its_place(port, capsys, name, breaks):
+    log.start()
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(HALVES[name])
+        wait_until(requests_under_way)
+        if breaks:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until(lambda: not requests_under_way())
+    time.sleep(0.1)  # for more lines than that one
+    events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert [event for event in events if event != "stream started"] == ["refused"]
+
+
+def requests_under_way() -> bool:
+    return bool(api.requests_by_client or teach.learners or any(stream.waiting for stream in live.streams.values()))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < 10
+        time.sleep(0.01)
 
 
 # The end
@@ -278,7 +352,7 @@ def test_connections_without_the_whole_head_of_a_request_are_closed(tmp_path, mo
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="links, pipes and devices")
-@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "device", "unreadable"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "device", "unreadable", "huge"])
 def test_whatever_its_variables_name_the_server_starts_and_says_so_in_a_line(kind, tmp_path):
     target = tmp_path / "target"
     match kind:
@@ -294,13 +368,16 @@ def test_whatever_its_variables_name_the_server_starts_and_says_so_in_a_line(kin
             target.touch(0)
             if os.access(target, os.R_OK):
                 pytest.skip("root can read it")
+        case "huge":
+            target.touch()
+            os.truncate(target, 10**13)  # without any of its bytes on disk
     names = {"HANDFUL_MODEL", "HANDFUL_PERSONAL", "HANDFUL_SUMMARY", "HANDFUL_DATA"}
     start = time.monotonic()
     with run_app(tmp_path / "log", **dict.fromkeys(names, str(target))):
         assert time.monotonic() - start < 30  # of which packages take some
     text = (tmp_path / "log").read_text()
     warnings = [line["event"] for line in map(json.loads, re.findall(r"\{.*\}", text)) if line["level"] == "WARNING"]
-    if kind in ("folder", "device"):  # the one holds data, the other takes a summary
+    if kind in ("folder", "device", "huge"):  # the first holds data, the others take a summary
         names -= {"HANDFUL_DATA" if kind == "folder" else "HANDFUL_SUMMARY"}
     assert sorted(warning.split()[0] for warning in warnings) == sorted(names)
     assert "Traceback" not in text

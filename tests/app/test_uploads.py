@@ -18,6 +18,7 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 import app
 from tests.app.pages import open_page, refused
 from tests.app.test_api import FORM
+from tests.builders import SAMPLES
 from web import log, metrics, uploads
 from web.uploads import REFUSED_FILE, SERVER_FULL
 
@@ -133,6 +134,12 @@ def test_stalled_and_slow_uploads_time_out_free_their_bytes_and_log_nothing(file
     assert not capsys.readouterr().err
 
 
+def test_an_upload_above_the_slowest_rate_goes_on(files, monkeypatch):
+    monkeypatch.setattr(uploads, "GRACE_S", 0.1)
+    monkeypatch.setattr(uploads, "MIN_BYTES_PER_S", 100)  # 1 kB, ten seconds' worth, has come before the stall
+    assert asyncio.run(upload(range(1), stall_s=0.3)) == [204]
+
+
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EROFS, errno.ENOENT])
 def test_without_disk_space_a_large_upload_is_refused_with_a_line_in_the_log(
     client, files, monkeypatch, capsys, reason
@@ -143,11 +150,14 @@ def test_without_disk_space_a_large_upload_is_refused_with_a_line_in_the_log(
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     log.start()
     config.set_option("server.maxUploadSize", 4)
+    small = {"file": ("hand.jpg", (SAMPLES / "3L_0.jpg").read_bytes() + bytes(900_000))}
+    assert client.post("/api/predict", files=small).status_code == 200
     large = {"file": ("hand.mp4", bytes(2_000_000))}
     answer = client.post("/api/predict", files=large)
     assert (answer.status_code, "disk space" in answer.json()["error"]) == (503, True)
     client.get("/_stcore/health")
     headers = {"X-Xsrftoken": client.cookies["_streamlit_xsrf"]}
+    assert client.put("/_stcore/upload_file/visit/0", files=small, headers=headers).status_code == 204
     assert client.put("/_stcore/upload_file/visit/1", files=large, headers=headers).status_code == 507
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     warned = [(line["event"], line["reason"]) for line in lines if line["level"] == "WARNING"]

@@ -5,12 +5,15 @@ import json
 import re
 
 import pytest
+import uvicorn
 
+import app
 from benchmarks import ROOT
-from handful import shared_counter
+from handful import cli, decode_process, images, model_store, personal, shared_counter
 from handful.images import decode
 from training.cli import COMMANDS, TRAININGS
 from training.evaluation.report import report
+from web import api, live, uploads
 
 DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "model/MODEL_CARD.md"])
 docs = pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.name)
@@ -80,6 +83,27 @@ def test_the_readme_shows_the_answer_of_the_api():
     assert expected["box"] == pytest.approx(hand["box"], abs=1)
     for name, probability in hand["probabilities"].items():
         assert expected["probabilities"].get(name, probability) == pytest.approx(probability, abs=0.002)
+
+
+def test_the_limits_in_the_security_doc_are_those_of_the_code():
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    keep_alive = uvicorn.Config(app.app).timeout_keep_alive  # after the answer to half of a body
+    by_live, by_api = live.UPLOAD_TIMEOUT_S + keep_alive, api.UPLOAD_TIMEOUT_S + keep_alive
+    for limit in (
+        f"fields of {personal.MAX_FILE_BYTES // 1000} kB",
+        f"{decode_process.CPU_S:.0f} s of CPU time or {decode_process.WALL_S:.0f} s",
+        f"(command line: {cli.CPU_S:.0f} s or {cli.WALL_S:.0f} s)",
+        f"more than {api.MAX_REQUESTS_PER_CLIENT} requests at once",
+        f"over {images.MAX_SIDE:,} pixels or 1:{images.MAX_ASPECT}, over {images.MAX_PIXELS // 1_000_000} megapixels",
+        f"over {images.MAX_BYTES // 1_000_000} MB",
+        f"after {uploads.GRACE_S} s below {uploads.MIN_BYTES_PER_S // 1000} kB a second",
+        f"{uploads.CHUNK_TIMEOUT_S} s without a byte",
+        f"after {app.HEAD_TIMEOUT_S} to {2 * app.HEAD_TIMEOUT_S} s; half of a body after {by_live} s (Live)",
+        f"{by_api} s (API)",
+        f"sends more than {model_store.MAX_MODEL_BYTES // 1_000_000} MB",
+    ):
+        assert limit in text, limit
+    assert model_store.DOWNLOAD_TIMEOUT_S == 60, "at most a minute"
 
 
 def test_the_readme_fits_on_two_hundred_lines():

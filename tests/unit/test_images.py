@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import tracemalloc
 import warnings
 import zlib
@@ -259,6 +260,27 @@ def test_costly_structures_are_refused_without_decoding(make, monkeypatch):
     monkeypatch.setattr(Image, "open", None)
     error = decode_error(make())
     assert str(error) == "This picture takes too long to read. Save it again as JPEG or PNG."
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: hostile.padded_jpeg(19_000_000 * b"\xff"),
+        lambda: hostile.padded_jpeg(9_000_000 * b"\xff\xd8"),
+        lambda: hostile.padded_jpeg(4_500_000 * b"\xff\xfe\0\2"),
+        lambda: hostile.jpeg_of_scans(150_000),
+        lambda: hostile.png_of_chunks(b"abCd", 1_500_000),
+        lambda: hostile.gif_of_comments(3_000_000),
+        lambda: hostile.tiff_of_strips(2_000_000),
+    ],
+    ids=["JPEG of fill bytes", "JPEG of markers", "JPEG of comments", "JPEG of scans", "PNG", "GIF", "TIFF"],
+)
+def test_structures_of_the_largest_files_are_recognized_at_once(make):
+    data = make()
+    assert 15_000_000 < len(data) < images.MAX_BYTES
+    start = time.thread_time()
+    assert "too long" in str(decode_error(data))
+    assert time.thread_time() - start < 0.5
 
 
 @pytest.mark.parametrize("make", hostile.TOO_NARROW.values(), ids=hostile.TOO_NARROW)
