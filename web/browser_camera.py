@@ -117,6 +117,8 @@ def settings_of_address(parameters: Mapping[str, str]) -> dict:
 def update_address(key: str) -> None:
     """Write the settings that the visitor has changed into the address."""
     settings = st.session_state[key]["settings"]
+    if not isinstance(settings, dict):  # forged
+        return
     defaults = settings_of_address({})
     changed = {name: settings.get(name) for name in defaults if settings.get(name) not in (None, defaults[name])}
     st.query_params.from_dict(
@@ -126,11 +128,14 @@ def update_address(key: str) -> None:
 
 def record_report(key: str) -> None:
     """Count the predictions that the browser has made: [{"milliseconds": …, "fingers": of each hand}]."""
-    for one in (st.session_state[key]["report"] or [])[:MAX_REPORTED]:
-        # Bounded and never NaN: a forged message must not spoil the server's metrics.
-        milliseconds = min(max(0.0, float(one["milliseconds"])), MAX_MILLISECONDS)
-        fingers = [count for count in one["fingers"][:MAX_HANDS] if count in COUNTS]
-        metrics.record(milliseconds, fingers, "browser")
+    report = st.session_state[key]["report"]
+    for one in report[:MAX_REPORTED] if isinstance(report, list) else ():
+        match one:
+            case {"milliseconds": int() | float() as milliseconds, "fingers": list() as fingers}:
+                # Bounded and never NaN: a forged message must not spoil the server's metrics.
+                milliseconds = float(min(max(0.0, milliseconds), MAX_MILLISECONDS))
+                counts = [count for count in fingers[:MAX_HANDS] if type(count) is int and count in COUNTS]
+                metrics.record(milliseconds, counts, "browser")
 
 
 def teach(key: str) -> bool:

@@ -107,6 +107,32 @@ def test_of_a_forged_report_a_thousand_predictions_of_four_hands_count(monkeypat
     assert np.subtract(after, before).tolist() == [1000, 0]
 
 
+@pytest.mark.parametrize(
+    "report",
+    [
+        *("text", {"a": 1}, 3, None, [None], ["x"], [3]),
+        *([{}], [{"milliseconds": 1}], [{"milliseconds": None, "fingers": []}], [{"milliseconds": "1", "fingers": []}]),
+        [{"milliseconds": 1, "fingers": 5}],
+    ],
+)
+def test_a_forged_report_of_other_types_is_ignored(monkeypatch, report):
+    monkeypatch.setattr(st, "session_state", {"live": {"report": report, "settings": report}})
+    before = metric_value("handful_reading_seconds_count", where="browser")
+    browser_camera.record_report("live")
+    browser_camera.update_address("live")
+    assert metric_value("handful_reading_seconds_count", where="browser") == before
+
+
+def test_forged_numbers_are_bounded_and_forged_counts_left_out(monkeypatch):
+    report = [{"milliseconds": 10**400, "fingers": [True, 1.0, 2]}]
+    monkeypatch.setattr(st, "session_state", {"live": {"report": report}})
+    names = ("1", "2", "True", "1.0")
+    before = [metric_value("handful_hands_total", fingers=count) for count in names]
+    browser_camera.record_report("live")
+    after = [metric_value("handful_hands_total", fingers=count) for count in names]
+    assert np.subtract(after, before).tolist() == [0, 1, 0, 0]
+
+
 # Frames on the server
 
 
