@@ -144,10 +144,12 @@ def show_leave_one_out(sources: dict[str, dict], mediapipe: dict) -> None:
     epochs, detector_epochs = (
         max(row["budget"][key] for row in sources.values()) for key in ("epochs", "detector_epochs")
     )
+    continued = any("start" in row["budget"] for row in sources.values())
     st.write(
         "Other models, trained without any picture of one source and evaluated on all of it: its people, rooms and "
         f"cameras are unknown to them. Their trainings are short: at most {epochs} epochs of the classifier and "
-        f"{detector_epochs} of the detector."
+        f"{detector_epochs} of the detector"
+        + ("; those of the newer sources went on from an early model for one epoch." if continued else ".")
     )
     show_accuracy_table([(row["title"], f"{name}-all", row) for name, row in sources.items()], mediapipe)
 
