@@ -29,7 +29,6 @@ from handful.labels import (
     SIDE_UNKNOWN,
     count_of,
     decode_probabilities,
-    marginal_over_sides,
     mirror,
 )
 
@@ -233,7 +232,7 @@ class Place(NamedTuple):
 
     Attributes:
         features: (112,) float32; zeros where the detector found nothing.
-        score: of the detector, 0-1; 0 where it found nothing.
+        score: the detector's factor of the score of a hand, 0-1; 0 where it found nothing.
         target: a class, a count with the side unknown, or `NO_HAND`; see `handful.labels`.
         round: in which it was recorded: in each, hands are shown anew.
         picture: number of the picture.
@@ -249,7 +248,7 @@ class Place(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """All places of a picture that may be a hand: the detector's scores (K,), 0-1, and features (K, 112) float32."""
+    """All places of a picture that may be a hand: `Place.score` of each (K,), 0-1, and features (K, 112) float32."""
 
     scores: np.ndarray
     features: np.ndarray
@@ -297,13 +296,13 @@ class Lessons:
 def candidates(counter: "FingerCounter", image: np.ndarray) -> Candidates:
     """Return all places of a picture, (H, W, 3) uint8 RGB, that may be a hand.
 
-    The graph scores a place by the square root of the detector's score, the presence of a hand and the probability of
-    its count. It gets heads for which everything is a hand with a certain count.
+    The graph scores a place by the product of the detector's factor and of the presence of a hand. It gets heads for
+    which everything is a hand.
     """
     weights = {name: np.zeros_like(counter.heads[name]) for name in FITTED}
     weights["classifier.head.bias"][0] = weights["classifier.presence.bias"][0] = CERTAIN
     scores, features = counter.session.run(["scores", "features"], {"image": image, **weights})
-    return Candidates(scores**2, features)
+    return Candidates(scores, features)
 
 
 # Fitting
@@ -357,8 +356,8 @@ def fit_and_compare(lessons: Lessons) -> Comparison:
     temperature = min(TEMPERATURES, key=lambda t: loss_of(class_logits / t, classes.allowed))
     class_logits /= temperature
     shipped_logits, shipped_presence = (problem.features @ problem.prior.T for problem in (classes, presence))
-    before = find_correct(lessons, shipped_logits, shipped_presence, config["threshold"])
-    after = find_correct(lessons, class_logits, presence_logits, config["threshold"])
+    before = find_correct(lessons, shipped_logits, shipped_presence, config)
+    after = find_correct(lessons, class_logits, presence_logits, config)
     hands = {place.picture for place in lessons.places if place.target != NO_HAND}
     empty = {place.picture for place in lessons.places} - hands
     # As many errors, but more certain where it is right: that helps, too.
@@ -492,21 +491,23 @@ def minimize(
     return x
 
 
-def find_correct(lessons: Lessons, class_logits: np.ndarray, presence_logits: np.ndarray, threshold: float) -> set[int]:
+def find_correct(
+    lessons: Lessons, class_logits: np.ndarray, presence_logits: np.ndarray, cascade: dict[str, float]
+) -> set[int]:
     """Return the numbers of the pictures that would be predicted as labelled: a hand as its class, none as none.
 
     Args:
         lessons: with N places.
         class_logits: (N, 12), divided by the temperature.
         presence_logits: (N, 2) of no hand and of a hand.
-        threshold: of the score from which on a hand is reported.
+        cascade: the model's `CascadeConfig`, which has the threshold of a hand's score.
     """
     probabilities = np.exp(class_logits - log_sum_exp(class_logits))
-    counts = marginal_over_sides(probabilities)
-    presence = sigmoid(presence_logits[:, 1] - presence_logits[:, 0])
+    bias = cascade.get("presence_bias", 0.0)  # older models have none
+    presence = sigmoid(presence_logits[:, 1] - presence_logits[:, 0] + bias)
     correct = {place.picture for place in lessons.places if place.target == NO_HAND}
     for i, place in enumerate(lessons.places):
-        if place.mirrored or np.sqrt(place.score * presence[i] * counts[i].max()) <= threshold:
+        if place.mirrored or place.score * presence[i] <= cascade["threshold"]:
             continue
         if place.target == NO_HAND:
             correct.discard(place.picture)

@@ -12,6 +12,7 @@ python -m training export                      write both networks to one ONNX f
 python -m training evaluate                    evaluate the ONNX file on held-out data
 python -m training ablate                      evaluate the cascade without each of its stages
 python -m training leave-out                   evaluate models trained without one of the sources
+python -m training fuse                        compare scores of a hand, on sources that were left out
 python -m training report                      print the metrics as tables
 python -m training sweep                       search hyperparameters of the classifier
 python -m training drift REFERENCE CURRENT     test whether pictures have changed since the reference
@@ -34,6 +35,7 @@ COMMANDS = {
     "evaluate": "training.evaluation.evaluate:evaluate",
     "ablate": "training.evaluation.ablate:ablate",
     "leave-out": "training.evaluation.leave_out:leave_out",
+    "fuse": "training.evaluation.fuse:fuse",
     "report": "training.evaluation.report:report",
     "sweep": "training.sweep:sweep",
     "drift": "training.evaluation.drift:drift",

@@ -121,7 +121,7 @@ async function findCandidates(rgb, width, height, everything) {
     const { scores, features } = await candidateSession.run({ image }, ["scores", "features"]);
     image.dispose();
     found.push({
-      scores: Array.from(scores.data, (score) => score ** 2),
+      scores: Array.from(scores.data),
       features: Array.from(scores.data, (_, i) => row(features, i)),
     });
   }

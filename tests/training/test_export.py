@@ -35,7 +35,7 @@ from training.networks.detector import HandDetector
 SIZE = 128
 # For networks that were hardly trained: low thresholds, and flip TTA for every hand. Their detector has high scores
 # everywhere.
-CONFIG = CascadeConfig(threshold=0.1, other_threshold=0.1, flip_confidence=1.1)
+CONFIG = CascadeConfig(presence_bias=0, threshold=0.1, other_threshold=0.1, flip_confidence=1.1)
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,7 @@ def calibrate(
     output: Path = Path("runs/cascade.yaml"),
     frames: int = 300,
     rounds: int = 1,
+    fields: tuple[str, ...] = tuple(SEARCH),
 ) -> None:
     """Find the cascade config of two networks, for `export --cascade`.
 
@@ -61,17 +62,21 @@ def calibrate(
         output: the config, as YAML.
         frames: frames of each source at most, evenly spread.
         rounds: how often each field is searched.
+        fields: which are searched; the others are as by default.
 
     Raises:
-        BadData, BadModel: a file is missing or damaged, or no source of the calibration split is there.
+        BadData, BadModel: a file is missing or damaged, a field is not searched for, or no source of the calibration
+            split is there.
     """
+    if unknown := set(fields) - set(SEARCH):
+        raise BadData(f"{', '.join(sorted(unknown))}: not searched for. Choose from {', '.join(SEARCH)}.")
     runner = load_runner(detector, classifier, folder, frames)
     config = replace(CascadeConfig(), temperature=runner.best_temperature(CascadeConfig()))
     best = runner.run(config)
     print(f"start: {best}")
     for _ in range(rounds):
-        for field, values in SEARCH.items():
-            for value in values:
+        for field in fields:
+            for value in SEARCH[field]:
                 trial = replace(config, **{field: value})
                 if trial != config and (result := runner.run(trial)).utility > best.utility:
                     config, best = trial, result

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handful.labels import COUNTS, MIRRORED, SIDES
+from handful.labels import MIRRORED
 from training.export.config import CascadeConfig
 from training.export.onnx_if import onnx_cond
 from training.networks.backbone import fold_batchnorm, normalize
@@ -38,9 +38,8 @@ class Cascade(nn.Module):
     (K, 112) that the classifier's heads are linear in, of the crop as it is: personal heads are fitted on them (see
     handful/personal.py). No mean with flip TTA, as the class head is not linear in one: a mirror swaps its classes.
 
-    A score is the square root of three factors: the detector's score, which comes from the whole frame, the
-    classifier's presence, which comes from the hand alone and large, and the probability of the count: what the
-    classifier cannot recognise is no hand.
+    A score is the product of the detector's score, which comes from the whole frame, and of the classifier's presence,
+    which comes from the hand alone and large; by `detector_power` and `presence_bias`, the second decides.
     """
 
     def __init__(self, detector: HandDetector, classifier: HandClassifier, size: int, config: CascadeConfig):
@@ -57,9 +56,7 @@ class Cascade(nn.Module):
         pictures = roi_crop(image, crops, int(self.config.crop_scale * self.size))
         (logits, presence, finger_logits, gradcam), features = self.classify(pictures)
         probabilities = (logits / self.config.temperature).softmax(1)
-        # Not `marginal_over_sides`: onnxruntime-web fails on its reshape where there is no hand.
-        count = probabilities.view(-1, len(SIDES), len(COUNTS)).sum(1).amax(1)
-        scores = (scores[index] * presence.sigmoid() * count).sqrt()
+        scores = scores[index] ** self.config.detector_power * (presence + self.config.presence_bias).sigmoid()
         (selected,) = onnx_cond(
             candidates.sum() > 1,
             lambda: (self.select_detections(scores, boxes),),

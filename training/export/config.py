@@ -23,6 +23,10 @@ class CascadeConfig:
             what is varied in size there looks larger than it is (Touvron et al., 2019, arXiv:1906.06423).
         crop_scale: side of its picture, relative to the classifier's training size.
         flip_confidence: a crop with less confidence (hand and class) is classified in a mirror, too; 0: none is.
+        detector_power: exponent of the detector's score in the score of a hand, …
+        presence_bias: … and what is added to the logit of presence there. On strangers, the detector is less sure of
+            hands than of its own people's, the classifier is not: `python -m training fuse` compares both on sources
+            that networks were trained without.
         threshold: score from which on the most likely hand of a frame is reported, …
         other_threshold: … and any other one: a person who looks at a finger counter shows it one hand.
         beside_threshold: … and a small one beside a hand, which may be a watch, a sleeve or an ornament.
@@ -32,19 +36,18 @@ class CascadeConfig:
     detector_scale: float = 1.0
     crop_margin: float = 1.1
     crop_scale: float = 1.0
-    flip_confidence: float = 0.89
-    threshold: float = 0.56
-    other_threshold: float = 0.68
-    beside_threshold: float = 0.8
+    flip_confidence: float = 0.95
+    detector_power: float = 0.25
+    presence_bias: float = -3.0
+    threshold: float = 0.65
+    other_threshold: float = 0.8
+    beside_threshold: float = 0.9
     temperature: float = 0.85
 
     @property
     def candidate_score(self) -> float:
-        """Score above which detections are classified: with a lower one, no hand could pass a threshold.
-
-        The score of a hand is the square root of a product whose first factor is this one.
-        """
-        return min(self.threshold, self.other_threshold) ** 2
+        """Score of the detector above which its hands are classified: with a lower one, none could pass a threshold."""
+        return min(self.threshold, self.other_threshold) ** (1 / self.detector_power)
 
     def to_json(self) -> str:
         """Return the config as it is stored in the metadata of the ONNX file."""
