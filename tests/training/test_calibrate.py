@@ -11,6 +11,7 @@ import training.evaluation.calibrate
 from handful import CLASSES, MODEL
 from handful.images import decode
 from tests.builders import write_rendered
+from training.cli import main
 from training.data.frames import Frame
 from training.data.registry import SOURCES, open_calibration
 from training.errors import BadData
@@ -90,6 +91,11 @@ def test_the_temperature_makes_confidence_match_accuracy(runner, monkeypatch):
     outputs = iter(probabilities[None] for probabilities, _ in frames)
     monkeypatch.setattr(runner, "predict", lambda config, frame: (box, next(outputs)))
     assert runner.best_temperature(CONFIG) == pytest.approx(sharp, rel=0.15)
+
+
+def test_calibrate_refuses_a_field_that_is_not_searched(tmp_path):
+    with pytest.raises(SystemExit, match="beside_threshold: not searched for"):
+        main(["calibrate", "--fields", "[threshold, beside_threshold]", "--folder", str(tmp_path)])
 
 
 def test_calibrate_writes_the_config_with_the_highest_utility(runner, tmp_path, monkeypatch, capsys):

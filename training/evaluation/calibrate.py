@@ -51,7 +51,7 @@ def calibrate(
     output: Path = Path("runs/cascade.yaml"),
     frames: int = 300,
     rounds: int = 1,
-    fields: tuple[str, ...] = tuple(SEARCH),
+    fields: tuple[str, ...] | None = None,
 ) -> None:
     """Find the cascade config of two networks, for `export --cascade`.
 
@@ -62,12 +62,13 @@ def calibrate(
         output: the config, as YAML.
         frames: frames of each source at most, evenly spread.
         rounds: how often each field is searched.
-        fields: which are searched; the others are as by default.
+        fields: which are searched, by default all; the others are as by default.
 
     Raises:
         BadData, BadModel: a file is missing or damaged, a field is not searched for, or no source of the calibration
             split is there.
     """
+    fields = tuple(SEARCH) if fields is None else fields
     if unknown := set(fields) - set(SEARCH):
         raise BadData(f"{', '.join(sorted(unknown))}: not searched for. Choose from {', '.join(SEARCH)}.")
     runner = load_runner(detector, classifier, folder, frames)
