@@ -9,7 +9,7 @@ import torch
 
 from handful.labels import MIRRORED, marginal_over_sides
 from training.data.scenes import letterbox as numpy_letterbox
-from training.export.cascade import Cascade, contained, letterbox, roi_crop
+from training.export.cascade import Cascade, contained, hand_scores, letterbox, roi_crop
 from training.export.config import CascadeConfig
 from training.networks.backbone import normalize
 from training.networks.classifier import HandClassifier
@@ -185,6 +185,14 @@ def test_of_boxes_in_each_other_the_one_that_is_recognised_is_reported():
     boxes, _, _, probabilities, *_ = Cascade(detector, network, SIZE, config)(picture)
     assert boxes.tolist() == [pytest.approx([90, 90, 137, 137], abs=4)]
     assert marginal_over_sides(probabilities[0]).argmax() == 3
+
+
+def test_where_the_classifier_is_sure_little_of_the_detector_will_do():
+    scores = hand_scores(
+        torch.tensor([0.25, 0.9]), torch.tensor([9.0, 0.0]), CONFIG.detector_power, CONFIG.presence_bias
+    )
+    assert (scores > CONFIG.threshold).tolist() == [True, False]
+    assert hand_scores(torch.tensor(0.0625), torch.tensor(3.0), 0.25, -3.0).item() == pytest.approx(0.25)
 
 
 def test_a_second_hand_needs_a_higher_score_than_the_first(classifier):

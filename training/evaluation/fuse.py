@@ -18,7 +18,7 @@ from training.data.frames import counted
 from training.data.registry import SOURCES, open_calibration, open_source
 from training.errors import BadData
 from training.evaluation.calibrate import spread
-from training.export.cascade import Cascade, roi_crop, squares_around
+from training.export.cascade import Cascade, hand_scores, roi_crop, squares_around
 from training.export.export import load_cascade
 from training.markdown import markdown_table
 
@@ -38,8 +38,8 @@ class Candidates(NamedTuple):
     boxes: Tensor
 
     def combine(self, power: float, bias: float) -> Tensor:
-        """Return the scores of hands (K,), as `Cascade` combines them."""
-        return self.scores**power * (self.presence + bias).sigmoid()
+        """Return the scores of hands (K,)."""
+        return hand_scores(self.scores, self.presence, power, bias)
 
 
 class Fold(NamedTuple):

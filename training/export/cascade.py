@@ -56,7 +56,7 @@ class Cascade(nn.Module):
         pictures = roi_crop(image, crops, int(self.config.crop_scale * self.size))
         (logits, presence, finger_logits, gradcam), features = self.classify(pictures)
         probabilities = (logits / self.config.temperature).softmax(1)
-        scores = scores[index] ** self.config.detector_power * (presence + self.config.presence_bias).sigmoid()
+        scores = hand_scores(scores[index], presence, self.config.detector_power, self.config.presence_bias)
         (selected,) = onnx_cond(
             candidates.sum() > 1,
             lambda: (self.select_detections(scores, boxes),),
@@ -116,6 +116,14 @@ class Cascade(nn.Module):
         highest = ~(scores[:, None] < scores).any(1)
         others = torch.where(beside(boxes), self.config.beside_threshold, self.config.other_threshold)
         return scores > torch.where(highest, self.config.threshold, others)
+
+
+def hand_scores(detector: Tensor, presence: Tensor, power: float, bias: float) -> Tensor:
+    """Return the scores of hands (K,) from the detector's (K,), 0 … 1, and the logits of presence (K,).
+
+    What personal heads are compared by, `find_correct` in handful/personal.py, does the same in numpy.
+    """
+    return detector**power * (presence + bias).sigmoid()
 
 
 def any_of(mask: Tensor) -> Tensor:
