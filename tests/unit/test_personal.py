@@ -14,7 +14,19 @@ from handful import CLASSES, COUNTS, FingerCounter, shared_counter
 from handful.cli import main
 from handful.images import decode
 from handful.labels import NO_HAND, SIDE_UNKNOWN, encode, mirror
-from handful.personal import FITTED, BadHead, CannotLearn, Lessons, PersonalHead, fit, with_heads
+from handful.personal import (
+    FITTED,
+    BadHead,
+    CannotLearn,
+    Lessons,
+    PersonalHead,
+    candidates,
+    fit,
+    sigmoid,
+    with_biases,
+    with_constant,
+    with_heads,
+)
 
 SAMPLES = Path(__file__).parents[2] / "assets/samples"
 ROUNDS = 3
@@ -321,3 +333,14 @@ def test_the_environment_names_a_head(head, damaged, tmp_path, monkeypatch, capl
         assert ("HANDFUL_PERSONAL is not used" in caplog.text) == damaged
     finally:
         shared_counter.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["3L_0", "1R_0", "5L_2"])
+def test_the_score_of_a_hand_is_that_of_its_place_times_its_presence(name):
+    counter, image = shared_counter(), decode(f"assets/samples/{name}.jpg")
+    scores, features = counter.session.run(["scores", "features"], {"image": image})
+    place = candidates(counter, image)
+    assert np.allclose(place.features[0], features[0], atol=1e-4)
+    logit = (with_constant(features) @ with_biases(counter.heads, "classifier.presence").T)[0, 0]
+    bias = json.loads(counter.metadata["cascade"])["presence_bias"]
+    assert place.scores[0] * sigmoid(logit + bias) == pytest.approx(scores[0], abs=1e-3)
