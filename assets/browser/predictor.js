@@ -84,6 +84,7 @@ class DevicePredictor {
   stop() {
     this.worker?.terminate();
     this.worker = this.loading = undefined;
+    this.progress = 0;
   }
 }
 
