@@ -308,6 +308,7 @@ def test_a_file_that_is_no_personal_head_is_refused_in_words(page, head_file, co
     text = content(json.loads(head_file.read_text()))
     open_teach(page)
     load(page, head_file)
+    expect(page.locator(".head .about")).to_contain_text("Of 29 November 2026.")  # it is read while it is on the disk
     head_file.write_text(text)
     load(page, head_file)
     expect(page.locator(".head .wrong")).to_have_text(re.compile(f"mine.json: .*{words}"))
