@@ -25,7 +25,7 @@ from web.browser_camera import browser_model, preload_tags
 from web.decoders import shared_pool
 from web.metrics import metrics_endpoint
 from web.middleware import EmbeddedCookies, PlainAcceptEncoding, PrecompressedStatic, SecurityHeaders, Utf8Forms
-from web.tidy import tidy
+from web.tidy import share_heaps, tidy
 from web.uploads import UploadLimit
 from web.widgets import DATA, is_readable_folder
 
@@ -71,6 +71,7 @@ def counting_video(request: Request) -> FileResponse:
 async def lifespan(app: st.App) -> AsyncGenerator[None]:
     """Load the model before the first visitor comes, and tidy up until the server stops."""
     log.start()
+    share_heaps()
     streamlit_patches.share_upload_bytes()
     streamlit_patches.accept_extended_file_names()
     streamlit_patches.disable_nagle()

@@ -10,6 +10,7 @@ from web.log import LOG
 from web.streamlit_patches import expire_sessions
 
 INTERVAL_S = 60
+M_ARENA_MAX, MOST_HEAPS = -8, 2  # a parameter of mallopt(3), and its value
 
 
 async def tidy() -> None:
@@ -28,6 +29,16 @@ def collect_garbage() -> None:
     # A full collection would interrupt a running stream.
     if not live.active_streams():
         gc.collect()
+
+
+def share_heaps() -> None:
+    """Make threads share two heaps of glibc's.
+
+    By default there are eight a core, and each keeps what its fragments hold: a server would not come back to its size
+    after many videos or large pictures.
+    """
+    if libc := glibc():
+        libc.mallopt(M_ARENA_MAX, MOST_HEAPS)
 
 
 def trim_heap() -> None:
