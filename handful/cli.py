@@ -35,8 +35,8 @@ CPU_S, WALL_S = 20.0, 60.0  # to decode one picture
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    Returns the exit status: 0; 1 if a picture failed or there is no model or personal head; 141 if the reader of the
-    output has closed it. Usage errors raise SystemExit(2).
+    Returns the exit status: 0; 1 if a picture failed, if there is no model or personal head, or if the output cannot be
+    written; 141 if its reader has closed it. Usage errors raise SystemExit(2).
     """
     parser = argparse.ArgumentParser(
         prog="handful",
@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.csv and args.csv.suffix.lower() in SUFFIXES:
         parser.error(f"--csv: {args.csv} is the name of a picture, which the table would replace")
+    if sys.stdout is None:
+        return fail("cannot write: stdout is closed")
     root = ""
     # Fail before the work, not after it, if the output cannot be written.
     try:

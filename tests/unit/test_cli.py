@@ -282,7 +282,7 @@ def test_lines_are_printed_at_once(folder):
     assert process.returncode == 0
 
 
-def test_closed_stdout_ends_quietly_with_141(folder):
+def test_a_reader_that_leaves_ends_it_quietly_with_141(folder):
     many = ["in/a/two.png"] * 2000
     with subprocess.Popen([*COMMAND, *many], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
@@ -298,6 +298,13 @@ def test_a_full_disk_is_one_line(folder, output):
     with open("/dev/full" if output == "stdout" else os.devnull, "w") as stdout:
         done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "handful: cannot write: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell")
+def test_a_closed_stdout_is_one_line(folder):
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "in/a/two.png"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "handful: cannot write: stdout is closed\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell")
