@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -53,8 +54,14 @@ def first_page(request: Request) -> HTMLResponse:
 
     Otherwise the browser would fetch and compile it only after all of Streamlit's own code: a second later.
     """
-    page = (Path(st.__file__).parent / "static/index.html").read_text(encoding="utf-8")
-    return HTMLResponse(page.replace("<head>", f"<head>{preload_tags()}", 1), headers={"Cache-Control": "no-cache"})
+    page = streamlit_page().replace("<head>", f"<head>{preload_tags()}", 1)
+    return HTMLResponse(page, headers={"Cache-Control": "no-cache"})
+
+
+@cache
+def streamlit_page() -> str:
+    """Return the HTML in which browsers load Streamlit's own code."""
+    return (Path(st.__file__).parent / "static/index.html").read_text(encoding="utf-8")
 
 
 def moved_page(request: Request) -> RedirectResponse:

@@ -184,8 +184,8 @@ def compare(other: dict, modes: list[str]) -> str:
     for name, result in rivals.items():
         if result and result.get("behind"):
             verdicts[verdict(result["behind"])].append(f"with {name}")
-    told = "; ".join(f"{' and '.join(names)}, {found}" for found, names in verdicts.items())
-    return f"Beside MediaPipe {told}." if told else ""
+    words = "; ".join(f"{' and '.join(names)}, {found}" for found, names in verdicts.items())
+    return f"Beside MediaPipe {words}." if words else ""
 
 
 def show_every_set(sets: dict[str, dict], mediapipe: dict) -> None:
@@ -275,8 +275,8 @@ def show_sessions(metrics: dict, name: str) -> None:
     rates = []
     for row in rows:
         errors = wrong(error for error in metrics["errors"] if error["group"] == row["group"])
-        name = SESSIONS.get(row["group"], row["group"]).capitalize()
-        rates.append(rate(name, row, f"counted {errors}" if errors else ""))
+        session = SESSIONS.get(row["group"], row["group"]).capitalize()
+        rates.append(rate(session, row, f"counted {errors}" if errors else ""))
     if rates:
         show_rates(rates, one.capitalize())
     st.caption(

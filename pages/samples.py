@@ -81,7 +81,6 @@ if not splits:
 
 # All that is chosen is in the address, so that a list can be shared and survives a reload.
 in_address: dict[str, Any] = {"bind": "query-params", "on_change": show_first_page}
-sets = list(splits)
 with st.container(horizontal=True, gap="medium"):
     split = st.segmented_control(
         "Set", list(splits), default=next(iter(splits)), required=True, key="set", **in_address

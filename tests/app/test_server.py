@@ -55,6 +55,15 @@ def test_old_page_addresses_redirect_also_under_a_path_prefix(client, old, new, 
     assert client.get(f"/{old}").status_code == 200
 
 
+def test_the_first_page_starts_to_load_the_model(client):
+    page = client.get("/").text
+    head, rest = page.split('<script type="application/json" id="handful-model">')
+    assert head.rstrip().endswith("<head>"), "before all of Streamlit's own code"
+    assert json.loads(rest.partition("</script>")[0]) == json.loads(json.dumps(browser.model_data()))
+    assert 'src="browser/preload.js"' in rest
+    assert '<div id="root">' in rest
+
+
 def test_responses_have_security_headers_also_on_errors(client, monkeypatch):
     monkeypatch.setattr(api, "predict_decoded", None)  # an unexpected error
     paths = ("/api/health", "/api/docs", "/browser/worker.js", "/browser/handful.onnx", "/metrics")
