@@ -63,8 +63,8 @@ class Session:
     pictures: list[Picture]
 
 
-def sessions(root: Path, frames: int = 0) -> Iterator[Session]:
-    """Yield the sessions of all sources that are there, of `frames` pictures at most."""
+def sessions(root: Path, frames: int) -> Iterator[Session]:
+    """Yield the sessions of all sources that are there, of `frames` pictures at most; 0: as many as are used."""
     for name, source in SOURCES.items():
         if source.without_hands or not source.whole_frames:
             continue

@@ -15,6 +15,8 @@ CLASSES = tuple(f"{count}{side[0].upper()}" for side in SIDES for count in COUNT
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")  # in the order of the model's output `fingers`
 
+MAX_HANDS = 4  # that the detector finds in a picture
+
 # Targets beyond the classes: six for hands with only the count labelled, one for no hand, one for a hand in a pose that
 # is no count.
 SIDE_UNKNOWN = len(CLASSES)

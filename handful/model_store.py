@@ -53,7 +53,7 @@ def resolve(name: str) -> Path:
     return path
 
 
-def download(address: str, sha256: str = "") -> Path:
+def download(address: str, sha256: str) -> Path:
     """Download `address` into `CACHE`, verify its checksum if `sha256` is not empty, and return the path.
 
     Raises:

@@ -71,9 +71,7 @@ async def predict(request: Request) -> JSONResponse:
     return JSONResponse({"file": file.filename, **prediction.to_dict()})
 
 
-async def predict_in_turn(
-    file: BinaryIO, client: str, request: Request, personal: PersonalHead | None = None
-) -> Prediction:
+async def predict_in_turn(file: BinaryIO, client: str, request: Request, personal: PersonalHead | None) -> Prediction:
     """Wait for a decoder, then run the model on an image file.
 
     Raises:

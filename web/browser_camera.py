@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from handful import COUNTS, FINGERS, SIDES, FingerCounter, shared_counter
+from handful.labels import MAX_HANDS
 from handful.overlay import browser_colors
 from handful.personal import FITTED, with_heads
 from web import metrics
@@ -31,7 +32,6 @@ PROBLEMS = {
 READ = ("browser", "server")  # who predicts
 MAX_REPORTED = 1000  # predictions in a report: ten seconds' worth
 MAX_MILLISECONDS = 10_000.0
-MAX_HANDS = 4
 
 
 @st.cache_resource

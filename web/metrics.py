@@ -38,7 +38,7 @@ def record(milliseconds: float, fingers: Sequence[int], where: str) -> None:
         HANDS.labels(count).inc()
 
 
-def record_refusal(where: str, status: int = 422) -> None:
+def record_refusal(where: str, status: int) -> None:
     """Count and log a refused input; `status` is its HTTP status, as of `BadImage`."""
     kind = REFUSAL_KINDS.get(status, "request")
     REFUSED.labels(where, kind).inc()

@@ -13,14 +13,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from handful import FingerCounter, shared_counter
-from handful.labels import NO_HAND
+from handful.labels import MAX_HANDS, NO_HAND
 from handful.personal import Candidates, CannotLearn, Lessons, candidates, fit_and_compare, parse_weights
 from web import inference, live
 from web.clients import client_address
 
 MAX_BODY_BYTES = 6_000_000
 MAX_PICTURES = 500  # one second of one core
-MAX_CANDIDATES = 4  # that the detector finds in a picture
 MAX_ROUND = 100
 MAX_FEATURE = 100.0  # those of hands are below 20
 UPLOAD_TIMEOUT_S = 60
@@ -137,7 +136,7 @@ def parse_candidates(fields: dict, width: int) -> Candidates:
         ValueError: they have another shape, are too many, or not numbers within their limits.
     """
     count = len(fields["scores"])
-    if count > MAX_CANDIDATES:
+    if count > MAX_HANDS:
         raise ValueError("count")
     if not count:
         return Candidates(np.zeros(0), np.zeros((0, width), np.float32))

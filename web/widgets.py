@@ -14,8 +14,8 @@ from streamlit.delta_generator import DeltaGenerator
 
 from handful import CLASSES, COUNTS, FINGERS, SIDES, Hand, Prediction, shared_counter
 from handful.images import BadImage, decode
+from handful.labels import MAX_HANDS, describe
 from handful.labels import decode as decode_label
-from handful.labels import describe
 from handful.overlay import draw, resize
 from handful.personal import PersonalHead
 
@@ -25,7 +25,6 @@ BUNDLED = Path(__file__).parents[1] / "assets/samples"
 PRIMARY_COLOR = "#0f8a80"
 THUMBNAIL_COLUMNS = 6
 DISPLAY_SIDE = 1460  # pixels of the longer side of a picture that is shown; `st.image` sends none wider
-MAX_HANDS = 4  # that the model detects in a picture
 
 
 def is_readable_folder(path: Path) -> bool:
@@ -99,7 +98,7 @@ def show_hand(hand: Hand, details: bool) -> None:
     )
 
 
-def show_prediction(image: np.ndarray, prediction: Prediction, key: str, name: str = "") -> DeltaGenerator:
+def show_prediction(image: np.ndarray, prediction: Prediction, key: str, name: str) -> DeltaGenerator:
     """Show an image with its prediction: boxes, a card for each hand, and the Grad-CAM heatmap of any class.
 
     Returns the row of download buttons, for further ones.
@@ -108,13 +107,13 @@ def show_prediction(image: np.ndarray, prediction: Prediction, key: str, name: s
         image: (H, W, 3) uint8 RGB.
         prediction: of that image.
         key: of the widgets.
-        name: of the picture's file, if it is known.
+        name: of the picture.
     """
     image, prediction = resize(image, prediction, DISPLAY_SIDE)
     with st.container(key=f"headline {key}", gap=None):
         st.header(headline(prediction), anchor=False)
-        if name:  # not as Markdown, in which a file name may be an image or a formula
-            st.html(f'<p class="file">{escape(name)}</p>')
+        # Not as Markdown, in which a file name may be an image or a formula.
+        st.html(f'<p class="file">{escape(name)}</p>')
     left, right = st.columns([3, 2], gap="medium")
     if not prediction.hands:
         left.image(image, width="stretch", alt="The picture")
@@ -142,7 +141,7 @@ def show_prediction(image: np.ndarray, prediction: Prediction, key: str, name: s
     downloads.download_button(
         "Annotated picture",
         lambda: cv2.imencode(".jpg", annotated[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes(),
-        f"{Path(name or 'picture').stem}-annotated.jpg",
+        f"{Path(name).stem}-annotated.jpg",
         "image/jpeg",
         icon=":material/download:",
         key=f"annotated {key}",

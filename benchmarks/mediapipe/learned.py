@@ -21,7 +21,7 @@ from handful.tracking import iou
 from training.data.registry import SOURCES, open_source
 from training.errors import BadData
 
-MAX_FRAMES = 250  # of each source
+MAX_FRAMES = 250  # of each source, evenly spread
 MIN_IOU = 0.3  # of landmarks and a labelled hand: they end at the tips' centres, boxes at the skin
 SETTINGS = {"svc__C": [1, 10, 100], "svc__gamma": [0.001, 0.003, 0.01, 0.03]}
 CLOSE_CROPS = {"digits": "edges", "fingers": "black"}  # borders, as in `FRAME_SETS`
@@ -60,13 +60,12 @@ def to_features(hand: Hand) -> np.ndarray:
     return np.concatenate([points[1:].ravel(), angles.ravel()])
 
 
-def collect(detect: Detect, data: Path, max_frames: int = MAX_FRAMES) -> Samples | None:
+def collect(detect: Detect, data: Path) -> Samples | None:
     """Return the hands with a labelled count that are detected in training pictures; None if there are none.
 
     Args:
         detect: returns the hands in a picture.
         data: the data folder, of which sources that are missing are skipped.
-        max_frames: how many pictures of each source are used, evenly spread.
     """
     rows: list[tuple] = []
     for name, source in SOURCES.items():
@@ -78,7 +77,7 @@ def collect(detect: Detect, data: Path, max_frames: int = MAX_FRAMES) -> Samples
             print(f"{source.short_title}: nothing learned from it. {error}", file=sys.stderr)
             continue
         before, labelled = len(rows), 0
-        for i in spread(np.flatnonzero(~frames.validation).tolist(), max_frames):
+        for i in spread(np.flatnonzero(~frames.validation).tolist(), MAX_FRAMES):
             frame = frames.frame(i)
             known = frame.targets < NO_HAND
             if not known.any():

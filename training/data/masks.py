@@ -6,6 +6,8 @@ import numpy as np
 from training.data.frames import Frame
 from training.data.registry import Label
 
+WRIST = 1.4  # where the forearm is cut off, in palm radii
+
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
     """Return the largest connected component of a (H, W) uint8 mask, small holes filled; 0 or 255."""
@@ -30,16 +32,15 @@ def soften_mask(mask: np.ndarray, sigma: float) -> np.ndarray:
     return np.clip((soft.astype(np.float32) - 96) * (255 / 159), 0, 255).astype(np.uint8)
 
 
-def hand_box(mask: np.ndarray, skin: np.ndarray | None = None, wrist: float = 1.4) -> np.ndarray:
+def hand_box(mask: np.ndarray, skin: np.ndarray | None = None) -> np.ndarray:
     """Return the box of a hand without its forearm: x0, y0, x1, y1, (4,) float32, in pixels.
 
     The palm is the largest inscribed circle, and the forearm is what reaches the image border. Pixels more than
-    `wrist` palm radii from the palm's centre in the direction of the forearm are cut off.
+    `WRIST` palm radii from the palm's centre in the direction of the forearm are cut off.
 
     Args:
         mask: (H, W) uint8, > 127 on hand and forearm, one connected component.
         skin: (H, W) uint8, > 127 on bare skin; keeps the palm out of wide sleeves.
-        wrist: where to cut, in palm radii.
     """
     solid = np.where(mask > 127, 255, 0).astype(np.uint8)
     bare = solid if skin is None else np.where(skin > 127, solid, 0).astype(np.uint8)
@@ -56,13 +57,13 @@ def hand_box(mask: np.ndarray, skin: np.ndarray | None = None, wrist: float = 1.
     if at_border.any():
         forearm = np.array([x[at_border].mean(), y[at_border].mean()]) - centre
         forearm /= max(np.linalg.norm(forearm), 1e-6)
-        hand = (x - centre[0]) * forearm[0] + (y - centre[1]) * forearm[1] <= wrist * radius
+        hand = (x - centre[0]) * forearm[0] + (y - centre[1]) * forearm[1] <= WRIST * radius
         x, y = x[hand], y[hand]
     return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1], np.float32)
 
 
-def one_hand_frame(image: np.ndarray, mask: np.ndarray, label: Label, skin: np.ndarray | None = None) -> Frame:
-    """Return a frame of one hand, its box taken from its mask; of no hand, if the mask is empty."""
+def one_hand_frame(image: np.ndarray, mask: np.ndarray, label: Label, skin: np.ndarray | None) -> Frame:
+    """Return a frame of one hand, its box taken from its mask; of no hand, if the mask is empty; see `hand_box`."""
     boxes = np.array([hand_box(mask, skin)] if (mask > 127).any() else [], np.float32).reshape(-1, 4)
     targets, fingers = (np.full(len(boxes), value, np.int64) for value in (label.target, label.fingers))
     return Frame(image, boxes, targets, mask, fingers)

@@ -38,6 +38,7 @@ from training.errors import BadData
 from training.networks.detector import INPUT_SIZE
 
 MAX_SIDE = 320  # of a labelled frame in memory: scenes are smaller
+LABELLED_SHARE = 0.6  # of scenes: those that start from a labelled frame
 DECOY_PROBABILITY = 0.3  # of a head or a forearm without a hand, in scenes without a labelled hand
 MAX_RENDERED = 240  # rendered hands to validate with: as many as there are real frames
 
@@ -61,7 +62,6 @@ class SceneDataset(Dataset):
         backgrounds: images without hands, each (H, W, 3) uint8 RGB.
         cutouts: of each source, and how often it is drawn.
         length: scenes in an epoch.
-        real: share of scenes that start from a labelled frame.
     """
 
     def __init__(
@@ -70,16 +70,15 @@ class SceneDataset(Dataset):
         backgrounds: list[np.ndarray],
         cutouts: list[tuple[Cutouts, float]],
         length: int,
-        real: float = 0.6,
     ):
-        self.frames, self.backgrounds, self.cutouts, self.length, self.real = frames, backgrounds, cutouts, length, real
+        self.frames, self.backgrounds, self.cutouts, self.length = frames, backgrounds, cutouts, length
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,))))
-        if self.frames and (not self.backgrounds or rng.random() < self.real):
+        if self.frames and (not self.backgrounds or rng.random() < LABELLED_SHARE):
             source = choose(self.frames, rng)
             image, boxes = source[rng.integers(len(source))]
             # More before people without hands: hands before faces and bodies.

@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handful.labels import MIRRORED
+from handful.labels import MAX_HANDS, MIRRORED
 from training.export.config import CascadeConfig
 from training.export.onnx_if import onnx_cond
 from training.networks.backbone import fold_batchnorm, normalize
 from training.networks.classifier import HandClassifier
-from training.networks.detector import COARSE_STRIDE, INPUT_SIZE, MAX_HANDS, HandDetector, decode_peaks, topk_hands
+from training.networks.detector import COARSE_STRIDE, INPUT_SIZE, HandDetector, decode_peaks, topk_hands
 
 OPSET = 20
 HALVINGS = 4  # of a picture at most, so that hands of any size can be cropped from it

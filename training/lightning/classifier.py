@@ -126,7 +126,7 @@ def partial_finger_loss(logits: Tensor, counts: Tensor, fingers: Tensor) -> Tens
     return -log_likelihoods.masked_fill(~accepted, -torch.inf).logsumexp(1).sum()
 
 
-def partial_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def partial_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
     """Return the summed cross-entropy of (N, 12) logits where some targets (N,) label only the count.
 
     For a target of SIDE_UNKNOWN + count, the likelihood is the sum of both sides' probabilities.

@@ -20,7 +20,6 @@ from training.networks.detector import (
 )
 
 IOU_THRESHOLD = 0.5  # of validation: a detection matches a hand from this overlap on
-
 VALIDATION_SCORE = 0.31  # of a detection that counts in validation metrics
 
 

@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from handful.labels import MAX_HANDS
 from training.networks.backbone import backbone, conv
 
 INPUT_SIZE = 160
 STRIDE = 8
 COARSE_STRIDE = 16  # both sides of a frame are multiples of it
-MAX_HANDS = 4  # of a frame
 
 
 class HandDetector(nn.Module):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from training.errors import NoPackage
 from training.render.kind import FLAGS, Kind
+from training.render.store import LOSSLESS, SHARD_SIZE, render_shards
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -15,9 +16,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--count", type=int, default=24_000, help="number of hands, rounded up to whole shards (default %(default)s)"
     )
-    parser.add_argument("--shard", type=int, default=250, help="hands per file (default %(default)s)")
+    parser.add_argument("--shard", type=int, default=SHARD_SIZE, help="hands per file (default %(default)s)")
     parser.add_argument(
-        "--quality", type=int, default=101, help="of the WebP pictures, 1 to 100, or 101 for lossless (the default)"
+        "--quality",
+        type=int,
+        default=LOSSLESS,
+        help=f"of the WebP pictures, 1 to 100, or {LOSSLESS} for lossless (the default)",
     )
     parser.add_argument(
         "--out",
@@ -40,8 +44,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if min(arguments.count, arguments.shard, arguments.workers) < 1:
         parser.error("--count, --shard and --workers must be 1 or more.")
-    if arguments.seed < 0 or not 1 <= arguments.quality <= 101:
-        parser.error("--seed must be 0 or more, --quality 1 to 101.")
+    if arguments.seed < 0 or not 1 <= arguments.quality <= LOSSLESS:
+        parser.error(f"--seed must be 0 or more, --quality 1 to {LOSSLESS}.")
     return arguments
 
 
@@ -62,8 +66,6 @@ def render(arguments: argparse.Namespace) -> None:
         if arguments.video:
             write_video(arguments.video)
         return
-    from training.render.store import render_shards
-
     kind = Kind(**{flag: getattr(arguments, flag) for flag in FLAGS})
     render_shards(
         arguments.out or Path("data/render", kind.name),

@@ -103,7 +103,7 @@ def interpolate(before: Pose, after: Pose, t: float) -> Pose:
     return Pose(*((1 - t) * one + t * other for one, other in pairs))
 
 
-def render_video(samples: int = 24) -> Iterator[np.ndarray]:
+def render_video() -> Iterator[np.ndarray]:
     """Yield frames (360, 480, 3) uint8 RGB of a swaying hand that counts from 0 to 5, one second each."""
     rng, rig = np.random.default_rng(10), load_rig()
     gestures = [next(iter(gestures)) for gestures in COMMON_GESTURES]
@@ -120,7 +120,7 @@ def render_video(samples: int = 24) -> Iterator[np.ndarray]:
         pose = interpolate(poses[max(count - 1, 0)], poses[count], min(elapsed / (TRANSITION_S * VIDEO_FPS), 1))
         phase = 2 * np.pi * i / (len(poses) * VIDEO_FPS)
         view = View(False, 9 * np.sin(2 * phase), 4 * np.sin(3 * phase), 5 * np.sin(phase), 650)
-        rgba = render_hand(rig, replace(hand, pose=pose, view=view), i, height, samples, framing=framing).rgba
+        rgba = render_hand(rig, replace(hand, pose=pose, view=view), i, height, samples=24, framing=framing).rgba
         frame = background.copy()
         frame[:, left : left + height] = composite(rgba, frame[:, left : left + height], rng)
         yield frame

@@ -228,11 +228,12 @@ def _wrist_z(rig: Rig) -> float:
     return float(rig.points[np.abs(rig.points[:, 1] - WRIST_CREASE) < 6, 2].mean())
 
 
-def environment_map(light: Light, height: int = 64) -> np.ndarray:
-    """Return the room as an equirectangular map (height, 2·height, 3), float32 linear RGB.
+def environment_map(light: Light) -> np.ndarray:
+    """Return the room as an equirectangular map (64, 128, 3), float32 linear RGB.
 
     Layout of Mitsuba's `envmap`: rows from up (+y) to down; column 0 is -z, a quarter of the width on is +x (measured).
     """
+    height = 64
     polar = (np.arange(height) + 0.5) / height * np.pi
     azimuth = (np.arange(2 * height) + 0.5) / (2 * height) * 2 * np.pi
     theta, phi = np.meshgrid(polar, azimuth, indexing="ij")
@@ -403,10 +404,10 @@ def view_matrix(view: View) -> np.ndarray:
     return (rotation(2, view.tilt) @ rotation(0, view.pitch) @ around)[:3, :3]
 
 
-def _bump_normals(points: np.ndarray, faces: np.ndarray, height: np.ndarray, depth: float = 0.35) -> np.ndarray:
-    """Return bump-mapped normals (V', 3), those of a surface raised by height × depth mm."""
+def _bump_normals(points: np.ndarray, faces: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Return bump-mapped normals (V', 3), those of a surface raised by height × 0.35 mm."""
     normal = normals(points, faces)
-    return normals(points + normal * (height * depth)[:, None], faces)
+    return normals(points + normal * (height * 0.35)[:, None], faces)
 
 
 def develop(raw: np.ndarray, exposure: float) -> np.ndarray:

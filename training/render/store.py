@@ -22,6 +22,7 @@ from training.files import atomic_write
 from training.render.kind import FLAGS, GENERIC, Kind
 
 SHARD_SIZE = 250
+LOSSLESS = 101  # quality of WebP
 LABEL_FIELDS: dict[str, tuple[type, tuple[int, ...]]] = {  # dtype and shape per hand; the keys are those in a shard
     "raised": (np.bool_, (5,)),  # thumb, index, middle, ring, little
     "count": (np.uint8, ()),
@@ -158,7 +159,7 @@ def render_shards(
     workers: int,
     variant: str,
     shard: int = SHARD_SIZE,
-    quality: int = 101,
+    quality: int = LOSSLESS,
     kind: Kind = GENERIC,
 ) -> None:
     """Render the first hands of a seed into a folder, skipping shards that exist.
