@@ -202,7 +202,8 @@ def test_leave_one_out_refuses_to_go_on_from_a_model_that_knows_the_source(tmp_p
         main([*command, "--start", str(MODEL)])
 
 
-def test_the_sources_of_a_fold_are_left_out_together(tmp_path, monkeypatch):
+@pytest.mark.parametrize("start", [[], ["--start", "first.onnx"]], ids=["", "from a model"])
+def test_the_sources_of_a_fold_are_left_out_together(tmp_path, monkeypatch, start):
     monkeypatch.chdir(ROOT)
     trained: list[dict] = []
 
@@ -210,14 +211,18 @@ def test_the_sources_of_a_fold_are_left_out_together(tmp_path, monkeypatch):
         trained.append(json.loads(str(arguments[arguments.index("--data.sources") + 1])))
 
     stand_ins = {"open_source": Mock(), "fit": note_sources, "prune": Mock(), "export": Mock()}
+    stand_ins["load_exported"] = lambda *_: (None, {"data": [], "training commit": "0123"})
     for name, stand_in in (stand_ins | {"evaluate_source": lambda name, *_: {"title": name}}).items():
         monkeypatch.setattr(training.evaluation.leave_out, name, stand_in)
-    main(["leave-out", "--sources", "[rps, chilean]", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path)])
+    folders = ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path)]
+    main(["leave-out", "--sources", "[rps, chilean]", *folders, *start])
     assert len(trained) == 2, "a detector and a classifier for both"
     for sources in trained:
         assert not {"rps", "chilean"} & set(sources)
         assert {"gestures", "letters", "spin", "varied"} <= set(sources)
-    assert set(json.loads((tmp_path / "leave-one-out.json").read_text())["sources"]) == {"rps", "chilean"}
+    rows = json.loads((tmp_path / "leave-one-out.json").read_text())["sources"]
+    assert set(rows) == {"rps", "chilean"}
+    assert [row["budget"].get("start") for row in rows.values()] == 2 * ["0123" if start else None]
 
 
 @pytest.mark.parametrize("text", ["model: {}", "data: [", "", "data: {batch_size: 3}"])

@@ -87,7 +87,7 @@ def read_list(folder: str, kind: str) -> frozenset[str]:
 
 
 def listed(folder: str, kind: str) -> Callable[[Path], bool]:
-    """Return whether a file is in a list of a data set: by its name, also below its folder, or its Roboflow original.
+    """Return a test for files in a list of a data set: by name, also below the folder, or by the Roboflow original.
 
     Args:
         folder: of the data set, and of its lists in training/data/lists.
@@ -100,7 +100,7 @@ def listed(folder: str, kind: str) -> Callable[[Path], bool]:
 
 
 def unlisted(folder: str, kind: str) -> Callable[[Path], bool]:
-    """Return whether a file is not in a list of a data set, see `listed`."""
+    """Return a test for files that are not in a list of a data set, see `listed`."""
     is_listed = listed(folder, kind)
     return lambda file: not is_listed(file)
 
@@ -163,7 +163,8 @@ class Source:
         calibration: which part calibrates the cascade: "validation" for the frames kept for validation, a path for
             another folder; "" if none. It is neither trained on nor evaluated: no part of `held_out`.
         without_hands: whether its frames show no hand, and their boxes none.
-        fold: models trained without the sources of a fold are evaluated on them; "": in every training.
+        fold: models trained without the sources of a fold are evaluated on them; "": in every training. "a" to "d" take
+            four trainings instead of twelve; each leaves some letters, signs, counts and rock-paper-scissors in.
         backgrounds: glob pattern of images without people that come with it.
         inpaint: whether its frames, hands inpainted, are backgrounds.
     """

@@ -67,11 +67,11 @@ def leave_out(
         open_source(name, folder)  # fails now, rather than after two trainings
     detector_sources, classifier_sources = read_sources(detector[0]), read_sources(classifier[0])
     network = [] if start is None else ["--model.network.init_args.model", start]
-    known = [] if start is None else load_exported(start, DetectorModule)[1]["data"]
+    parent = {"data": []} if start is None else load_exported(start, ClassifierModule)[1]
     output.mkdir(parents=True, exist_ok=True)
     for fold in dict.fromkeys(SOURCES[name].fold for name in sources):
         run, left_out = runs / fold, [name for name in CANDIDATES if SOURCES[name].fold == fold]
-        if learned := [name for name in left_out if SOURCES[name].credit in known]:
+        if learned := [name for name in left_out if SOURCES[name].credit in parent["data"]]:
             raise BadData(
                 f"{start} has learned from {', '.join(learned)}: trainings without them cannot go on from it."
             )
@@ -92,9 +92,8 @@ def leave_out(
             share = {} if start is None else {"time_share": 1.0}  # pruned before
             prune(run / "detector/best.ckpt", folder, run / "pruned.ckpt", frames=prune_frames, **share)
             export(run / "pruned.ckpt", run / "classifier/best.ckpt", output=run / "handful.onnx")
-        budget = {"epochs": epochs, "detector_epochs": detector_epochs}
-        budget |= {"crops": sum(crops.values()), "scenes": scenes}
-        budget |= {} if start is None else {"start": start.name}
+        budget = {"epochs": epochs, "detector_epochs": detector_epochs, "crops": sum(crops.values()), "scenes": scenes}
+        budget |= {} if start is None else {"start": parent["training commit"]}
         for name in (name for name in left_out if name in sources):
             if (metrics := metrics_file(runs, name)).exists():
                 print(f"{name}: already evaluated, see {metrics}")
