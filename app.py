@@ -83,6 +83,7 @@ async def lifespan(app: st.App) -> AsyncGenerator[None]:
     streamlit_patches.accept_extended_file_names()
     streamlit_patches.disable_nagle()
     streamlit_patches.limit_head(HEAD_TIMEOUT_S)
+    streamlit_patches.refuse_once()
     streamlit_patches.limit_shutdown(SHUTDOWN_S)
     # What the other pages wait for longest, while the first visitor is still on Live.
     Thread(target=import_module, args=("pandas",), daemon=True).start()

@@ -24,6 +24,7 @@ INTERNAL_CHANGED = (AttributeError, ImportError, LookupError, TypeError)
 
 # What a request raises whose client leaves, or which is ended as the server stops: no error.
 CLIENT_LEFT = (ConnectionError, ClientDisconnect, asyncio.CancelledError)
+INVALID_REQUEST = "Invalid HTTP request received."  # logged by `refuse_once`
 EXTENDED_FILE_NAME = re.compile(rb";\s*filename\*=[\w-]*'[^']*'([^;\s]*)", re.IGNORECASE)  # RFC 5987
 
 P = ParamSpec("P")
@@ -149,6 +150,28 @@ def limit_head(seconds: float) -> None:
 
 
 @guarded
+def refuse_once() -> None:
+    """Answer a request that is no HTTP once, and log it in one line.
+
+    Where only its body is none, uvicorn logs it beside the app, and fails if the app has answered it already.
+    """
+    answered_already = import_module("h11").LocalProtocolError
+    for server in _servers():
+        kind: Any = server.config.http_protocol_class
+
+        class Protocol(kind):
+            def send_400_response(self, message: str) -> None:
+                if self.cycle is None or self.cycle.response_complete:  # otherwise the app logs it
+                    LOG.info("refused", extra={"where": "server", "kind": "no HTTP"})
+                try:
+                    super().send_400_response(message)
+                except answered_already:
+                    self.transport.close()
+
+        server.config.http_protocol_class = Protocol
+
+
+@guarded
 def limit_shutdown(seconds: int) -> None:
     """End requests that take longer when the server is told to stop: uvicorn would wait for the slowest upload."""
     for server in _servers():
@@ -179,7 +202,7 @@ def redirect_logs(handler: logging.Handler) -> None:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, CLIENT_LEFT):
             LOG.info("client left", extra={"error": type(error).__name__})
-        elif record.levelno >= logging.WARNING:  # below, uvicorn logs visitors' addresses
+        elif record.levelno >= logging.WARNING and record.msg != INVALID_REQUEST:  # below, with visitors' addresses
             handler.handle(record)
         return False
 

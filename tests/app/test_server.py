@@ -33,7 +33,7 @@ from handful.images import decode
 from tests.app.pages import load_page, sent_to_the_browser
 from tests.app.test_api import predict
 from tests.builders import SAMPLES, counting_on, png
-from web import api, live, log, metrics, teach, tidy
+from web import api, live, log, metrics, streamlit_patches, teach, tidy
 from web import browser_camera as browser
 
 
@@ -278,6 +278,37 @@ def test_a_connection_that_ends_in_a_body_is_one_line_and_frees_its_place(port, 
     time.sleep(0.1)  # for more lines than that one
     events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
     assert [event for event in events if event != "stream started"] == ["refused"]
+
+
+CHUNKED = "Host: a\r\nTransfer-Encoding: chunked\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "first", "where"),
+    [
+        ("", b"", "server"),
+        (f"POST /api/predict HTTP/1.1\r\n{CHUNKED}", b"", "api"),
+        (f"PUT /_stcore/upload_file/visit/1 HTTP/1.1\r\n{CHUNKED}", b"HTTP/1.1 403", "server"),
+    ],
+    ids=["no head", "no body", "after the answer"],
+)
+def test_what_is_no_http_is_answered_once_and_one_line(port, capsys, caplog, head, first, where):
+    streamlit_patches.refuse_once()
+    log.start()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(head.encode())
+        time.sleep(0.2)  # for the request to start
+        answer = connection.recv(1000) if first else b""
+        assert answer.startswith(first)
+        connection.sendall(b"no HTTP\r\n\r\n")
+        while part := connection.recv(1000):
+            answer += part
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(first or b"HTTP/1.1 400")
+    time.sleep(0.1)  # for more lines than that one
+    [line] = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["where"]) == ("refused", where)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def requests_under_way() -> bool:
