@@ -1,6 +1,6 @@
 """Live in a real browser, run on the device and on the server: how long after a pose its number is on the screen.
 
-Chromium's camera shows a film of bundled hands before a grey wall, a new pose every 1.5 seconds, 30 frames a second.
+Chromium's camera shows a video of bundled hands before a grey wall, a new pose every 1.5 seconds, 30 frames a second.
 Each frame carries its number as black and white blocks along its upper edge. A script in the page reads it from the
 camera's frames and from the picture that Live shows, and notes what is on the screen at each change:
 
@@ -99,8 +99,8 @@ def show_pose(names: tuple[str, ...]) -> np.ndarray:
     return frame
 
 
-def write_film(path: Path) -> list[int]:
-    """Write the film, as MJPEG, which plays over and over. Returns the total of each pose.
+def write_video(path: Path) -> list[int]:
+    """Write the video, as MJPEG, which plays over and over. Returns the total of each pose.
 
     Raises:
         ValueError: the model miscounts a pose: its delay would be endless.
@@ -199,10 +199,10 @@ def measure(browser: Browser, address: str, way: str, totals: list[int]) -> dict
 def run() -> dict:
     """Measure both ways."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        film = Path(folder, "camera.mjpeg")
-        totals = write_film(film)
+        video = Path(folder, "camera.mjpeg")
+        totals = write_video(video)
         with run_app(Path(folder, "log")) as address:
-            arguments = ["--no-sandbox", "--disable-gpu", *camera_arguments(film)]
+            arguments = ["--no-sandbox", "--disable-gpu", *camera_arguments(video)]
             browser = playwright.chromium.launch(executable_path=chromium.find(), args=arguments)
             rows = {name: measure(browser, address, way, totals) for name, way in WAYS.items()}
             browser.close()

@@ -132,7 +132,7 @@ class Prediction:
 
 
 class FingerCounter:
-    """Counts raised fingers in pictures. Thread-safe.
+    """Count raised fingers in pictures. Thread-safe.
 
     >>> counter = FingerCounter()
     >>> counter(np.zeros((480, 640, 3), np.uint8)).hands

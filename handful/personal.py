@@ -22,15 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from handful.labels import (
-    CLASSES,
-    FINGERS,
-    NO_HAND,
-    SIDE_UNKNOWN,
-    count_of,
-    decode_probabilities,
-    mirror,
-)
+from handful.labels import CLASSES, FINGERS, NO_HAND, SIDE_UNKNOWN, count_of, decode_probabilities, mirror
 
 if TYPE_CHECKING:
     from handful.counter import FingerCounter
@@ -191,17 +183,14 @@ def shape_matches(shape: Sequence[int | str], expected: tuple[int | None, ...]) 
 
 
 def read_heads(model: Path) -> Weights:
-    """Return the shipped heads of a model file, float32.
-
-    onnxruntime does not tell them.
-    """
+    """Return the shipped heads of a model file, float32: onnxruntime has no way to read them."""
     data = model.read_bytes()
     heads = {name: np.frombuffer(data[find_values(data, name)], "<f4") for name in HEADS}
     return {name: values.reshape([size or -1 for size in HEADS[name]]) for name, values in heads.items()}
 
 
 def with_heads(model: bytes, weights: Weights) -> bytes:
-    """Return a model file with other heads, for who cannot give them to the graph as inputs: onnxruntime-web."""
+    """Return a model file with other heads, for a runtime that cannot take them as inputs: onnxruntime-web."""
     data = bytearray(model)
     for name, values in weights.items():
         data[find_values(data, name)] = values.astype("<f4").tobytes()
@@ -255,7 +244,7 @@ class Candidates(NamedTuple):
 
 
 class Lessons:
-    """Collects what a head is fitted on: the features of hands, and of what is none. It keeps no pictures.
+    """Collect what a head is fitted on: the features of hands, and of what is none. It keeps no pictures.
 
     Attributes:
         counter: with the model that is taught.
@@ -348,7 +337,7 @@ class Comparison(NamedTuple):
 
 
 def fit_and_compare(lessons: Lessons) -> Comparison:
-    """Fit a personal head as `fit` does, and tell which pictures it changed."""
+    """Fit a personal head as `fit` does, and return which pictures it changed."""
     counter = lessons.counter
     config = json.loads(counter.metadata["cascade"])
     classes, presence = problems(lessons)

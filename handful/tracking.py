@@ -64,7 +64,7 @@ class Track:
 
 
 class Tracker:
-    """Smooths the predictions for one stream.
+    """Smooth the predictions for one stream.
 
     Probabilities, box and crop of a hand are smoothed exponentially. Its predicted class changes when another one is
     clearly more probable (hysteresis); its confidence is the smoothed probability of that class, and as many fingers

@@ -98,7 +98,7 @@ def heads_data() -> dict:
 
 
 def settings_of_address(parameters: Mapping[str, str]) -> dict:
-    """Return the settings in the address parameters: what is missing or nonsense is as by default.
+    """Return the settings in the address parameters: what is missing or invalid is as by default.
 
     Returns:
         {"read": one of `READ`; None lets the browser choose, "mirror": bool, "look": show the heatmap,

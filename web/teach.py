@@ -30,7 +30,7 @@ learners: set[str] = set()  # addresses
 
 
 async def teach(request: Request) -> JSONResponse:
-    """Predict the picture in the body, a JPEG, and return what can be learned from it: see `look`.
+    """Predict the picture in the body, a JPEG, and return what can be learned from it: see `predict`.
 
     As of a frame of Live, and with the same limits: see `web.live.live`.
     """
@@ -40,13 +40,13 @@ async def teach(request: Request) -> JSONResponse:
     try:
         async with asyncio.timeout(live.UPLOAD_TIMEOUT_S):
             body = await live.read_body(request)
-        answer = await to_thread.run_sync(look, body, limiter=live.worker_threads)
+        answer = await to_thread.run_sync(predict, body, limiter=live.worker_threads)
     finally:
         stream.waiting = False
     return JSONResponse(answer)
 
 
-def look(body: bytes) -> dict:
+def predict(body: bytes) -> dict:
     """Decode a JPEG, run the model on it, and find all places that may be a hand.
 
     Returns:
@@ -67,7 +67,7 @@ def look(body: bytes) -> dict:
 
 
 async def fit(request: Request) -> JSONResponse:
-    """Fit a personal head to the pictures in the body, each given by what `look` returned of it, as JSON.
+    """Fit a personal head to the pictures in the body, each given by what `predict` returned of it, as JSON.
 
     In:  {"pictures": [{"target": see `handful.labels`, "round": 1, "candidates": [{"scores", "features"}, …]}]}
     Out: {"head": the text of its file, "before": [whether each picture was predicted as labelled], "after": [the same,
@@ -109,7 +109,7 @@ def parse_lessons(body: bytes, counter: FingerCounter) -> Lessons:
     """Return the pictures in a body, see `fit`.
 
     Raises:
-        HTTPException: they are too many, or not what `look` returns of a picture.
+        HTTPException: they are too many, or not what `predict` returns of a picture.
     """
     lessons = Lessons(counter)
     width = counter.heads["classifier.head.weight"].shape[1]

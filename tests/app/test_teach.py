@@ -102,7 +102,7 @@ def pictures() -> list[dict]:
     """What the page sends of three rounds, in which each count stands for the next one, and of a room."""
 
     def features(image: np.ndarray, target: int, round_: int) -> dict:
-        answer = teach.look(cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())
+        answer = teach.predict(cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())
         return {"target": target, "round": round_, "candidates": answer["candidates"]}
 
     hands = [

@@ -304,7 +304,7 @@ def test_frames_without_a_hand_are_a_gap_in_chart_and_table(monkeypatch):
     assert tables[-1].splitlines()[6] == "0.5,,,"  # an empty cell, not 0
 
 
-def test_a_film_that_is_cut_in_half_says_where_it_ends(tmp_path):
+def test_a_video_that_is_cut_in_half_says_where_it_ends(tmp_path):
     source = add_sound(make_video(samples=("3L_0", "5R_1") * 2), tmp_path / "video.mp4", seconds=4)
     page = open_page("videos")
     page.file_uploader[0].upload("hand.mp4", source[: len(source) // 2], "video/mp4").run()

@@ -181,8 +181,8 @@ def test_live_reports_delays_splits_and_cpu():
     assert re.search(r"\| Server +\| +210 / 400 \(11\) \| +300 / 1500 \| +0 \| +20 fps \| +6% \|", text)
 
 
-def test_every_pose_of_the_film_is_counted_and_numbered(tmp_path):
-    assert live.write_film(tmp_path / "film.mjpeg") == [3, 1, 7, 4, 2, 3, 5, 1]
+def test_every_pose_of_the_video_is_counted_and_numbered(tmp_path):
+    assert live.write_video(tmp_path / "camera.mjpeg") == [3, 1, 7, 4, 2, 3, 5, 1]
 
 
 def measure_start(folder: Path) -> dict:

@@ -117,7 +117,7 @@ def hand_only_mask(crop: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def is_segmented(hand: np.ndarray, box: np.ndarray) -> bool:
-    """Whether a hand-only mask is an outline: a box filled to its edges means that the set has no masks."""
+    """Return whether a hand-only mask is an outline: a box filled to its edges means that the set has no masks."""
     return cv2.sumElems(hand)[0] < 250 * hand[box_slices(box)].size
 
 
@@ -128,7 +128,7 @@ def box_slices(box: np.ndarray) -> tuple[slice, slice]:
 
 
 def is_grey(image: np.ndarray) -> bool:
-    """Whether red and blue are equal everywhere."""
+    """Return whether red and blue are equal everywhere."""
     return np.array_equal(image[..., 0], image[..., 2])
 
 

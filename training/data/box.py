@@ -17,7 +17,7 @@ from training.errors import BadData
 from training.export.export import load_cascade
 from training.files import atomic_write
 
-LEAST_SCORE = 0.15  # from which on a hand is a candidate: the label tells it from the others
+LEAST_SCORE = 0.15  # from which on a hand is a candidate: the label decides among them
 COLUMNS = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax")
 
 

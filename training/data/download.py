@@ -117,7 +117,7 @@ def unpack(archive: Path, commit: str, folder: Path, patterns: Sequence[str]) ->
 
 
 def matches(member: zipfile.ZipInfo, patterns: Sequence[str]) -> bool:
-    """Whether a member of an archive is a regular file that matches one of the patterns.
+    """Return whether a member of an archive is a regular file that matches one of the patterns.
 
     Raises:
         BadData: its path leads out of the folder.

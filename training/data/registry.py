@@ -623,7 +623,7 @@ SOURCES = {
                     "palm": Label(5, ALL_FINGERS, "right"),
                 },
                 "tables": {str(LISTS / "custom-gesture-dataset/boxes.csv"): ""},
-                "group": lambda file: "two men",  # file names tell neither them nor the order
+                "group": lambda file: "two men",  # file names show neither which man nor the order
             },
             commit="921f6b96145a55756feb3939774236b729f55a03",
             fold="b",

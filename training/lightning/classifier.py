@@ -107,7 +107,7 @@ def classifier_losses(
 
 
 def partial_finger_loss(logits: Tensor, counts: Tensor, fingers: Tensor) -> Tensor:
-    """Return the summed negative log-likelihood of (N, 5) logits, where some labels tell only how many fingers.
+    """Return the summed negative log-likelihood of (N, 5) logits, where some labels are only how many fingers.
 
     For those, the likelihood is that of the count: the sum over all combinations of so many fingers, which is the
     Poisson binomial distribution.

@@ -27,7 +27,7 @@ from training.networks.backbone import STAGES, backbone
 
 
 class HandClassifier(nn.Module):
-    """Classifies a crop: 12 logits in the order of `handful.labels.CLASSES`, and whether there is a hand.
+    """Classify a crop: 12 logits in the order of `handful.labels.CLASSES`, and whether there is a hand.
 
     Args:
         dropout: share of pooled features left out in training.
@@ -42,16 +42,16 @@ class HandClassifier(nn.Module):
         self.fingers = nn.Linear(width, len(FINGERS))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (N, 12), presence (N,) and fingers (N, 5) of pictures (N, 3, H, W), float, -1 … 1."""
+        """Return logits (N, 12), presence (N,) and fingers (N, 5) of pictures (N, 3, H, W), float, -1 … 1."""
         return self.classify(self.features(pictures))
 
     def classify(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (N, 12), presence (N,) and fingers (N, 5), logits too, of feature maps (N, C, h, w)."""
+        """Return logits (N, 12), presence (N,) and fingers (N, 5), logits too, of feature maps (N, C, h, w)."""
         pooled = self.dropout(features.mean((2, 3)))
         return self.head(pooled), self.presence(pooled)[:, 0], self.fingers(pooled)
 
     def gradcam(self, features: Tensor) -> Tensor:
-        """Grad-CAM maps (N, 12, h, w), ≥ 0, of feature maps (N, C, h, w), for every class.
+        """Return Grad-CAM maps (N, 12, h, w), ≥ 0, of feature maps (N, C, h, w), for every class.
 
         Grad-CAM weighs each feature map by the mean gradient of a class's logit over that map,
         then keeps what is positive. Here logit_c = b_c + Σ_k W_ck · mean(A_k): the gradient is

@@ -25,7 +25,7 @@ COARSE_STRIDE = 16  # both sides of a frame are multiples of it
 
 
 class HandDetector(nn.Module):
-    """Scores and boxes of hands for every cell of a frame: (N, 3, h, w), multiples of 16, to (N, 5, h / 8, w / 8)."""
+    """Predict a score and a box in every cell of a frame: (N, 3, h, w), multiples of 16, to (N, 5, h / 8, w / 8)."""
 
     def __init__(self) -> None:
         super().__init__()
