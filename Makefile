@@ -1,4 +1,4 @@
-# Each target is one Python line, which the README shows for machines without make.
+# Each line of a target is one Python command, which CONTRIBUTING.md shows for machines without make.
 PYTHON ?= python3
 PY = .venv/bin/python
 # Only files whose hashes are in a lock. uv is quicker than pip. Where it reaches no index (a mirror that only pip is told
@@ -18,7 +18,7 @@ run: export MALLOC_TRIM_THRESHOLD_ = 131072
 run: .venv/.run
 	$(PY) -m streamlit run app.py
 
-# What browsers read with, served by the app itself; without it they fetch the same from a public CDN. Needs npm.
+# What browsers run the model with, served by the app itself; without it they fetch the same from a public CDN. Needs npm.
 browser:
 	cd assets/browser && sh runtime.sh
 

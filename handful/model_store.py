@@ -17,7 +17,7 @@ from handful.labels import CLASSES
 
 # os.path.expanduser never fails; Path.home() does for users without a home.
 CACHE = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "handful"
-MAX_MODEL_BYTES = 100_000_000  # Handful's own has 1.6 million
+MAX_MODEL_BYTES = 100_000_000  # Handful's own has 1.5 million
 DOWNLOAD_TIMEOUT_S = 60  # the app does not start before
 
 

@@ -1,4 +1,4 @@
-"""The results tables of README and model card, from the metrics files."""
+"""The results tables of docs/benchmarks.md and the model card, from the metrics files."""
 
 from pathlib import Path
 
