@@ -14,7 +14,7 @@ True
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from handful.labels import CLASSES, FINGERS, NO_HAND, SIDE_UNKNOWN, count_of, decode_probabilities, mirror
+from handful.logistic import Problem, cross_entropy, log_sum_exp, predict_folds, solve
 
 if TYPE_CHECKING:
     from handful.counter import FingerCounter
@@ -45,14 +46,11 @@ CHOOSE = "Choose a file that PersonalHead.save wrote, see docs/teach.md."
 MAX_WEIGHT = 1e3
 CERTAIN = 100.0  # a logit
 RAW_DATA = b"\x4a"  # the key of field 9: of bytes
-# The best of 2 to 30 on the sessions of benchmarks/teach.py; choosing it for each recording, by rounds, was no better.
-PENALTY = 5.0
 # None below 1: what makes a head surer of hands makes it surer of things that no picture shows, too. From 0.5 on, false
 # alarms in places that were not taught doubled.
 TEMPERATURES = np.geomspace(1, 2, 21)
 FOLDS = 3  # rounds beyond are merged: each takes time
 MIN_HANDS = 4  # pictures
-GRADIENT = 1e-3  # of the cross-entropy of all places, in nats
 
 
 class BadHead(ValueError):
@@ -297,23 +295,6 @@ def candidates(counter: "FingerCounter", image: np.ndarray) -> Candidates:
 # Fitting
 
 
-class Problem(NamedTuple):
-    """A logistic regression: N places, C outputs.
-
-    Attributes:
-        features: (N, 113) float64, the last one constant.
-        allowed: (N, C) bool, the outputs that are true of a place; several are alternatives; none: it is not learned
-            from.
-        folds: (N,) int, numbers of rounds, those beyond the last merged into the first.
-        prior: (C, 113), the shipped weights and biases.
-    """
-
-    features: np.ndarray
-    allowed: np.ndarray
-    folds: np.ndarray
-    prior: np.ndarray
-
-
 def fit(lessons: Lessons) -> PersonalHead:
     """Fit a personal head to two rounds of pictures or more.
 
@@ -341,8 +322,8 @@ def fit_and_compare(lessons: Lessons) -> Comparison:
     counter = lessons.counter
     config = json.loads(counter.metadata["cascade"])
     classes, presence = problems(lessons)
-    class_logits, presence_logits = predict_rounds(classes), predict_rounds(presence)
-    temperature = min(TEMPERATURES, key=lambda t: loss_of(class_logits / t, classes.allowed))
+    class_logits, presence_logits = predict_folds(classes), predict_folds(presence)
+    temperature = min(TEMPERATURES, key=lambda t: cross_entropy(class_logits / t, classes.allowed))
     class_logits /= temperature
     shipped_logits, shipped_presence = (problem.features @ problem.prior.T for problem in (classes, presence))
     before = find_correct(lessons, shipped_logits, shipped_presence, config)
@@ -350,7 +331,7 @@ def fit_and_compare(lessons: Lessons) -> Comparison:
     hands = {place.picture for place in lessons.places if place.target != NO_HAND}
     empty = {place.picture for place in lessons.places} - hands
     # As many errors, but more certain where it is right: that helps, too.
-    losses = [loss_of(logits, classes.allowed) for logits in (shipped_logits, class_logits)]
+    losses = [cross_entropy(logits, classes.allowed) for logits in (shipped_logits, class_logits)]
     figures = Figures(
         hands=len(hands),
         right_before=len(hands & before),
@@ -403,81 +384,6 @@ def problems(lessons: Lessons) -> tuple[Problem, Problem]:
     is_hand = np.stack([empty, hands & empty.any()], 1)
     prior = np.concatenate([np.zeros_like(presence_prior), presence_prior])
     return Problem(features, allowed, folds % FOLDS, class_prior), Problem(features, is_hand, folds % FOLDS, prior)
-
-
-def predict_rounds(problem: Problem) -> np.ndarray:
-    """Return the logits (N, C) of each fold by weights that were fitted on the others."""
-    logits = np.empty(problem.allowed.shape)
-    for fold in np.unique(problem.folds):
-        rows = problem.folds == fold
-        others = problem._replace(allowed=problem.allowed & ~rows[:, None])
-        logits[rows] = problem.features[rows] @ solve(others).T
-    return logits
-
-
-def solve(problem: Problem) -> np.ndarray:
-    """Return the most probable weights (C, 113): the least cross-entropy plus half the penalty on what changes."""
-    used = problem.allowed.any(1)
-    features, allowed = problem.features[used], problem.allowed[used]
-
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        change = flat.reshape(problem.prior.shape) - problem.prior
-        logits = features @ (problem.prior + change).T
-        # Of several alternatives, each is as true as it is probable among them.
-        total, among = log_sum_exp(logits), log_sum_exp(np.where(allowed, logits, -np.inf))
-        residual = np.exp(logits - total) - np.exp(np.where(allowed, logits - among, -np.inf))
-        value = (total - among).sum() + PENALTY / 2 * (change**2).sum()
-        return float(value), (residual.T @ features + PENALTY * change).ravel()
-
-    return minimize(loss, problem.prior.ravel()).reshape(problem.prior.shape)
-
-
-def loss_of(logits: np.ndarray, allowed: np.ndarray) -> float:
-    """Return the cross-entropy of logits (N, C) where any output is allowed."""
-    used = allowed.any(1)
-    logits, allowed = logits[used], allowed[used]
-    return float((log_sum_exp(logits) - log_sum_exp(np.where(allowed, logits, -np.inf))).sum())
-
-
-def log_sum_exp(logits: np.ndarray) -> np.ndarray:
-    """Return the logarithm of the sum of exponentials of each row, (N, 1)."""
-    highest = logits.max(1, keepdims=True)
-    return highest + np.log(np.exp(logits - highest).sum(1, keepdims=True))
-
-
-def minimize(
-    loss: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray, steps: int = 200, memory: int = 10
-) -> np.ndarray:
-    """Minimize a smooth function that returns its value and gradient: L-BFGS (Liu and Nocedal, 1989).
-
-    It is deterministic, and stops where no component of the gradient is above `GRADIENT`.
-    """
-    value, gradient = loss(x)
-    pairs: list[tuple[np.ndarray, np.ndarray]] = []  # differences of points and gradients, the newest last
-    for _ in range(steps):
-        if np.abs(gradient).max() < GRADIENT:
-            break
-        direction, coefficients = -gradient, []
-        for s, y in reversed(pairs):
-            coefficients.append((s @ direction) / (s @ y))
-            direction = direction - coefficients[-1] * y
-        if pairs:
-            s, y = pairs[-1]
-            direction = direction * (s @ y) / (y @ y)
-        else:
-            direction = direction / np.abs(gradient).sum()
-        for (s, y), coefficient in zip(pairs, reversed(coefficients), strict=True):
-            direction = direction + s * (coefficient - (y @ direction) / (s @ y))
-        slope, step = float(gradient @ direction), 1.0
-        while (trial := loss(x + step * direction))[0] > value + 1e-4 * step * slope:
-            step /= 2
-            if step < 1e-8:  # as near as floats allow
-                return x
-        s, y = step * direction, trial[1] - gradient
-        x, (value, gradient) = x + s, trial
-        if s @ y > 1e-12:  # where it is convex
-            pairs = [*pairs, (s, y)][-memory:]
-    return x
 
 
 def find_correct(
