@@ -17,8 +17,8 @@ export function withHeads(model, weights) {
   return bytes;
 }
 
-// Heads for which everything is a hand with a certain count, in the shapes of a personal head: with them, the model tells all
-// places that may be a hand. See candidates in handful/personal.py.
+// Heads for which everything is a hand with a certain count, in the shapes of a personal head: with them, the model returns
+// all places that may be a hand. See candidates in handful/personal.py.
 export function everythingIsAHand(shapes) {
   const weights = new Map(Object.entries(shapes).map(([name, shape]) => [name, new Float32Array(shape.reduce((a, b) => a * b))]));
   for (const name of ["classifier.head.bias", "classifier.presence.bias"]) weights.get(name)[0] = CERTAIN;

@@ -27,12 +27,12 @@ export default function ({ parentElement, data, setStateValue }) {
   personal.connect(data.heads);
   const root = parentElement.querySelector(".chip");
   mounted.get(root)?.();
-  const tell = () => {
+  const send = () => {
     const { id = "", text = "" } = personal.active() ?? {};
     if (id !== data.known) setStateValue("head", { id, text });
   };
-  const ends = [showChip(root), personal.subscribe(tell)];
-  tell();
+  const ends = [showChip(root), personal.subscribe(send)];
+  send();
   const unmount = () => ends.forEach((end) => end());
   mounted.set(root, unmount);
   return unmount;

@@ -3,9 +3,12 @@
 import { decodeProbabilities, encodeTarget } from "./labels.js";
 import { DARK_LEVEL, isCutOff } from "./words.js";
 
-export const ROUNDS = 3; // each shows the hand anew: a head is tested on those that it was not fitted on
-export const ROOM_SHOTS = 9; // three a round
+const ROUNDS = 3; // each shows the hand anew: a head is tested on those that it was not fitted on
+const ROOM_SHOTS = 9; // three a round
 export const MAX_SHOTS = 500; // as in web/teach.py
+export const COUNTDOWN_S = 3;
+export const SHOT_INTERVAL_MS = 500; // time for the hand to move a little between two pictures
+const CHECK_MS = 500; // of a prompt, about: its pictures are predicted while they are taken
 const MARKED_SHARE = 0.5; // of a prompt's pictures: from so many on, the visitor is asked
 
 export class Recording {
@@ -25,7 +28,7 @@ export class Recording {
     const asked = { left: ["left"], right: ["right"], both: sides, either: [undefined] }[this.hands];
     const rounds = Array.from({ length: this.rounds }, (_, i) => i + 1);
     const prompts = rounds.flatMap((round) => asked.flatMap((side) => counts.map((fingers) => ({ round, fingers, side }))));
-    return [{ round: 1 }, ...prompts].map((prompt) => ({ ...prompt, key: `${prompt.round} ${inWords(prompt)}` }));
+    return [{ round: 1 }, ...prompts].map((prompt) => ({ ...prompt, key: `${prompt.round} ${promptInWords(prompt)}` }));
   }
 
   get next() {
@@ -42,9 +45,10 @@ export class Recording {
   }
 
   // Seconds that the rest takes, if nothing is to be redone.
-  secondsLeft({ countdownMs, intervalMs }) {
+  get secondsLeft() {
     const left = this.plan.filter(({ key }) => !this.answered.has(key));
-    return left.reduce((sum, prompt) => sum + countdownMs + this.shotsOf(prompt) * intervalMs, 0) / 1000;
+    const milliseconds = (prompt) => 1000 * COUNTDOWN_S + this.shotsOf(prompt) * SHOT_INTERVAL_MS + CHECK_MS;
+    return left.reduce((sum, prompt) => sum + milliseconds(prompt), 0) / 1000;
   }
 
   // Add a picture. Those of the room, which are taken once, are of all rounds.
@@ -85,7 +89,7 @@ export class Recording {
 }
 
 // "3 fingers, left hand", "3 fingers", "room".
-export function inWords({ fingers, side }) {
+export function promptInWords({ fingers, side }) {
   if (fingers === undefined) return "room";
   return `${fingers} finger${fingers === 1 ? "" : "s"}${side ? `, ${side} hand` : ""}`;
 }
@@ -93,7 +97,7 @@ export function inWords({ fingers, side }) {
 // What a prediction sees where a prompt was asked for: {hands: how many, best: the hand that is most probably the one
 // asked for, mark: what is wrong, or undefined}. Marks are "dark", "none", "cut off", "several" and "other", of which the
 // last may be the model's error; of the room, "hand".
-export function look(prediction, prompt, labels) {
+export function assess(prediction, prompt, labels) {
   const { width, height, brightness } = prediction;
   const hands = prediction.hands.map((hand) => ({ ...hand, ...decodeProbabilities(hand.probabilities, labels) }));
   const score = ({ probabilities }) => {
@@ -129,7 +133,7 @@ export function questionOf(prompt, shots, isFirst) {
     other: best && difference(best, prompt),
   }[mark];
   const [keepText, redoText] = { other: ["Yes, keep", "No, take again"], hand: ["No, keep", "Yes, take again"] }[mark] ?? ["Keep", "Take again"];
-  // What the model sees elsewise is what it can learn: if the visitor says nothing, that was no mistake of theirs.
+  // What the model sees differently is what it can learn: if the visitor says nothing, that was no mistake of theirs.
   return { text, shot, keepText, redoText, redo: isFirst && mark !== "other" && mark !== "hand" };
 }
 

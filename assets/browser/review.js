@@ -1,7 +1,7 @@
 // The pictures of a recording as thumbnails, by prompt; each can be looked at and deleted, a prompt taken again.
 
 import { drawFrame } from "./draw.js";
-import { inWords } from "./recording.js";
+import { promptInWords } from "./recording.js";
 
 const MARKS = {
   dark: "No hand found: it is too dark.",
@@ -64,7 +64,7 @@ export class Review {
     tile.className = "tile";
     tile.classList.toggle("marked", Boolean(shot.seen?.mark));
     tile.title = describe(shot);
-    tile.setAttribute("aria-label", `${inWords(shot.prompt)}. ${describe(shot)} Open`);
+    tile.setAttribute("aria-label", `${promptInWords(shot.prompt)}. ${describe(shot)} Open`);
     tile.innerHTML = `<img alt="" loading="lazy" /><span></span>`;
     tile.firstChild.src = shot.url;
     const { seen, prompt } = shot;
@@ -85,7 +85,7 @@ export class Review {
     const shot = this.shots[this.position];
     this.draw(this.dialog.querySelector("canvas"), shot);
     const round = shot.prompt.fingers === undefined ? "" : `, round ${shot.round}`;
-    this.dialog.querySelector("p").textContent = `${this.position + 1} of ${this.shots.length}. Asked for: ${inWords(shot.prompt)}${round}. ${describe(shot)}`;
+    this.dialog.querySelector("p").textContent = `${this.position + 1} of ${this.shots.length}. Asked for: ${promptInWords(shot.prompt)}${round}. ${describe(shot)}`;
   }
 
   step(by) {
@@ -120,7 +120,7 @@ function describe({ prompt, seen }) {
   if (seen.mark && seen.mark !== "other") return MARKS[seen.mark];
   if (!seen.best) return "No hand, as it should be.";
   const { fingers, side } = seen.best;
-  return `We saw ${inWords({ fingers, side: prompt.side && side })}.`;
+  return `We saw ${promptInWords({ fingers, side: prompt.side && side })}.`;
 }
 
 export function countOf(number, word) {

@@ -1,26 +1,23 @@
-// The Teach page: it asks for poses, takes pictures of them, learns from these, and shows what that is worth. Pictures, and
-// what was learned, are in this module: they stay while the visitor goes to other pages, and are gone with a reload.
+// The Teach page: it asks for poses, takes pictures of them, and learns from these; teach_view.js shows it. Pictures, and what
+// was learned, are in this module: they stay while the visitor goes to other pages, and are gone with a reload.
 
 import { grab, isRearCamera, listCameras, mount, openCamera, problemOf, releaseCamera } from "./camera.js";
 import { download } from "./download.js";
 import { HeadPanel } from "./head_panel.js";
+import { fit } from "./learning.js";
 import { use } from "./personal.js";
 import { ServerPredictor, canRunModel, devicePredictor } from "./predictor.js";
-import { MAX_SHOTS, Recording, filesOf, look, questionOf } from "./recording.js";
+import { Question } from "./question.js";
+import { COUNTDOWN_S, MAX_SHOTS, Recording, SHOT_INTERVAL_MS, assess, filesOf, questionOf } from "./recording.js";
 import { Review } from "./review.js";
-import { changesOf, resultHtml } from "./teach_result.js";
+import { sleep } from "./sleep.js";
+import { TeachView } from "./teach_view.js";
 import { hintFor } from "./words.js";
 import { zip } from "./zip.js";
 
-const COUNTDOWN_S = 3;
-const SHOT_INTERVAL_MS = 500; // time for the hand to move a little between two pictures
-const CHECK_MS = 5000; // that the visitor waits for predictions, which else come later
-const QUESTION_MS = 7000; // after this, an unanswered question is answered as most would
+const CHECK_MS = 5000; // that the visitor waits for predictions; later ones come during the next prompt
 const RETRY_MS = 2000; // after a server that is busy or does not answer
-const LEARN_TIMEOUT_MS = 60_000;
-const SHOWN_CHANGES = 5;
 const JPEG_QUALITY = 0.92;
-const POSE_S = 0.5; // of each count in the film of a rendered right hand, whose counts take a second each
 
 let teach;
 
@@ -43,12 +40,10 @@ class Teach {
       onRemove: (shots) => this.change(() => this.recording.remove(shots)),
       onRedo: (prompt) => this.change(() => this.recording.redo(prompt)),
     });
-    this.head = new HeadPanel(this.$(".head"), data.heads);
+    this.question = new Question(this.$(".question"), (...shot) => this.review.draw(...shot));
+    this.view = new TeachView(root, this.review);
+    new HeadPanel(this.$(".head"), data.heads);
     this.problem = "";
-    const film = new URL("counting.mp4", import.meta.url).href;
-    this.preview = this.$(".preview");
-    this.pose = this.$(".pose video");
-    this.preview.src = this.pose.src = film;
     this.listen();
   }
 
@@ -63,7 +58,7 @@ class Teach {
 
   listen() {
     this.$(".start").onclick = () => this.act();
-    this.$(".other").onclick = () => this.otherAction();
+    this.$(".other").onclick = () => this.action[3]?.();
     this.$(".stop").onclick = () => this.stop();
     this.$(".skip").onclick = () => this.skip();
     this.$(".camera").onchange = ({ target }) => {
@@ -79,8 +74,6 @@ class Teach {
         this.render();
         this.prepare();
       };
-    this.$(".keep").onclick = () => this.answer?.(false);
-    this.$(".redo").onclick = () => this.answer?.(true);
     this.$(".save-zip").onclick = () => this.saveZip();
     this.$(".delete-all").onclick = () => this.deleteAll();
     this.$(".result").onclick = ({ target }) => target.matches(".save-head") && this.saveHead();
@@ -94,8 +87,8 @@ class Teach {
     if (!this.root.isConnected || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     if (this.$("dialog").open || target.matches?.("textarea, select, [contenteditable], input:not([type=checkbox], [type=radio])")) return;
     const key = event.key.toLowerCase();
-    if (key === "k") this.answer?.(false);
-    else if (key === "r") this.answer?.(true);
+    if (key === "k") this.question.answer(false);
+    else if (key === "r") this.question.answer(true);
     else if (key === " " && !target.matches?.("button, a, input, summary")) {
       event.preventDefault(); // it would scroll
       if (this.session) this.stop();
@@ -133,7 +126,7 @@ class Teach {
     this.$(".loading progress").value = progress;
   }
 
-  // What the large button does, and what it says.
+  // What the large button says and does, then what the small one below says and does.
   get action() {
     const { recording, result } = this;
     if (this.isLearning) return ["Learning …"];
@@ -147,10 +140,6 @@ class Teach {
 
   act() {
     this.action[1]?.();
-  }
-
-  otherAction() {
-    this.action[3]?.();
   }
 
   // Change what was recorded, or what is asked for: what was learned before is outdated.
@@ -226,7 +215,7 @@ class Teach {
     this.session?.abort();
     this.lock?.release();
     this.session = this.stream = this.lock = this.prompt = undefined;
-    this.$(".overlay").hidden = this.$(".question").hidden = true;
+    this.view.hideOverlay();
     this.$(".hint").textContent = "";
     this.isCounting = false;
     this.$(".camera").hidden = true;
@@ -258,7 +247,7 @@ class Teach {
     this.announce(requestOf(prompt));
     this.isCounting = true;
     for (let seconds = COUNTDOWN_S; seconds > 0; seconds--) {
-      this.showOverlay(String(seconds), requestOf(prompt));
+      this.view.showOverlay(String(seconds), requestOf(prompt));
       this.lookForHints(prompt);
       await sleep(1000, signal);
     }
@@ -267,7 +256,7 @@ class Teach {
     const shots = [];
     const number = recording.shotsOf(prompt);
     while (shots.length < number) {
-      this.showOverlay("", `${shots.length + 1} of ${number} · ${prompt.fingers === undefined ? "hands down" : "move it a little"}`);
+      this.view.showOverlay("", `${shots.length + 1} of ${number} · ${prompt.fingers === undefined ? "hands down" : "move it a little"}`);
       await sleep(SHOT_INTERVAL_MS, signal);
       const frame = await grab(this.video);
       signal.throwIfAborted();
@@ -275,11 +264,14 @@ class Teach {
       signal.throwIfAborted();
     }
     recording.answered.add(prompt.key);
-    this.showOverlay("", "Checking …");
+    this.view.showOverlay("", "Checking …");
     await Promise.race([Promise.allSettled(shots.map(({ checked }) => checked)), sleep(CHECK_MS, signal)]);
     signal.throwIfAborted();
     const question = questionOf(prompt, shots, isFirst);
-    if (question && (await this.ask(question, signal))) recording.redo(prompt);
+    if (!question) return;
+    this.view.hideOverlay();
+    this.announce(question.text);
+    if (await this.question.ask(question, !isRearCamera(this.stream), signal)) recording.redo(prompt);
   }
 
   async addShot(prompt, frame) {
@@ -298,7 +290,7 @@ class Teach {
   // Predict a picture: what is seen in it, and what can be learned from it.
   async check(shot) {
     const prediction = await this.predict(() => createImageBitmap(shot.jpeg), { candidates: true });
-    shot.seen = look(prediction, shot.prompt, this.data.labels);
+    shot.seen = assess(prediction, shot.prompt, this.data.labels);
     shot.candidates = prediction.candidates;
     this.render();
   }
@@ -325,34 +317,6 @@ class Teach {
       return prediction;
     };
     return (this.turnOfPictures = (this.turnOfPictures ?? Promise.resolve()).catch(() => {}).then(predict));
-  }
-
-  showOverlay(count, caption) {
-    this.$(".overlay").hidden = false;
-    this.$(".count").textContent = count;
-    this.$(".caption").textContent = caption;
-  }
-
-  // Ask about pictures over a picture of them. Returns whether to take them again; unanswered, what is best then.
-  async ask({ text, shot, redo, keepText, redoText }, signal) {
-    const box = this.$(".question");
-    box.querySelector("p").textContent = text;
-    this.$(".keep").textContent = keepText;
-    this.$(".redo").textContent = redoText;
-    this.$(".keep").classList.toggle("default", !redo);
-    this.$(".redo").classList.toggle("default", redo);
-    box.style.setProperty("--ms", `${QUESTION_MS}ms`);
-    this.$(".overlay").hidden = true;
-    this.review.draw(box.querySelector("canvas"), shot, !isRearCamera(this.stream));
-    box.hidden = false;
-    this.announce(text);
-    try {
-      const answered = new Promise((resolve) => (this.answer = resolve));
-      return await Promise.race([answered, sleep(QUESTION_MS, signal).then(() => redo)]);
-    } finally {
-      this.answer = undefined;
-      box.hidden = true;
-    }
   }
 
   // Learning
@@ -409,83 +373,8 @@ class Teach {
     this.isSaved = true;
   }
 
-  // The page
-
-  // Show all that does not change from one moment to the next.
   render() {
-    const { recording, result, prompt } = this;
-    const { plan, shots } = recording;
-    const isRunning = this.root.dataset.state === "running";
-    if (this.root.dataset.state !== "opening") {
-      const [label, action, other] = this.action;
-      this.$(".start").textContent = label;
-      this.$(".start").disabled = !action;
-      this.$(".other").textContent = other ?? "";
-      this.$(".other").hidden = !other;
-    }
-    this.$(".problem").textContent = this.problem;
-    for (const fieldset of this.root.querySelectorAll(".settings fieldset")) fieldset.disabled = isRunning;
-    for (const [name, value] of Object.entries({ hands: recording.hands, burst: recording.burst, read: this.read }))
-      this.$(`[name=${name}][value="${value}"]`).checked = true;
-    this.$(".privacy").textContent =
-      this.read === "browser"
-        ? "Your pictures stay on this device. To learn, numbers computed from them go to this server."
-        : `${this.hasFailedHere ? "The model cannot be loaded on this device. " : ""}Your pictures go to this server one by one and are not stored.`;
-    const step = result || this.isLearning ? (result?.figures.helped ? 2 : 1) : recording.isComplete ? 1 : 0;
-    this.$(".steps").replaceChildren(
-      ...["Record", "Learn", "Use"].map((name, i) => {
-        const item = Object.assign(document.createElement("li"), { textContent: name });
-        if (i === step) item.setAttribute("aria-current", "step");
-        item.classList.toggle("done", i < step);
-        return item;
-      }),
-    );
-    const done = plan.filter(({ key }) => recording.answered.has(key)).length;
-    this.$(".explain").hidden = isRunning || Boolean(shots.length) || Boolean(result);
-    this.$(".choices").hidden = isRunning || this.isLearning || Boolean(result);
-    this.$(".ask").hidden = !isRunning;
-    this.$(".progress").hidden = Boolean(result) || (recording.isComplete && !isRunning);
-    this.$(".progress progress").value = done / plan.length;
-    this.$(".left").textContent = this.leftInWords(done);
-    this.preview.hidden = isRunning;
-    if (isRunning || this.preview.hidden || matchMedia("(prefers-reduced-motion: reduce)").matches) this.preview.pause();
-    else if (this.root.isConnected) this.preview.play().catch(() => {});
-    if (isRunning && prompt) {
-      this.$(".what").innerHTML = prompt.fingers === undefined ? "Hands down. It learns that nothing here is a hand." : `<b>${prompt.fingers}</b> ${prompt.fingers === 1 ? "finger" : "fingers"}${prompt.side ? `, ${prompt.side} hand` : ""}`;
-      this.$(".pose").hidden = prompt.fingers === undefined;
-      if (prompt.fingers !== undefined) this.pose.currentTime = prompt.fingers + POSE_S;
-      // The film shows a right hand; the page a mirror, if the camera is not on the back.
-      this.pose.classList.toggle("mirrored", (prompt.side === "left") === isRearCamera(this.stream));
-    }
-    this.showResult();
-    const last = isRunning && prompt ? recording.of(prompt) : [];
-    this.review.showStrip(this.$(".last"), last);
-    this.review.show(recording, isRunning);
-  }
-
-  leftInWords(done) {
-    const { recording } = this;
-    const seconds = recording.secondsLeft({ countdownMs: 1000 * COUNTDOWN_S + 500, intervalMs: SHOT_INTERVAL_MS });
-    const time = seconds > 90 ? `${Math.round(seconds / 60)} minutes` : `${Math.max(10, 10 * Math.round(seconds / 10))} seconds`;
-    return done || recording.shots.length ? `${done} of ${recording.plan.length} done, about ${time} to go` : `About ${time}, ${recording.plan.reduce((sum, prompt) => sum + recording.shotsOf(prompt), 0)} pictures`;
-  }
-
-  showResult() {
-    const { recording, result } = this;
-    const isShown = !this.session && Boolean(recording.shots.length);
-    this.$(".result").hidden = !isShown;
-    if (!isShown) return;
-    const wanted = this.$(".keep-head")?.checked ?? false;
-    const html = resultHtml(recording, result);
-    if (html === this.shownResult) return;
-    this.$(".result").innerHTML = this.shownResult = html;
-    for (const [name, shots] of result ? Object.entries(changesOf(result)) : []) {
-      const box = this.$(`.${name}`);
-      box.hidden = !shots.length;
-      box.querySelector("p").textContent = `${{ corrected: "Corrected", spoilt: "Not any more" }[name]}: ${shots.length}`;
-      this.review.showStrip(box.querySelector("div"), shots.slice(0, SHOWN_CHANGES));
-    }
-    if (this.$(".keep-head")) this.$(".keep-head").checked = wanted;
+    this.view.render(this);
   }
 
   // For screen readers.
@@ -497,32 +386,4 @@ class Teach {
 // "Show 3 · left hand".
 function requestOf({ fingers, side }) {
   return fingers === undefined ? "Hands down" : `Show ${fingers}${side ? ` · ${side} hand` : ""}`;
-}
-
-// Fit a head to pictures on the server, which gets their features only.
-async function fit(pictures) {
-  const short = (numbers) => numbers.map((number) => Number(number.toPrecision(5)));
-  const rounded = pictures.map((picture) => ({
-    ...picture,
-    candidates: picture.candidates.map(({ scores, features }) => ({ scores: short(scores), features: features.map(short) })),
-  }));
-  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ pictures: rounded }) };
-  let response;
-  try {
-    response = await fetch(new URL("../api/fit", import.meta.url), { ...options, signal: AbortSignal.timeout(LEARN_TIMEOUT_MS) });
-  } catch (error) {
-    throw new DOMException(String(error), "Offline");
-  }
-  if (response.ok) return response.json();
-  if (response.status >= 500) throw new DOMException(String(response.status), response.status === 503 ? "ServerBusy" : "Offline");
-  const { error } = await response.json();
-  throw new DOMException(error, "CannotLearn");
-}
-
-function sleep(milliseconds, signal) {
-  return new Promise((resolve, reject) => {
-    if (signal?.aborted) reject(signal.reason);
-    const timer = setTimeout(resolve, milliseconds);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
-  });
 }

@@ -1,4 +1,4 @@
-// What the Live page says of a frame.
+// What Live and Teach say of a frame.
 
 export const DARK_LEVEL = 35; // mean of green, 0-255; in a darker room, hands drown in the camera's noise
 const EDGE_MARGIN = 0.01; // share of the frame's width or height

@@ -369,7 +369,7 @@ def test_what_is_wrong_with_a_picture(recording_page, hands, fingers, mark):
                 return { box, probabilities };
             }) };
             const prompt = fingers === null ? {} : { fingers, side: "left" };
-            return [120, 5].map((brightness) => recording.look({ ...prediction, brightness }, prompt, labels));
+            return [120, 5].map((brightness) => recording.assess({ ...prediction, brightness }, prompt, labels));
         }""",
         [hands, fingers],
     )
