@@ -100,7 +100,7 @@ def run(
     table: csv.DictWriter,
     overlays: Path | None,
     root: str,
-    personal: PersonalHead | None = None,
+    personal: PersonalHead | None,
 ) -> int:
     """Predict all pictures; print a line, write rows and an overlay for each, at its path relative to `root`.
 

@@ -1,4 +1,4 @@
-"""What the Evaluation page folds away: tables, charts and the confusion matrix of each set."""
+"""Parts of the Evaluation page: tables, charts and the confusion matrix of each set."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -56,8 +56,8 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def best_mode(results: dict, modes: Sequence[str]) -> dict | None:
     """Return the results of MediaPipe's better mode, if it was run on this set."""
-    there = [mode for mode in modes if mode in results]
-    return results[max(there, key=lambda mode: results[mode]["accuracy"])] if there else None
+    measured = [results[mode] for mode in modes if mode in results]
+    return max(measured, key=lambda result: result["accuracy"]) if measured else None
 
 
 def accuracy_of(results: dict | None) -> float | None:
