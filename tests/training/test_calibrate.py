@@ -103,7 +103,7 @@ def test_calibrate_writes_the_config_with_the_highest_utility(runner, tmp_path, 
     search = {"threshold": (0.99,), "flip_confidence": (1.1,), "crop_scale": (0.625,)}
     monkeypatch.setattr(training.evaluation.calibrate, "SEARCH", search)
     monkeypatch.setattr(runner, "best_temperature", lambda config: 1 + config.crop_scale)
-    calibrate(MODEL, MODEL, output=tmp_path / "runs/cascade.yaml")
+    calibrate(MODEL, MODEL, output=tmp_path / "runs/cascade.yaml", fields=tuple(search))
     config = CascadeConfig.load(tmp_path / "runs/cascade.yaml")
     assert config.threshold == CONFIG.threshold, "a threshold that misses every hand is not chosen"
     assert config.flip_confidence == CONFIG.flip_confidence, "nor are passes that bring nothing"

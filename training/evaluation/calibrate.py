@@ -50,8 +50,7 @@ def calibrate(
     folder: Path = Path("data"),
     output: Path = Path("runs/cascade.yaml"),
     frames: int = 300,
-    rounds: int = 1,
-    fields: tuple[str, ...] | None = None,
+    fields: tuple[str, ...] = tuple(SEARCH),
 ) -> None:
     """Find the cascade config of two networks, for `export --cascade`.
 
@@ -61,27 +60,24 @@ def calibrate(
         folder: the data sets, as `python -m training data` fetches them.
         output: the config, as YAML.
         frames: frames of each source at most, evenly spread.
-        rounds: how often each field is searched.
-        fields: which are searched, by default all; the others are as by default.
+        fields: which are searched; the others keep their defaults.
 
     Raises:
         BadData, BadModel: a file is missing or damaged, a field is not searched for, or no source of the calibration
             split is there.
     """
-    fields = tuple(SEARCH) if fields is None else fields
     if unknown := set(fields) - set(SEARCH):
         raise BadData(f"{', '.join(sorted(unknown))}: not searched for. Choose from {', '.join(SEARCH)}.")
     runner = load_runner(detector, classifier, folder, frames)
     config = replace(CascadeConfig(), temperature=runner.best_temperature(CascadeConfig()))
     best = runner.run(config)
     print(f"start: {best}")
-    for _ in range(rounds):
-        for field in fields:
-            for value in SEARCH[field]:
-                trial = replace(config, **{field: value})
-                if trial != config and (result := runner.run(trial)).utility > best.utility:
-                    config, best = trial, result
-            print(f"{field} {getattr(config, field)}: {best}", flush=True)
+    for field in fields:
+        for value in SEARCH[field]:
+            trial = replace(config, **{field: value})
+            if trial != config and (result := runner.run(trial)).utility > best.utility:
+                config, best = trial, result
+        print(f"{field} {getattr(config, field)}: {best}", flush=True)
     config = replace(config, temperature=runner.best_temperature(config))
     print(f"temperature {config.temperature}: {runner.run(config)}")
     output.parent.mkdir(parents=True, exist_ok=True)
