@@ -8,6 +8,8 @@ from handful.overlay import browser_colors
 
 ASSETS = Path(__file__).parents[1] / "assets"
 
+# Before the navigation: without an icon, the browser would fetch that of each page from Google.
+st.set_page_config(page_icon=ASSETS / "icon.svg", layout="wide")
 page = st.navigation(
     [
         st.Page("live.py", title="Live", icon=":material/videocam:", default=True),
@@ -20,7 +22,7 @@ page = st.navigation(
     ],
     position="top",
 )
-st.set_page_config(f"{page.title} · Handful", page_icon=ASSETS / "icon.svg", layout="wide")
+st.set_page_config(f"{page.title} · Handful")
 st.logo(ASSETS / "logo.svg", size="large")
 sides = "".join(f"--{side}: {color};" for side, color in browser_colors()["sides"].items())
 st.html(f"<style>:root {{ {sides} }}</style>")

@@ -17,7 +17,7 @@ def test_live_is_the_first_page():
 @pytest.mark.parametrize("name", PAGES[1:])
 def test_a_browser_tab_has_the_title_of_its_page(name, monkeypatch):
     titles = []
-    monkeypatch.setattr("streamlit.set_page_config", lambda title, **_: titles.append(title))
+    monkeypatch.setattr("streamlit.set_page_config", lambda title=None, **_: titles.append(title))
     page = load_page("navigation").switch_page(f"{name}.py").run()
     assert not page.exception
     assert titles[-1] == f"{name.capitalize()} · Handful"

@@ -5,6 +5,7 @@ import re
 import shutil
 import struct
 import subprocess
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -84,6 +85,20 @@ def test_two_replicas_serve_behind_a_proxy_under_a_path(browser, address, expect
 def test_visitors_of_the_soak_benchmark_get_what_they_wait_for(browser, address, monkeypatch, number):
     monkeypatch.setattr(soak, "VISIT_S", 0)
     soak.visit(browser, address, number)
+
+
+def test_browsers_ask_nobody_but_this_server(page, address, runtime):
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    page.goto("/about")
+    for name in ("Live", "Pictures", "Videos", "Samples", "Teach", "Evaluation"):
+        page.get_by_role("link", name=name, exact=True).click()
+        expect(page).to_have_title(f"{name} · Handful")
+        icon = page.locator("link[rel~=icon]")
+        expect(icon).to_have_attribute("href", re.compile("^data:image/svg"))
+    page.locator(".answer").wait_for()
+    hosts = {urlsplit(url).netloc for url in urls if url.startswith("http")}
+    assert hosts == {urlsplit(address).netloc}
 
 
 def test_responses_on_a_keep_alive_connection_are_not_delayed(address):
