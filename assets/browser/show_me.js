@@ -65,6 +65,7 @@ export class ShowMe {
     if (!restarts) this.opener = activeElement;
     this.rounds = [];
     this.setState("playing");
+    this.root.scrollIntoView({ block: "nearest" }); // on a phone, the button is far below the picture
     this.ask();
     // A button that was pressed and goes away must not take the keyboard's place on the page with it.
     if (restarts) this.endButton.focus({ preventScroll: true });

@@ -286,6 +286,19 @@ def test_the_game_lies_over_the_picture_and_ends_with_the_camera(page):
     expect(play).to_be_disabled()
 
 
+def test_on_a_phone_the_game_brings_the_picture_into_sight(page):
+    page.add_init_script(FAKE_WORKER)
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_live(page)
+    start(page)
+    play, stage = page.get_by_role("button", name="Show me"), page.locator(".show-me-stage")
+    play.scroll_into_view_if_needed()
+    play.click()
+    expect(stage).to_be_in_viewport(ratio=1)
+    header = page.get_by_test_id("stHeader").bounding_box()
+    assert stage.bounding_box()["y"] >= header["y"] + header["height"]
+
+
 def test_it_can_be_tried_without_a_camera(page, runtime):
     open_live(page)
     playable = page.evaluate("document.createElement('video').canPlayType('video/mp4; codecs=avc1.42E01E')")
