@@ -63,9 +63,8 @@ export class History {
     const numbers = [0, top / 2, top];
     this.svg.setAttribute("viewBox", `${-SPAN_S} ${-top} ${SPAN_S} ${top}`);
     this.svg.firstElementChild.setAttribute("d", numbers.map((y) => `M${-SPAN_S} ${-y}H0`).join(""));
-    this.root.firstElementChild.innerHTML = numbers
-      .map((y) => `<span style="bottom: ${(100 * y) / top}%">${y}</span>`)
-      .join("");
+    const spans = numbers.map((y) => `<span style="bottom: ${(100 * y) / top}%">${y}</span>`);
+    this.root.firstElementChild.innerHTML = `${spans.join("")}<span class="history-title">fingers</span>`;
   }
 }
 

@@ -76,6 +76,10 @@ class Live {
     return this.predictors[this.read];
   }
 
+  get isMirrored() {
+    return this.settings.mirror && !isRearCamera(this.stream);
+  }
+
   listen() {
     this.$(".start").onclick = () => this.start();
     this.$(".example").onclick = () => this.start(this.example);
@@ -332,7 +336,7 @@ class Live {
   showHands(hands, hidden) {
     this.root.classList.remove("stale");
     this.showTotal(totalOf(hands));
-    this.$(".words").textContent = inWords(hands, hidden);
+    this.$(".words").textContent = inWords(this.isMirrored ? hands.toReversed() : hands, hidden); // in the order seen
     this.bars.show(hands);
   }
 
@@ -371,14 +375,13 @@ class Live {
     if (this.canvas.width !== scale * width || this.canvas.height !== scale * height)
       Object.assign(this.canvas, { width: scale * width, height: scale * height });
     this.context.setTransform(scale, 0, 0, scale, 0, 0);
-    const { mirror, look } = this.settings;
     drawFrame(this.context, frame, {
       width,
       height,
       hands,
       opacity,
-      mirror: mirror && !isRearCamera(this.stream),
-      gradcam: look,
+      mirror: this.isMirrored,
+      gradcam: this.settings.look,
       colors: this.data.colors,
     });
   }

@@ -80,7 +80,7 @@ def test_both_ways_count_the_fingers_in_front_of_the_camera(page, expected, runt
         return columns is not None and columns == pytest.approx([left, right], abs=12)
 
     wait_until(page, lambda: box_is_at(640 - x1, 640 - x0))
-    page.get_by_text("Mirror").click()
+    page.get_by_text("Mirror", exact=True).click()
     page.wait_for_url(re.compile("mirror=false"))
     wait_until(page, lambda: box_is_at(x0, x1))
 
@@ -94,7 +94,7 @@ def test_both_ways_count_the_fingers_in_front_of_the_camera(page, expected, runt
         )
 
     before = mean_red()
-    page.get_by_text("Heatmap").click()
+    page.get_by_text("Heatmap", exact=True).click()
     wait_until(page, lambda: abs(mean_red() - before) > 10)
 
     posts = sum("/api/live" in url for url in urls)
@@ -209,6 +209,38 @@ def test_nothing_moves_and_what_matters_is_in_sight(page, size):
     box = page.locator(last).bounding_box()
     assert box["y"] + box["height"] <= size[1]
     assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == 0
+
+
+def test_before_the_start_the_page_says_what_to_do_in_place_of_empty_bars(page):
+    page.add_init_script(FAKE_WORKER)
+    open_live(page)
+    number, bars, intro = page.locator(".total"), page.locator(".bars"), page.get_by_text("Press Start and hold up")
+    for _ in "again", "after a stop":
+        expect(intro).to_be_visible()
+        expect(page.get_by_text("Space starts and stops")).to_be_visible()
+        expect(number).to_be_hidden()
+        expect(bars).to_be_hidden()
+        start(page)
+        expect(bars).to_be_visible()
+        expect(number).to_be_visible()
+        expect(intro).to_be_hidden()
+        page.get_by_role("button", name="Stop").click()
+
+
+def test_words_name_the_hands_from_left_to_right_as_they_are_seen(page):
+    page.add_init_script(FAKE_WORKER)
+    open_live(page)
+    page.evaluate(
+        """window.hands = () => [
+            { side: "right", fingers: 2, box: [20, 100, 120, 300] },
+            { side: "left", fingers: 4, box: [420, 100, 520, 300] },
+        ]"""
+    )
+    start(page)
+    words = page.locator(".words")
+    expect(words).to_have_text("left · 4 (90%) and right · 2 (90%)")  # in a mirror
+    page.get_by_text("Mirror", exact=True).click()
+    expect(words).to_have_text("right · 2 (90%) and left · 4 (90%)")
 
 
 def test_words_say_what_is_hidden_and_what_is_too_much(page):
@@ -436,10 +468,14 @@ TWO_CAMERAS = """
 
 def test_the_camera_chosen_of_several_is_kept_in_the_address(page):
     page.add_init_script(FAKE_WORKER + TWO_CAMERAS)
+    page.set_viewport_size({"width": 390, "height": 844})
     open_live(page, "/?read=browser&camera=gone")  # a camera that is not there any more
     start(page)
     expect(total(page)).to_have_text("3")
-    page.get_by_role("combobox", name="Camera").select_option("Two")
+    choice, icons = page.get_by_role("combobox", name="Camera"), page.locator(".corner").bounding_box()
+    box = choice.bounding_box()
+    assert box["x"] + box["width"] < icons["x"]  # also on a phone
+    choice.select_option("Two")
     page.wait_for_url(re.compile("(?=.*camera=two)(?=.*read=browser)"))
     page.get_by_role("button", name="Stop").click()
     start(page)
@@ -475,11 +511,11 @@ def test_visitors_who_come_reload_and_leave_are_no_errors(browser, runtime, tmp_
             open_live(page, f"/?read={way}")
             start(page)
             expect(total(page)).to_have_text(re.compile(r"\d"))
-            page.get_by_text("Mirror").click()
+            page.get_by_text("Mirror", exact=True).click()
             page.reload()
             page.locator(".start:enabled").wait_for()
             start(page)
-            page.get_by_text("Heatmap").click()
+            page.get_by_text("Heatmap", exact=True).click()
             page.goto("/pictures")
             page.go_back()
             page.locator(".start:enabled").wait_for()
