@@ -53,7 +53,7 @@ class DevicePredictor {
     });
     worker.onmessage = ({ data }) => (data.error ? this.fail(data.error) : this.settle("resolve", data));
     worker.onerror = ({ message }) => this.fail(message);
-    this.weights = null; // that the worker predicts with
+    this.head = null; // id of the personal head that the worker predicts with
   }
 
   // The worker borrows the bitmap. One frame at a time.
@@ -62,9 +62,9 @@ class DevicePredictor {
     while (this.pending) await this.pending.promise.catch(() => {}); // of a camera that was stopped meanwhile
     this.pending = deferred();
     const timer = setTimeout(() => this.fail("The worker does not answer."), TIMEOUT_MS);
-    const weights = personal && personal.weights;
-    if (weights !== this.weights) this.worker.postMessage({ weights });
-    this.weights = weights;
+    const { id: head, weights } = personal ?? { id: null, weights: null };
+    if (head !== this.head) this.worker.postMessage({ head, weights });
+    this.head = head;
     const everything = candidates && everythingIsAHand(this.settings.heads.shapes);
     this.worker.postMessage({ bitmap, heatmap, everything }, [bitmap]);
     return this.pending.promise.finally(() => clearTimeout(timer));

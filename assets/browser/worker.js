@@ -2,7 +2,7 @@
 // cross-origin isolated page, which other sites could not embed.
 //
 // In:  {model, runtime: {urls, files}, labels}   once, first
-//      {weights: Map of heads, or null}          for the frames that follow: a personal head, or the model's own
+//      {head: id, weights: Map of heads}         for the frames that follow: a personal head; both are null for the model's own
 //      {bitmap, heatmap: boolean, everything}    a frame, which comes back with its prediction; and with its candidates, if
 //                                                there are heads for which everything is a hand
 // Out: {progress: 0-1}, {ready: true}, {prediction, bitmap} or {error: text}
@@ -13,7 +13,9 @@ import { decodeProbabilities } from "./labels.js";
 const DOWNLOAD_TIMEOUT_MS = 90_000;
 const canvas = new OffscreenCanvas(1, 1);
 const context = canvas.getContext("2d", { willReadFrequently: true });
-let ort, model, session, candidateSession, labels;
+let ort, model, labels;
+let session, shippedSession, personalSession, candidateSession; // the first one is one of the next two
+let personalHead; // id of the one in its session
 let done = Promise.resolve(); // one message after the other
 
 onmessage = ({ data }) => (done = done.then(() => handle(data)));
@@ -21,7 +23,7 @@ onmessage = ({ data }) => (done = done.then(() => handle(data)));
 async function handle(data) {
   try {
     if (data.bitmap) postMessage({ prediction: await predict(data), bitmap: data.bitmap }, [data.bitmap]);
-    else if ("weights" in data) await changeHeads(data.weights);
+    else if ("head" in data) await changeHeads(data);
     else {
       await load(data);
       postMessage({ ready: true });
@@ -51,7 +53,7 @@ async function load({ runtime, ...rest }) {
   URL.revokeObjectURL(url);
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmBinary = binary;
-  session = await createSession(model);
+  session = shippedSession = await createSession(model);
 }
 
 // 3: errors. It would warn that the heads, which a personal head may replace, are no constants.
@@ -59,10 +61,16 @@ function createSession(bytes) {
   return ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], logSeverityLevel: 3 });
 }
 
-async function changeHeads(weights) {
-  const previous = session;
-  session = await createSession(weights ? withHeads(model, weights) : model);
-  await previous.release();
+// To create a session takes time, in which no frame is predicted: those of the model and of the last personal head are kept,
+// so that the visitor can turn it off and on while the camera runs.
+async function changeHeads({ head, weights }) {
+  if (head !== null && head !== personalHead) {
+    const previous = personalSession;
+    personalSession = await createSession(withHeads(model, weights));
+    personalHead = head;
+    await previous?.release();
+  }
+  session = head === null ? shippedSession : personalSession;
 }
 
 // The first URL that has all files wins. Any of them must serve exactly the pinned bytes.

@@ -30,8 +30,8 @@ PREDICT = """async ([frames, labels, heads, file]) => {
     const {files} = await (await fetch("/browser/runtime.json")).json();
     const runtime = {files, urls: [new URL("/browser/onnxruntime/", location).href]};
     await post({model: new URL("/browser/handful.onnx", location).href, runtime, labels});
-    const predict = async (weights) => {
-        worker.postMessage({weights});
+    const predict = async (head, weights) => {
+        worker.postMessage({head, weights});
         const predictions = [];
         for (const {width, height, rgba} of frames) {
             const pixels = Uint8ClampedArray.from(atob(rgba), (byte) => byte.charCodeAt(0));
@@ -41,7 +41,7 @@ PREDICT = """async ([frames, labels, heads, file]) => {
         return predictions;
     };
     const {weights} = personal.parse(file, heads);
-    return [await predict(null), await predict(weights), await predict(null)];
+    return [await predict(null, null), await predict("own", weights), await predict(null, null)];
 }"""
 
 

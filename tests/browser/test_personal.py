@@ -158,6 +158,27 @@ def test_live_predicts_with_the_head_while_it_is_on_and_nothing_moves(page, runt
     expect(total(page)).to_have_text("4")
 
 
+def test_on_the_device_a_head_is_turned_off_and_on_without_a_pause(page, runtime):
+    """No session is created for it, which would take the time of many frames."""
+    code = (ROOT / "assets/browser/worker.js").read_text(encoding="utf-8")
+    create = "ort.InferenceSession.create("
+    counted = code.replace(create, f"(globalThis.created = (globalThis.created ?? 0) + 1, ort.InferenceSession).{create[21:]}")
+    page.route("**/worker.js", lambda route: route.fulfill(body=counted, content_type="text/javascript"))
+    open_live(page, "/?read=browser")
+    start(page)
+    use(page)
+    expect(total(page)).to_have_text("4")
+    [worker] = page.workers
+    before = worker.evaluate("created")
+    for number in "343":
+        switch(page).click()
+        expect(total(page)).to_have_text(number)
+    assert worker.evaluate("created") == before == 2
+    # Another head is predicted with, too.
+    use(page, counting_on(2).to_json())
+    expect(total(page)).to_have_text("5")
+
+
 def test_two_visitors_at_once_have_their_own_heads_and_a_third_none(browser, address):
     """All on the server."""
     pages = [browser.new_page(base_url=address) for _ in range(3)]
