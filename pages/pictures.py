@@ -58,7 +58,7 @@ def select_picture(pictures: dict[str, tuple[UploadedFile, Prediction]]) -> str:
             "file": file.name,
             "fingers": prediction.total,
             "hands": ", ".join(f"{hand.side} {hand.fingers}" for hand in prediction.hands) or "none",
-            "confidence": min((100 * hand.confidence for hand in prediction.hands), default=None),
+            "confidence": min((round(100 * hand.confidence) for hand in prediction.hands), default=None),
         }
         for file, prediction in pictures.values()
     ]
@@ -122,7 +122,7 @@ with upload_tab:
 files = uploads
 if camera_tab.open:  # the browser asks for the camera only then
     with camera_tab:
-        picture = st.camera_input("Hold up one or two hands")
+        picture = st.camera_input("Hold up one or two hands", width=560)  # its result is in sight below
     if picture:
         picture.name = "Camera picture"
     files = [picture] if picture else []

@@ -37,8 +37,14 @@ MAX_MILLISECONDS = 10_000.0
 @st.cache_resource
 def component(name: str, css: tuple[str, ...]) -> Callable[..., Any]:
     """Register the component `name` with Streamlit, once: its HTML, its style sheets, and the code that loads it."""
-    html, js, *styles = ((ASSETS / file).read_text(encoding="utf-8") for file in (f"{name}.html", "component.js", *css))
-    return st.components.v2.component(f"handful_{name}", html=html, css="\n".join(styles), js=js)
+    js, *styles = ((ASSETS / file).read_text(encoding="utf-8") for file in ("component.js", *css))
+    return st.components.v2.component(f"handful_{name}", html=read_html(name), css="\n".join(styles), js=js)
+
+
+def read_html(name: str) -> str:
+    """Return the HTML of a component, with the choice where the model runs if it has that."""
+    html, run_on = ((ASSETS / f"{part}.html").read_text(encoding="utf-8") for part in (name, "run_on"))
+    return html.replace("<!-- run_on.html -->", run_on)
 
 
 def live(key: str) -> None:

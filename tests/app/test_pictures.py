@@ -222,6 +222,8 @@ def test_of_several_pictures_the_refused_ones_are_listed_with_the_reason_and_the
     assert list(table["file"]) == ["three.png", "five.png"]
     assert list(table["fingers"]) == [3, 5]
     assert list(table["hands"]) == ["left 3", "right 5"]
+    cards = " ".join(html.proto.body for html in page.get("html"))
+    assert f">{table['confidence'][0]}% confidence<" in cards  # of the one that is shown
     assert [button.label for button in page.get("download_button")] == ["CSV", "JSON", "Annotated picture"]
     assert file_name(page) == "three.png"
 

@@ -14,7 +14,7 @@ from handful.personal import PersonalHead, with_heads
 from handful.tracking import Tracker
 from tests.browser.actions import FAKE_WORKER, total
 from tests.builders import counting_on
-from web.browser_camera import ASSETS, heads_data, live_data, settings_of_address
+from web.browser_camera import ASSETS, heads_data, live_data, read_html, settings_of_address
 
 LABELS = {"counts": COUNTS, "sides": SIDES, "fingers": FINGERS}
 PREDICT = """async ([frames, labels, heads, file]) => {
@@ -184,7 +184,7 @@ def show_live(page: Page) -> None:
           };
           window.hide = window.show();
         }""",
-        [(ASSETS / "live.html").read_text(), live_data(settings_of_address({"read": "browser"}))],
+        [read_html("live"), live_data(settings_of_address({"read": "browser"}))],
     )
 
 
