@@ -29,16 +29,17 @@ st.markdown(
     "- **Live, on the server:** video frames travel to the server, are processed in its memory and are not stored.\n"
     "- **Pictures and Videos:** files are processed on the server, and are gone when you leave or close the page. They "
     "are stored nowhere else.\n"
-    "- **Teach:** pictures stay in your browser, until you reload or close the page. Run on this device, only numbers "
-    "computed from them go to the server, which learns from these; run on the server, each picture goes there once. It "
-    "keeps neither. What was learned is in your browser, too, and stays there if you say so.\n"
+    "- **Teach:** pictures stay in your browser, until you reload or close the page. On this device, only numbers "
+    "computed from them go to the server, which learns from these; on the server, each picture goes there once. It "
+    "keeps neither. What was learned stays in your browser, too: until you reload or close the page, or for as long as "
+    "you want.\n"
     "- **Log and statistics** hold numbers, such as the size of an image and how many hands were found: no images, no "
     "file names, no addresses. Nothing is sent to third parties."
 )
 
 st.header("What it cannot do")
 st.markdown(
-    "- **Thumbs that point down** are often missed, as are thumb and little finger held up like a telephone.\n"
+    "- **Thumbs that point down** are often missed, as is the sign for a phone call: thumb and little finger.\n"
     "- **Open hands with the fingers together** may count as four: a thumb along the palm is hard to see.\n"
     "- **Hands seen from the side**, or fingers behind each other, are often counted wrong.\n"
     "- **Far away**, from about twice the usual distance to a webcam, and **in the dark**, some hands "

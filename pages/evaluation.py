@@ -30,17 +30,17 @@ MAX_ROWS = 8  # of people or sessions; more are summed up
 SETS = {
     "hagrid": (
         "Strangers at home",
-        "People before their own cameras, at home, whom the model never met. Nothing was chosen by these pictures.",
+        "People in front of their own cameras, at home. The model was neither trained on these pictures nor tuned by them.",
         "pictures",
     ),
     "digits": (
         "Strangers, close up",
-        "Students whom the model never met, before the same wall as other students whom it was trained on.",
+        "Students whom the model never saw, in front of the same wall as others that it was trained on.",
         "people",
     ),
     "webcam": (
         "One man at his webcam",
-        "No stranger: the model was trained on other sessions of this man. These rooms and sessions are new to it.",
+        "No stranger: the model was trained on other sessions of this man. These sessions and rooms are new to it.",
         "sessions",
     ),
     "rendered": (
@@ -50,7 +50,7 @@ SETS = {
     ),
     "fingers-test": (
         "Kaggle Fingers",
-        "Hands on a dark ground. Easy: most of these pictures have a near copy among those that it was trained on.",
+        "Hands against a dark background. Easy: most of these pictures have a near copy among the training pictures.",
         "clips",
     ),
 }
@@ -64,7 +64,7 @@ GROUPS = {
 SESSIONS = {
     "5_": "an office, against the light of a window",
     "26_": "two hands under ceiling lights, partly very dark",
-    "35_": "before a light wall",
+    "35_": "in front of a light wall",
     "pic": "an open hand that turns and moves",
 }
 RUN_EVALUATE = "Run `python -m training evaluate`"
@@ -133,14 +133,14 @@ def show_answer(hagrid: dict, mediapipe: dict) -> None:
             "counted correctly.</p>"
         )
         st.write(
-            f"Measured on {hagrid['pictures']} pictures of people at home, before their own cameras, whom the model "
-            "never met (HaGRID: ten pictures of each of twelve gestures that people count with). "
+            f"Measured on {hagrid['pictures']} pictures of people at home, in front of their own cameras, whom the "
+            "model never saw (HaGRID: ten pictures of each of twelve gestures that people count with). "
             f"On other strangers, expect {interval_of_100(hagrid['total']['interval'], ' to ')} of 100."
         )
         show_rates(rates_beside(hagrid, other, mediapipe), columns=("CPU time of a frame", "Size of the models"))
         st.caption(
-            "**95% interval:** a hundred times as many strangers might have shown another share; an interval made in "
-            "this way holds that share in 95 of 100 cases (Wilson’s formula; each picture counts as another person). "
+            "**95% interval:** among all strangers, the share may be another one; of 100 intervals made in this way, 95 "
+            "contain it (Wilson’s formula; each picture counts as another person). "
             "**MediaPipe Hands** finds 21 points of a hand and leaves counting to a rule. **Best rule:** the best of "
             "three common ones on these very pictures. **Learned rule:** trained, as Handful is, on our pictures. "
             "**CPU time:** of a webcam frame with one hand, 640 × 480 pixels, measured in turns on one machine."
@@ -176,16 +176,17 @@ def compare(other: dict, modes: list[str]) -> str:
     def verdict(behind: list[float]) -> str:
         low, high = behind
         if low > 0:
-            return "Handful is ahead"
-        return "Handful is behind" if high < 0 else "too close to tell apart on so few pictures"
+            return "Handful is ahead of MediaPipe with {}"
+        if high < 0:
+            return "Handful is behind MediaPipe with {}"
+        return "On so few pictures, Handful and MediaPipe with {} are too close to tell apart"
 
     rivals = {"its best rule": best_mode(other, modes), "the learned rule": other.get("learned")}
     verdicts = defaultdict(list)
     for name, result in rivals.items():
         if result and result.get("behind"):
-            verdicts[verdict(result["behind"])].append(f"with {name}")
-    words = "; ".join(f"{' and '.join(names)}, {found}" for found, names in verdicts.items())
-    return f"Beside MediaPipe {words}." if words else ""
+            verdicts[verdict(result["behind"])].append(name)
+    return " ".join(f"{words.format(' or '.join(names))}." for words, names in verdicts.items())
 
 
 def show_every_set(sets: dict[str, dict], mediapipe: dict) -> None:
@@ -206,8 +207,8 @@ def show_every_set(sets: dict[str, dict], mediapipe: dict) -> None:
     show_comparison(rows, ("Handful", "MediaPipe, best rule", "MediaPipe, learned rule"))
     st.caption(
         "Below each share, its 95% interval: by Wilson’s formula where every picture stands alone. Pictures of one "
-        "person, session or clip are alike, and tell less than as many others: there, whole people, sessions or clips "
-        "are drawn again and again (bootstrap). MediaPipe’s intervals are made in the same way."
+        "person, session or clip are alike, and say less than as many different ones: there, whole people, sessions or "
+        "clips are drawn again and again (bootstrap). MediaPipe’s intervals are made in the same way."
     )
 
 
@@ -239,9 +240,9 @@ def show_gestures(hagrid: dict) -> None:
         "Gesture, worst first",
     )
     if correct := [row["shows"] for row in single if not errors[row["group"]]]:
-        st.write(f"All pictures are correct of these: {'; '.join(correct)}.")
+        st.write(f"All pictures of these are counted correctly: {'; '.join(correct)}.")
     st.caption(
-        "Other signs, such as a thumb that points down, are no way to count, but the fingers raised can be counted. "
+        "Nobody counts with the other signs, such as a thumb that points down, but their raised fingers can be counted. "
         "With ten pictures of a gesture, intervals are wide: compare groups rather than gestures."
     )
     worst_first = list(chain.from_iterable(errors.values()))
@@ -280,8 +281,8 @@ def show_sessions(metrics: dict, name: str) -> None:
     if rates:
         show_rates(rates, one.capitalize())
     st.caption(
-        f"Pictures of one {one} are alike: there is no interval. They are not shown: only pictures under a Creative "
-        f"Commons licence are, and these are under {metrics['licence']}."
+        f"Pictures of one {one} are alike, so there is no interval. They are not shown here: only pictures under a "
+        f"Creative Commons licence are, and these are under {metrics['licence']}."
     )
 
 
@@ -291,7 +292,7 @@ def show_tones(rendered: dict) -> None:
         show_rates([rate(row["group"], row) for row in tones], "Monk Skin Tone")
         st.caption(
             f"The same {tones[0]['pictures']} rendered hands in each of the ten tones of the Monk scale, with the same "
-            "pose, light and place. The photographs have no labels of skin tone: on real hands it is not known."
+            "pose, light and place. Photographs come without labels of skin tone: how it does on real hands is not known."
         )
 
 
@@ -302,15 +303,15 @@ def show_distances(webcam: dict) -> None:
         return
     st.subheader("By distance")
     if sizes:
-        show_rates([rate(row["group"].capitalize(), row) for row in sizes], "Hand, of the picture’s height")
+        show_rates([rate(row["group"].capitalize(), row) for row in sizes], "Hand’s share of the picture’s height")
         st.caption("Webcam frames as recorded, not simulated: a hand farther away takes up less of the picture.")
     if far:
         simulated = {row["group"]: ", simulated" if "as far" in row["group"] else "" for row in far}
         show_rates([rate(row["group"].capitalize() + simulated[row["group"]], row) for row in far], "Distance")
         st.caption(
             "The same frames, scaled down by the computer and put into a larger room. A fist that is missed adds "
-            "nothing to a sum, and counts as correct here. How many of the hands have a box that fits them, with half "
-            "of the area in common: " + ", ".join(f"{row['recall']:.0%} {row['group']}" for row in far) + "."
+            "nothing to a sum, and counts as correct here. Hands with a box that fits, with at least half of the area "
+            "in common: " + ", ".join(f"{row['group']} {row['recall']:.0%}" for row in far) + "."
         )
 
 
@@ -326,7 +327,7 @@ def show_false_alarms(empty: dict, mediapipe: dict) -> None:
     without_hands = [one for one in mediapipe["sets"].values() if "false_alarms" in one.get("static", {})]
     if pictures := sum(one["frames"] for one in without_hands):
         own, other = (sum(one[name]["false_alarms"] for one in without_hands) for name in ("handful", "static"))
-        st.write(f"On the {pictures} of them that MediaPipe saw too: Handful in **{own}**, MediaPipe in **{other}**.")
+        st.write(f"On the {pictures} of them that MediaPipe was run on, too: Handful in **{own}**, MediaPipe in **{other}**.")
 
     def caption(alarm: dict) -> str:
         hand = max(alarm["hands"], key=lambda hand: hand["confidence"])

@@ -146,7 +146,7 @@ def show_result(result: Result) -> None:
 def show_start() -> None:
     """Say what the page is for, and offer the example."""
     results.clear()  # large
-    st.write("Record a hand that counts, and drop the video here. It is processed frame by frame and never stored.")
+    st.write("Record a hand that counts, and upload the video. It is processed frame by frame and never stored.")
     st.write("No video at hand? Try this one.")
     st.button("Use this video", on_click=show_example, args=(True,))
     st.video(EXAMPLE, muted=True, width=480)

@@ -115,7 +115,7 @@ def show_conditions(conditions: list[dict], mediapipe: dict) -> None:
     """Draw the total accuracy of the same frames in each simulated condition, beside MediaPipe's where it is known."""
     st.write(
         f"The same {conditions[0]['pictures']:,} webcam frames, changed by the computer to look as if taken from "
-        "farther away, in other light, out of focus, or sent over a slow connection. No camera took them so."
+        "farther away, in other light, out of focus, or sent over a slow connection. No camera took them like that."
     )
     others = mediapipe["sets"].get("webcam-harder", {}).get("conditions", {})
     colors_of = {"Handful": PRIMARY_COLOR, "MediaPipe": MEDIAPIPE_COLOR, "MediaPipe, learned": LEARNED_COLOR}
@@ -449,11 +449,11 @@ def show_teach(curve: list[dict]) -> None:
     errors = row["errors"]
     gain = 1 - errors["personal"] / errors["shipped"] if errors["shipped"] else 0.0
     st.write(
-        f"On the Teach page, a visitor shows a hand, and gets a personal head. {row['sessions']} people and sessions "
-        f"that were not trained on: as shipped, the model counts **{errors['shipped']:.1%}** of their frames wrong; "
+        f"On the Teach page, a visitor shows a hand and gets a personal head. Tried on {row['sessions']} people and "
+        f"sessions that were not trained on: as shipped, the model counts **{errors['shipped']:.1%}** of their frames wrong; "
         f"with a personal head of {row['size']} pictures of each count, **{errors['personal']:.1%}**, "
-        f"{abs(gain):.0%} {'fewer' if gain >= 0 else 'more'} errors. In {row['worse']:.0%} of the trials, over one "
-        "frame in a hundred more was wrong than before."
+        f"{abs(gain):.0%} {'fewer' if gain >= 0 else 'more'} errors. In {row['worse']:.0%} of the trials it was "
+        "worse than before, by more than one frame in a hundred."
     )
     rows = [
         {"size": one["size"], "method": name, "errors": one["errors"][key]}
@@ -478,7 +478,8 @@ def show_teach(curve: list[dict]) -> None:
     st.caption(
         "**Personal head:** where it did not help in the visitor's own rounds, the model stays as shipped. **Logistic "
         "regression** and **nearest neighbours** know nothing but these pictures. Each point is the mean of all people "
-        "and sessions. Other frames are counted the more are learned from, so the line of the shipped model moves, too."
+        "and sessions. The more pictures are learned from, the fewer are left to be counted, so the "
+        "line of the shipped model moves, too."
     )
 
 

@@ -64,7 +64,7 @@ export class HeadPanel {
     const head = current()?.head;
     this.$(".about").textContent = head
       ? aboutHead(head)
-      : "None. What you teach is a small file without any picture. Load one that you saved, or drop it here.";
+      : "None yet. What you teach becomes a small file without any picture. Load one that you saved, or drop it here.";
     for (const selector of [".toggle:has(.on)", ".toggle:has(.kept)", ".save"]) this.$(selector).hidden = !head;
     this.$(".remove").hidden = !head && !problem(); // what was kept, but is for another model
     this.$(".on").checked = isOn();

@@ -116,7 +116,7 @@ export class Review {
 }
 
 function describe({ prompt, seen }) {
-  if (!seen) return "Not looked at yet.";
+  if (!seen) return "Not checked yet.";
   if (seen.mark && seen.mark !== "other") return MARKS[seen.mark];
   if (!seen.best) return "No hand, as it should be.";
   const { fingers, side } = seen.best;

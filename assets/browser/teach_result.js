@@ -6,7 +6,7 @@ import { countOf } from "./review.js";
 export function resultHtml({ shots, isComplete }, result) {
   if (!result) {
     const marked = shots.filter(({ seen }) => seen?.mark).length;
-    const marks = marked ? ` In ${marked}, which are marked below, Handful saw something else than was asked for. That is what it can learn: delete only those where it was right.` : "";
+    const marks = marked ? ` In ${marked}, which are marked below, Handful saw something other than what was asked for. That is what it can learn: delete only those where it was right.` : "";
     return `<h2>${isComplete ? "All is recorded" : "Paused"}</h2><p>${countOf(shots.length, "picture")}.${marks}</p>`;
   }
   const { figures } = result;
@@ -21,11 +21,11 @@ export function resultHtml({ shots, isComplete }, result) {
     : are < were
       ? `${countOf(were, "error")} before, ${are} after`
       : were
-        ? "As many errors as before, but it is more certain"
-        : "No errors before or after, but it is more certain";
+        ? "As many errors as before, but more certain"
+        : "No errors before or after, but more certain";
   const advice = figures.helped
     ? ""
-    : "<p>The model predicts these pictures better as it is. If you count in your own way, record another round; if pictures are marked, look at them below.</p>";
+    : "<p>The model does better on these pictures as it is. If you count in your own way, record another round; if pictures are marked, look at them below.</p>";
   const bars = rows
     .map(
       ([name, what, was, is, of]) => `<div class="figure"><p><b>${name}</b> <span>${what}, of ${of}</span></p>
@@ -37,7 +37,7 @@ export function resultHtml({ shots, isComplete }, result) {
       <label class="toggle"><input type="checkbox" class="keep-head" role="switch" /> Keep on this device</label></div>`
     : "";
   return `<h2>${title}</h2>${bars}
-    <p class="note">Each round was predicted by what was learned from the others.</p>
+    <p class="note">Each round is predicted with what was learned from the other rounds.</p>
     <div class="changed corrected"><p></p><div></div></div><div class="changed spoilt"><p></p><div></div></div>${advice}${use}`;
 }
 

@@ -49,6 +49,20 @@ def test_nothing_overflows_or_is_cut_off_on_a_phone(phone):
     assert labels.evaluate_all(cut_off) == []
 
 
+def test_tables_of_evaluation_fit_on_a_phone_when_they_are_unfolded(browser, address):
+    page = browser.new_page(base_url=address, viewport={"width": 390, "height": 844})
+    page.goto("/evaluation")
+    titles = page.get_by_test_id("stExpander").locator("summary")
+    titles.nth(4).wait_for(timeout=TIMEOUT_MS)
+    for title in titles.all():
+        title.click()
+    tables = page.locator(".scores, .rates")
+    expect(tables.filter(has_text="Close crops (")).to_be_visible(timeout=TIMEOUT_MS)
+    right = "tables => tables.map(one => one.getBoundingClientRect().right - one.closest('.stHtml').getBoundingClientRect().right)"
+    assert max(tables.evaluate_all(right)) < 1
+    page.close()
+
+
 def test_no_serious_accessibility_violations(phone, axe, runtime):
     """Names for screen readers, contrast and roles, on a wide page: dark and idle, then light and in use."""
     phone.set_viewport_size({"width": 1280, "height": 900})

@@ -268,7 +268,7 @@ def load(page: Page, file: Path) -> None:
 def test_a_saved_head_is_loaded_kept_switched_off_saved_and_removed(page, head_file, tmp_path):
     open_teach(page)
     head = page.locator(".head")
-    expect(head).to_contain_text("None. What you teach is a small file without any picture.")
+    expect(head).to_contain_text("None yet. What you teach becomes a small file without any picture.")
     load(page, head_file)
     expect(head).to_contain_text(
         "Of 29 November 2026. Of 54 pictures of a hand, 40 were predicted correctly before, 52 after."
