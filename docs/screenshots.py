@@ -54,6 +54,7 @@ def show_live(page: Page) -> None:
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_text(" ms per frame")).to_be_visible()
     page.wait_for_timeout(HISTORY_MS)
+    page.get_by_test_id("stMain").evaluate("element => element.scrollTo(0, 0)")
 
 
 def show_pictures(page: Page) -> None:

@@ -30,7 +30,8 @@ MAX_ROWS = 8  # of people or sessions; more are summed up
 SETS = {
     "hagrid": (
         "Strangers at home",
-        "People in front of their own cameras, at home. The model was neither trained on these pictures nor tuned by them.",
+        "People in front of their own cameras, at home. The model was neither trained on these pictures nor tuned "
+        "to them.",
         "pictures",
     ),
     "digits": (
@@ -139,8 +140,8 @@ def show_answer(hagrid: dict, mediapipe: dict) -> None:
         )
         show_rates(rates_beside(hagrid, other, mediapipe), columns=("CPU time of a frame", "Size of the models"))
         st.caption(
-            "**95% interval:** among all strangers, the share may be another one; of 100 intervals made in this way, 95 "
-            "contain it (Wilson’s formula; each picture counts as another person). "
+            "**95% interval:** among all strangers, the share may be another one; of 100 intervals made in this way, "
+            "95 contain it (Wilson’s formula; each picture counts as another person). "
             "**MediaPipe Hands** finds 21 points of a hand and leaves counting to a rule. **Best rule:** the best of "
             "three common ones on these very pictures. **Learned rule:** trained, as Handful is, on our pictures. "
             "**CPU time:** of a webcam frame with one hand, 640 × 480 pixels, measured in turns on one machine."
@@ -242,8 +243,8 @@ def show_gestures(hagrid: dict) -> None:
     if correct := [row["shows"] for row in single if not errors[row["group"]]]:
         st.write(f"All pictures of these are counted correctly: {'; '.join(correct)}.")
     st.caption(
-        "Nobody counts with the other signs, such as a thumb that points down, but their raised fingers can be counted. "
-        "With ten pictures of a gesture, intervals are wide: compare groups rather than gestures."
+        "Nobody counts with the other signs, such as a thumb that points down, but their raised fingers can be "
+        "counted. With ten pictures of a gesture, intervals are wide: compare groups rather than gestures."
     )
     worst_first = list(chain.from_iterable(errors.values()))
     show_pictures(hagrid, worst_first, "gesture", lambda error: f"{error['label']} counted as {error['predicted']}")
@@ -292,7 +293,8 @@ def show_tones(rendered: dict) -> None:
         show_rates([rate(row["group"], row) for row in tones], "Monk Skin Tone")
         st.caption(
             f"The same {tones[0]['pictures']} rendered hands in each of the ten tones of the Monk scale, with the same "
-            "pose, light and place. Photographs come without labels of skin tone: how it does on real hands is not known."
+            "pose, light and place. Photographs come without labels of skin tone: how it does on real hands is not "
+            "known."
         )
 
 
@@ -327,7 +329,7 @@ def show_false_alarms(empty: dict, mediapipe: dict) -> None:
     without_hands = [one for one in mediapipe["sets"].values() if "false_alarms" in one.get("static", {})]
     if pictures := sum(one["frames"] for one in without_hands):
         own, other = (sum(one[name]["false_alarms"] for one in without_hands) for name in ("handful", "static"))
-        st.write(f"On the {pictures} of them that MediaPipe was run on, too: Handful in **{own}**, MediaPipe in **{other}**.")
+        st.write(f"On the {pictures} that MediaPipe was run on, too: Handful in **{own}**, MediaPipe in **{other}**.")
 
     def caption(alarm: dict) -> str:
         hand = max(alarm["hands"], key=lambda hand: hand["confidence"])

@@ -450,7 +450,8 @@ def show_teach(curve: list[dict]) -> None:
     gain = 1 - errors["personal"] / errors["shipped"] if errors["shipped"] else 0.0
     st.write(
         f"On the Teach page, a visitor shows a hand and gets a personal head. Tried on {row['sessions']} people and "
-        f"sessions that were not trained on: as shipped, the model counts **{errors['shipped']:.1%}** of their frames wrong; "
+        f"sessions that were not trained on: as shipped, the model counts **{errors['shipped']:.1%}** of their frames "
+        "wrong; "
         f"with a personal head of {row['size']} pictures of each count, **{errors['personal']:.1%}**, "
         f"{abs(gain):.0%} {'fewer' if gain >= 0 else 'more'} errors. In {row['worse']:.0%} of the trials it was "
         "worse than before, by more than one frame in a hundred."

@@ -67,6 +67,7 @@ export class TeachView {
     this.$(".explain").hidden = isRunning || Boolean(shots.length) || Boolean(result);
     this.$(".progress").hidden = Boolean(result) || (recording.isComplete && !isRunning);
     this.$(".progress progress").value = done / plan.length;
+    this.$(".progress progress").hidden = !done && !isRunning;
     const seconds = recording.secondsLeft;
     const time = seconds > 90 ? `${Math.round(seconds / 60)} minutes` : `${Math.max(10, 10 * Math.round(seconds / 10))} seconds`;
     const pictures = plan.reduce((sum, prompt) => sum + recording.shotsOf(prompt), 0);

@@ -58,8 +58,11 @@ def test_tables_of_evaluation_fit_on_a_phone_when_they_are_unfolded(browser, add
         title.click()
     tables = page.locator(".scores, .rates")
     expect(tables.filter(has_text="Close crops (")).to_be_visible(timeout=TIMEOUT_MS)
-    right = "tables => tables.map(one => one.getBoundingClientRect().right - one.closest('.stHtml').getBoundingClientRect().right)"
-    assert max(tables.evaluate_all(right)) < 1
+    overflow = """tables => tables.map((table) => {
+        const [inner, outer] = [table, table.closest(".stHtml")].map((one) => one.getBoundingClientRect().right);
+        return inner - outer;
+    })"""
+    assert max(tables.evaluate_all(overflow)) < 1
     page.close()
 
 

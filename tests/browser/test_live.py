@@ -21,6 +21,7 @@ from tests.browser.actions import (
     wait_until,
 )
 from tests.browser.cuttable_proxy import CuttableProxy
+from web.browser_camera import PROBLEMS
 
 WAYS = pytest.mark.parametrize("way", ["browser", "server"])
 
@@ -373,6 +374,21 @@ def test_a_camera_that_does_not_open_is_explained_and_can_be_tried_again(page, w
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_text(text)).to_be_hidden()
     expect(total(page)).to_have_text("3")
+
+
+def test_a_problem_and_what_to_do_about_it_fit_into_the_picture_of_a_phone(page):
+    page.add_init_script(FAKE_WORKER + CAMERA_FAILS % "NotAllowedError")
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_live(page)
+    start(page)
+    problem, example = page.locator(".problem"), page.get_by_role("button", name="Try it without a camera")
+    longest = max(PROBLEMS.values(), key=len)
+    for _ in "blocked", "the longest":
+        expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        picture, first, last = (one.bounding_box() for one in (page.locator(".picture"), problem, example))
+        assert first["y"] > picture["y"]
+        assert last["y"] + last["height"] < picture["y"] + picture["height"]
+        problem.evaluate("(problem, text) => (problem.textContent = text)", longest)
 
 
 def test_without_https_the_page_says_so_and_reads_on_the_server(page):

@@ -162,7 +162,9 @@ def test_on_the_device_a_head_is_turned_off_and_on_without_a_pause(page, runtime
     """No session is created for it, which would take the time of many frames."""
     code = (ROOT / "assets/browser/worker.js").read_text(encoding="utf-8")
     create = "ort.InferenceSession.create("
-    counted = code.replace(create, f"(globalThis.created = (globalThis.created ?? 0) + 1, ort.InferenceSession).{create[21:]}")
+    counted = code.replace(
+        create, f"(globalThis.created = (globalThis.created ?? 0) + 1, ort.InferenceSession).{create[21:]}"
+    )
     page.route("**/worker.js", lambda route: route.fulfill(body=counted, content_type="text/javascript"))
     open_live(page, "/?read=browser")
     start(page)
