@@ -223,6 +223,7 @@ def test_pictures_are_predicted_with_the_head_that_was_taught_on_another_page(pa
     switch(page).click()
     expect(headline(page)).to_have_text("3 fingers · 1 hand")
     page.get_by_role("link", name="Videos").click()
+    expect(page.get_by_role("heading", name="Videos")).to_be_visible()
     expect(switch(page)).not_to_be_checked()
     # It was not kept.
     page.reload()
