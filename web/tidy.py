@@ -34,8 +34,7 @@ def collect_garbage() -> None:
 def share_heaps() -> None:
     """Make threads share two heaps of glibc's.
 
-    By default there are eight a core, and each keeps what its fragments hold: a server would not come back to its size
-    after many videos or large pictures.
+    By default there are eight a core, and each keeps what its fragments hold.
     """
     if libc := glibc():
         libc.mallopt(M_ARENA_MAX, MOST_HEAPS)
