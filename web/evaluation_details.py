@@ -451,8 +451,7 @@ def show_teach(curve: list[dict]) -> None:
     st.write(
         f"On the Teach page, a visitor shows a hand and gets a personal head. Tried on {row['sessions']} people and "
         f"sessions that were not trained on: as shipped, the model counts **{errors['shipped']:.1%}** of their frames "
-        "wrong; "
-        f"with a personal head of {row['size']} pictures of each count, **{errors['personal']:.1%}**, "
+        f"wrong; with a personal head of {row['size']} pictures of each count, **{errors['personal']:.1%}**, "
         f"{abs(gain):.0%} {'fewer' if gain >= 0 else 'more'} errors. In {row['worse']:.0%} of the trials it was "
         "worse than before, by more than one frame in a hundred."
     )
@@ -479,8 +478,8 @@ def show_teach(curve: list[dict]) -> None:
     st.caption(
         "**Personal head:** where it did not help in the visitor's own rounds, the model stays as shipped. **Logistic "
         "regression** and **nearest neighbours** know nothing but these pictures. Each point is the mean of all people "
-        "and sessions. The more pictures are learned from, the fewer are left to be counted, so the "
-        "line of the shipped model moves, too."
+        "and sessions. The more pictures are learned from, the fewer are left to be counted, so the line of the "
+        "shipped model moves, too."
     )
 
 
