@@ -244,6 +244,14 @@ def test_words_name_the_hands_from_left_to_right_as_they_are_seen(page):
     expect(words).to_have_text("right · 2 (90%) and left · 4 (90%)")
 
 
+def test_finger_marks_have_their_thumbs_on_the_inside(page):
+    open_live(page)
+    start(page)
+    thumb_is_leftmost = """(marks) => marks.map(({ firstElementChild, lastElementChild }) =>
+        firstElementChild.getBoundingClientRect().x < lastElementChild.getBoundingClientRect().x)"""
+    assert page.locator(".head .fingers").evaluate_all(thumb_is_leftmost) == [False, True]  # left, right
+
+
 def test_words_say_what_is_hidden_and_what_is_too_much(page):
     page.add_init_script(FAKE_WORKER)
     open_live(page, "/?read=browser&sure=60")
