@@ -1,6 +1,5 @@
 """Throughput and latency of the HTTP API with 1 to 64 clients, which share the server's machine."""
 
-import math
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +9,12 @@ import httpx
 import numpy as np
 
 from benchmarks import ROOT, machine
-from benchmarks.app_server import cpu_seconds, decoder_pids, run_app, server_pid
+from benchmarks.app_server import cpu_seconds, run_app, server_process
 from training.markdown import markdown_table
 
 CLIENTS = (1, 4, 16, 64)
 SECONDS = 8.0
 PICTURES = sorted((ROOT / "assets/samples").glob("*_0.jpg"))
-
-
-def server_cpu_seconds(pid: int | None) -> float:
-    """Return the CPU time of a server and its decoders so far, NaN where it is not known."""
-    return sum(map(cpu_seconds, (pid, *decoder_pids(pid)))) if pid else math.nan
 
 
 def send_pictures(address: str, seconds: float, offset: int) -> list[tuple[int, float]]:
@@ -40,12 +34,12 @@ def send_pictures(address: str, seconds: float, offset: int) -> list[tuple[int, 
 
 def measure(address: str, clients: int, seconds: float) -> dict:
     """Return requests a second, their latency, and the CPU time of each, with so many concurrent clients."""
-    pid = server_pid(address) if Path("/proc").exists() else None
-    before = server_cpu_seconds(pid)
+    server = server_process(address)
+    before = cpu_seconds(server)
     with ThreadPoolExecutor(clients) as pool:
         lists = pool.map(lambda offset: send_pictures(address, seconds, offset), range(clients))
         answers = [answer for each in lists for answer in each]
-    cpu = server_cpu_seconds(pid) - before
+    cpu = cpu_seconds(server) - before
     latencies = [elapsed for status, elapsed in answers if status == 200]
     return {
         "clients": clients,

@@ -1,7 +1,6 @@
 """Run the app in a process, and write a video for the browser's fake camera."""
 
 import os
-import re
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from threading import Event, Thread
 
 import cv2
 import numpy as np
+import psutil
 
 from benchmarks.dockerfile import free_port, request_json
 from handful.images import decode
@@ -19,6 +19,7 @@ from handful.images import decode
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 10
+MB = 2**20
 
 
 @contextmanager
@@ -53,55 +54,43 @@ def run_app(log: Path, python: str = sys.executable, **env: str) -> Generator[st
             process.wait()
 
 
-def server_pid(address: str) -> int:
-    """Return the process that serves an address (on Linux).
+def server_process(address: str) -> psutil.Process:
+    """Return the process that serves an address.
 
     Raises:
         RuntimeError: none does.
     """
     port = address.rpartition(":")[2]
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"--server.port" in arguments and port.encode() in arguments:
-            return int(folder.name)
+    for process in psutil.process_iter(["cmdline"]):
+        arguments = process.info["cmdline"] or []  # None: another user's
+        if "--server.port" in arguments and port in arguments:
+            return process
     raise RuntimeError(f"No process serves {address}.")
 
 
-def decoder_pids(pid: int) -> list[int]:
-    """Return the processes that a server has started (on Linux), by whichever of its threads."""
-    pids = []
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(OSError):  # ended meanwhile
-            pids += map(int, (thread / "children").read_text().split())
-    return pids
+def own_mb(process: psutil.Process) -> int:
+    """Return what is resident of a process beside the libraries that it shares (of which only Linux tells the size)."""
+    memory = process.memory_info()
+    return (memory.rss - getattr(memory, "shared", 0)) // MB
 
 
-def memory_mb(pid: int, field: str = "VmRSS") -> int:
-    """Return a figure of /proc/PID/status: "VmRSS" is what is resident now, "VmHWM" its maximum, of one process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(rf"{field}:\s+(\d+)", status)[1]) // 1024  # type: ignore[index]
-
-
-def server_mb(pid: int) -> int:
+def server_mb(process: psutil.Process) -> int:
     """Return what is resident of a server, and what its decoders have beside the libraries that they share with it."""
-    total = memory_mb(pid)
-    for decoder in decoder_pids(pid):
-        with suppress(OSError, TypeError):  # ended meanwhile
-            total += memory_mb(decoder, "RssAnon")
+    total = process.memory_info().rss // MB
+    for decoder in process.children():
+        with suppress(psutil.NoSuchProcess):  # ended meanwhile
+            total += own_mb(decoder)
     return total
 
 
 @contextmanager
-def watch_memory(pid: int) -> Generator[list[int]]:
+def watch_memory(process: psutil.Process) -> Generator[list[int]]:
     """Collect the `server_mb` of a server, 50 times a second."""
-    samples, done = [server_mb(pid)], Event()
+    samples, done = [server_mb(process)], Event()
 
     def watch() -> None:
         while not done.wait(0.02):
-            samples.append(server_mb(pid))
+            samples.append(server_mb(process))
 
     thread = Thread(target=watch)
     thread.start()
@@ -112,10 +101,13 @@ def watch_memory(pid: int) -> Generator[list[int]]:
         thread.join()
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process so far (on Linux)."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU time of a server and its decoders so far."""
+    total = 0.0
+    for one in (process, *process.children()):
+        times = one.cpu_times()
+        total += times.user + times.system
+    return total
 
 
 def camera_arguments(video: Path) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks import ROOT, hostile, machine
-from benchmarks.app_server import run_app, server_mb, server_pid, watch_memory
+from benchmarks.app_server import run_app, server_mb, server_process, watch_memory
 from training.markdown import markdown_table
 
 FILES = 40
@@ -53,17 +53,17 @@ def run() -> dict:
     """Attack a server of its own."""
     picture = (ROOT / "assets/samples/3L_0.jpg").read_bytes()
     with tempfile.TemporaryDirectory() as folder, run_app(Path(folder, "log")) as address:
-        pid = server_pid(address)
+        server = server_process(address)
         send(address, "198.51.100.1", picture)
-        idle_mb = server_mb(pid)
+        idle_mb = server_mb(server)
         alone = []
         for name, make in KINDS.items():
             data = make()
-            with watch_memory(pid) as mb:
+            with watch_memory(server) as mb:
                 status, seconds = send(address, "198.51.100.1", data)
             alone.append({"kind": name, "bytes": len(data), "seconds": seconds, "status": status, "mb": max(mb)})
         data, others = KINDS[SLOWEST](), []
-        with ThreadPoolExecutor(1) as pool, watch_memory(pid) as mb:
+        with ThreadPoolExecutor(1) as pool, watch_memory(server) as mb:
             attack = pool.submit(send_at_once, address, data)
             start = time.monotonic()
             while not attack.done():
@@ -71,7 +71,7 @@ def run() -> dict:
                 time.sleep(0.1)
         duration = time.monotonic() - start
         time.sleep(RECOVERY_S)
-        after_mb, after = server_mb(pid), [send(address, "198.51.100.2", picture)[1] for _ in range(10)]
+        after_mb, after = server_mb(server), [send(address, "198.51.100.2", picture)[1] for _ in range(10)]
         log = Path(folder, "log").read_text()
     return {
         "machine": machine(),

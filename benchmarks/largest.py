@@ -13,11 +13,12 @@ import av
 import cv2
 import httpx
 import numpy as np
+import psutil
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from benchmarks import ROOT, chromium, machine
-from benchmarks.app_server import run_app, server_mb, server_pid, watch_memory
+from benchmarks.app_server import run_app, server_mb, server_process, watch_memory
 from benchmarks.soak import expire_sessions
 from handful.images import decode
 from training.markdown import markdown_table
@@ -69,13 +70,13 @@ def write_noisy_video(path: Path) -> None:
         video.mux(stream.encode())
 
 
-def measure_pictures(address: str, pid: int, files: dict[str, bytes]) -> list[dict]:
+def measure_pictures(address: str, server: psutil.Process, files: dict[str, bytes]) -> list[dict]:
     """Send one picture after the other to the API."""
     rows = []
     with httpx.Client(base_url=address, timeout=120) as http:
         for name, file in files.items():
             start = time.monotonic()
-            with watch_memory(pid) as mb:
+            with watch_memory(server) as mb:
                 http.post("/api/predict", files={"file": ("hand", file)}).raise_for_status()
             seconds = time.monotonic() - start
             rows.append(
@@ -84,15 +85,15 @@ def measure_pictures(address: str, pid: int, files: dict[str, bytes]) -> list[di
                     "file_mb": round(len(file) / 1e6, 1),
                     "seconds": round(seconds, 1),
                     "peak_mb": max(mb) - mb[0],
-                    "retained_mb": server_mb(pid) - mb[0],
+                    "retained_mb": server_mb(server) - mb[0],
                 }
             )
     return rows
 
 
-def measure_videos(address: str, pid: int, video: Path) -> dict:
+def measure_videos(address: str, server: psutil.Process, video: Path) -> dict:
     """Upload the video in several visits at once, and leave when all have results."""
-    with sync_playwright() as playwright, watch_memory(pid) as mb:
+    with sync_playwright() as playwright, watch_memory(server) as mb:
         browser = playwright.chromium.launch(executable_path=chromium.find(), args=["--no-sandbox"])
         start = time.monotonic()
         pages = [browser.new_page(base_url=address) for _ in range(VISITORS)]
@@ -101,7 +102,7 @@ def measure_videos(address: str, pid: int, video: Path) -> dict:
             page.locator("input[type=file]").set_input_files(video)
         for page in pages:
             page.get_by_role("button", name="CSV").wait_for(timeout=1_200_000)
-        seconds, done = time.monotonic() - start, server_mb(pid)
+        seconds, done = time.monotonic() - start, server_mb(server)
         for page in pages:
             page.close()
         expire_sessions(browser, address)
@@ -110,7 +111,7 @@ def measure_videos(address: str, pid: int, video: Path) -> dict:
         "visitors": VISITORS,
         "file_mb": round(video.stat().st_size / 1e6),
         "seconds": round(seconds),
-        "mb": {"before": mb[0], "max": max(mb), "done": done, "left": server_mb(pid)},
+        "mb": {"before": mb[0], "max": max(mb), "done": done, "left": server_mb(server)},
     }
 
 
@@ -120,10 +121,10 @@ def run() -> dict:
     with tempfile.TemporaryDirectory() as folder, run_app(Path(folder, "log")) as address:
         video = Path(folder, "video.mp4")
         write_noisy_video(video)
-        pid = server_pid(address)
+        server = server_process(address)
         httpx.post(f"{address}/api/predict", files={"file": ("hand.jpg", SAMPLE.read_bytes())})  # loads the model
-        rows = measure_pictures(address, pid, files)
-        return {"machine": machine(), "pictures": rows, "videos": measure_videos(address, pid, video)}
+        rows = measure_pictures(address, server, files)
+        return {"machine": machine(), "pictures": rows, "videos": measure_videos(address, server, video)}
 
 
 def report(results: dict) -> str:

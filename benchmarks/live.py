@@ -21,7 +21,7 @@ import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks import ROOT, chromium, machine
-from benchmarks.app_server import camera_arguments, cpu_seconds, run_app, server_pid
+from benchmarks.app_server import camera_arguments, cpu_seconds, run_app, server_process
 from handful import shared_counter
 from handful.images import decode
 from training.markdown import markdown_table
@@ -174,15 +174,15 @@ def start_page(browser: Browser, address: str, way: str, wait_s: float) -> tuple
 
 def measure(browser: Browser, address: str, way: str, totals: list[int]) -> dict:
     """Measure one way to run Live."""
-    pid = server_pid(address) if Path("/proc").exists() else None
+    server = server_process(address)
     page, at_once = start_page(browser, address, way, 0)
     page.close()
     page, after_reading = start_page(browser, address, way, READING_S)
     page.wait_for_timeout(2000)
     page.evaluate("seen.length = shown.length = 0")
-    before, start = cpu_seconds(pid) if pid else 0.0, time.monotonic()
+    before, start = cpu_seconds(server), time.monotonic()
     page.wait_for_timeout(1000 * SECONDS)
-    core = (cpu_seconds(pid) - before) / (time.monotonic() - start) if pid else None
+    core = (cpu_seconds(server) - before) / (time.monotonic() - start)
     rate = page.locator(".rate").inner_text()
     seen, shown = page.evaluate("[seen, shown]")
     page.close()
@@ -192,7 +192,7 @@ def measure(browser: Browser, address: str, way: str, totals: list[int]) -> dict
         "first_number_ms": {"at once": round(at_once), "after reading": round(after_reading)},
         "splits": count_splits(shown),
         "rate": rate,
-        "core": core and round(core, 3),
+        "core": round(core, 3),
     }
 
 
@@ -218,7 +218,7 @@ def report(results: dict) -> str:
             f"{row['first_number_ms']['after reading']} / {row['first_number_ms']['at once']}",
             str(row["splits"]),
             row["rate"],
-            "–" if row["core"] is None else f"{row['core']:.0%}",
+            f"{row['core']:.0%}",
         ]
         for name, row in results["rows"].items()
     ]

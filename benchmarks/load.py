@@ -18,7 +18,7 @@ import httpx
 import numpy as np
 
 from benchmarks import ROOT, machine
-from benchmarks.app_server import cpu_seconds, run_app, server_pid
+from benchmarks.app_server import cpu_seconds, run_app, server_process
 from handful.images import decode
 from training.markdown import markdown_table
 
@@ -69,11 +69,11 @@ def send_all(address: str, streams: int, seconds: float) -> list[list[tuple[int,
 
 def measure(address: str, streams: int, seconds: float) -> dict:
     """Return the frame rates of the slowest and of the median stream, and the age of predictions in ms."""
-    pid = server_pid(address) if Path("/proc").exists() else None
-    cpu = cpu_seconds(pid) if pid else math.nan
+    server = server_process(address)
+    before = cpu_seconds(server)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         lists = pool.apply(send_all, (address, streams, seconds))
-    cpu = (cpu_seconds(pid) if pid else math.nan) - cpu
+    cpu = cpu_seconds(server) - before
     rates = [sum(status == 200 for status, _ in answers) / seconds for answers in lists]
     ages = [1000 * age for answers in lists for status, age in answers if status == 200]
     return {

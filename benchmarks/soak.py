@@ -14,17 +14,17 @@ With --attack, the memory of the server with its decoders is compared with that 
 of each kind: after hostile pictures, after a hundred visits with a reload each, after many videos in one visit.
 """
 
-import os
 import re
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
+import psutil
 from playwright.sync_api import Browser, TimeoutError, sync_playwright
 
 from benchmarks import ROOT, attack, chromium, machine
-from benchmarks.app_server import camera_arguments, run_app, server_mb, server_pid, write_still_video
+from benchmarks.app_server import MB, camera_arguments, run_app, server_mb, server_process, write_still_video
 from training.markdown import markdown_table
 
 VISIT_S = 12
@@ -35,19 +35,12 @@ TIDY_S = 70  # web/tidy.py, and some more
 FIFTHS = {"warm": 1, "late": 4}  # of the time, from 0
 
 
-def process_usage(pid: int) -> dict[str, int]:
-    """Return resident megabytes, threads and sockets of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    links = []
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            links.append(os.readlink(link))
-        except FileNotFoundError:  # closed meanwhile
-            continue
+def process_usage(process: psutil.Process) -> dict[str, int]:
+    """Return resident megabytes, threads and network sockets of a process."""
     return {
-        "mb": int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024,  # type: ignore[index]
-        "threads": int(re.search(r"Threads:\s+(\d+)", status)[1]),  # type: ignore[index]
-        "sockets": sum(link.startswith("socket:") for link in links),
+        "mb": process.memory_info().rss // MB,
+        "threads": process.num_threads(),
+        "sockets": len(process.net_connections("all")),
     }
 
 
@@ -107,11 +100,11 @@ def annotate_videos(browser: Browser, address: str, videos: int) -> None:
 
 def attack_server(browser: Browser, address: str) -> dict[str, int]:
     """Return the megabytes of a fresh server, and after each kind of load that a minute without visitors follows."""
-    pid = server_pid(address)
+    server = server_process(address)
 
     def settled_mb() -> int:
         time.sleep(SESSION_EXPIRY_S + TIDY_S)
-        return server_mb(pid)
+        return server_mb(server)
 
     for number in range(3):
         visit(browser, address, number)
@@ -140,9 +133,9 @@ def run(minutes: float = 30, attack: bool = False) -> dict:
             if attack:
                 return {"machine": machine(), "mb": attack_server(browser, address)}
             open_and_leave(browser, address)
-            pid = server_pid(address)
+            server = server_process(address)
             time.sleep(SESSION_EXPIRY_S)
-            idle = process_usage(pid)
+            idle = process_usage(server)
             samples, failed = [], 0
             start = time.monotonic()
             while (now := time.monotonic() - start) < 60 * minutes:
@@ -152,10 +145,10 @@ def run(minutes: float = 30, attack: bool = False) -> dict:
                     failed += 1
                     for context in browser.contexts:
                         context.close()
-                samples.append({"seconds": round(now), **process_usage(pid)})
+                samples.append({"seconds": round(now), **process_usage(server)})
                 time.sleep(max(0.0, start + ARRIVAL_INTERVAL_S * len(samples) - time.monotonic()))
             expire_sessions(browser, address)
-            end = process_usage(pid)
+            end = process_usage(server)
             browser.close()
     return {
         "machine": machine(),

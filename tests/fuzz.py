@@ -24,11 +24,12 @@ from threading import Timer
 
 import httpx
 import numpy as np
+import psutil
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from benchmarks import chromium, hostile
-from benchmarks.app_server import memory_mb, run_app, server_pid
+from benchmarks.app_server import MB, run_app, server_process
 from handful.images import BadImage, decode
 from tests.builders import make_video
 from web.video import BadVideo, annotate
@@ -255,6 +256,11 @@ def make_files(count: int, seed: int) -> tuple[list[File], slice]:
     return [(f"{i:05} {NAMES[i % len(NAMES)]}.png", content) for i, content in enumerate(data)], of_videos
 
 
+def peak_mb(pid: int) -> int:
+    """Return the most that was resident of a process since its `clear_refs` (on Linux)."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]) // 1024
+
+
 def run(count: int, ways: tuple[str, ...], seed: int = 0) -> dict[str, dict]:
     """Feed `count` files to each of the ways: decoder, cli, api, page; and the videos to videos.
 
@@ -273,9 +279,9 @@ def run(count: int, ways: tuple[str, ...], seed: int = 0) -> dict[str, dict]:
         os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
         try:
             with run_app(Path(folder, "log"), TMPDIR=str(temporary)) as address:
-                before = {pid: memory_mb(pid) for pid in (os.getpid(), server_pid(address))}
-                for pid in before:
-                    Path(f"/proc/{pid}/clear_refs").write_text("5")  # resets VmHWM
+                before = {one: one.memory_info().rss // MB for one in (psutil.Process(), server_process(address))}
+                for process in before:
+                    Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # resets VmHWM
                 for way in ways:
                     fed = files[of_videos] if way == "videos" else files
                     outcomes = {
@@ -288,7 +294,7 @@ def run(count: int, ways: tuple[str, ...], seed: int = 0) -> dict[str, dict]:
                     checked = check(way, fed, outcomes, [] if way == "videos" else expected)
                     if way != "videos":
                         expected = [kind for kind, _ in checked]
-                    growth = max(memory_mb(pid, "VmHWM") - mb for pid, mb in before.items())
+                    growth = max(peak_mb(process.pid) - mb for process, mb in before.items())
                     assert growth < MAX_GROWTH_MB, f"{way}: {growth} MB more"
                     slowest = max(seconds for _, seconds in checked)
                     kinds = Counter(kind for kind, _ in checked)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import socket
 import subprocess
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 import benchmarks
@@ -207,15 +207,14 @@ def test_the_api_is_measured_with_concurrent_clients(tmp_path):
     assert row["requests_a_second"] > 0
     assert 0 < row["ms"]["median"] <= row["ms"]["p95"]
     assert row["rejected"] == 0
-    assert row["cpu_ms"] > 1 or sys.platform != "linux"
+    assert row["cpu_ms"] > 1
     assert api.report({"machine": "m", "rows": [row]})
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
 def test_soak_samples_memory_threads_and_sockets_of_a_process():
-    before = soak.process_usage(os.getpid())
-    with socket.socket():
-        assert soak.process_usage(os.getpid())["sockets"] == before["sockets"] + 1
+    before = soak.process_usage(psutil.Process())
+    with socket.create_server(("127.0.0.1", 0)):
+        assert soak.process_usage(psutil.Process())["sockets"] == before["sockets"] + 1
     assert 10 < before["mb"] < 10_000
     assert before["threads"] >= 1
     results = dict.fromkeys(("idle", "warm", "late", "max", "end"), before)
@@ -244,21 +243,20 @@ def test_soak_reports_medians_of_fifths_of_the_time():
     assert soak.median_of_fifth(samples, 4, 500) == {"mb": 346, "threads": 20}
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 def test_the_memory_of_a_server_is_that_of_its_decoders_too():
     code = "block = b'1' * 80_000_000; print(flush=True); open(0).read()"
 
     def start() -> subprocess.Popen:  # in a thread, as decoders are replaced in one
         return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    with ThreadPoolExecutor(1) as thread, app_server.watch_memory(os.getpid()) as samples:
+    with ThreadPoolExecutor(1) as thread, app_server.watch_memory(psutil.Process()) as samples:
         with thread.submit(start).result() as process:
             process.stdout.readline()
             time.sleep(0.1)
-            assert process.pid in app_server.decoder_pids(os.getpid())
+            assert process.pid in [child.pid for child in psutil.Process().children()]
             process.stdin.close()
         assert max(samples) >= samples[0] + 70
-    assert app_server.server_mb(os.getpid()) < samples[0] + 40
+    assert app_server.server_mb(psutil.Process()) < samples[0] + 40
 
 
 def test_the_largest_files_can_be_decoded(tmp_path, monkeypatch):
