@@ -67,15 +67,15 @@ class Figures:
 
     Attributes:
         hands: pictures of a hand.
-        right_before, right_after: those with the labelled count, and side if one is labelled.
+        correct_before, correct_after: those with the labelled count, and side if one is labelled.
         empty: pictures without a hand.
         alarms_before, alarms_after: those in which a hand was predicted.
         helped: whether there are fewer errors than before; or as many, but a lower cross-entropy.
     """
 
     hands: int
-    right_before: int
-    right_after: int
+    correct_before: int
+    correct_after: int
     empty: int
     alarms_before: int
     alarms_after: int
@@ -334,8 +334,8 @@ def fit_and_compare(lessons: Lessons) -> Comparison:
     losses = [cross_entropy(logits, classes.allowed) for logits in (shipped_logits, class_logits)]
     figures = Figures(
         hands=len(hands),
-        right_before=len(hands & before),
-        right_after=len(hands & after),
+        correct_before=len(hands & before),
+        correct_after=len(hands & after),
         empty=len(empty),
         alarms_before=len(empty - before),
         alarms_after=len(empty - after),

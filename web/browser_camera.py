@@ -77,7 +77,7 @@ def model_data() -> dict:
         "model": f"handful.onnx?{browser_model(shared_counter())[1]}",
         "heads": heads_data(),
         "runtime": {"urls": [*(["onnxruntime/"] if is_local else []), CDN], "files": RUNTIME["files"]},
-        "labels": {"counts": COUNTS, "sides": SIDES, "fingers": FINGERS},
+        "labels": {"counts": COUNTS, "sides": SIDES, "fingers": FINGERS, "max_hands": MAX_HANDS},
     }
 
 

@@ -75,5 +75,5 @@ export class HeadPanel {
 function aboutHead({ date, figures }) {
   const day = new Date(`${date}T12:00`).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
   const room = figures.empty ? ` Of ${figures.empty} of the room, a hand was seen in ${figures.alarms_before} before, in ${figures.alarms_after} after.` : "";
-  return `Of ${day}. Of ${figures.hands} pictures of a hand, ${figures.right_before} were predicted correctly before, ${figures.right_after} after.${room}`;
+  return `Of ${day}. Of ${figures.hands} pictures of a hand, ${figures.correct_before} were predicted correctly before, ${figures.correct_after} after.${room}`;
 }

@@ -11,6 +11,7 @@ import * as personal from "./personal.js";
 import { showChip } from "./personal_chip.js";
 import { ServerPredictor, canRunModel, devicePredictor } from "./predictor.js";
 import { ShowMe } from "./show_me.js";
+import { sleep } from "./sleep.js";
 import { Tracker } from "./tracker.js";
 import { hintFor, inWords } from "./words.js";
 
@@ -322,7 +323,7 @@ class Live {
     this.showHands(hands, tracked.length - hands.length);
     const rate = Math.round((1000 * (this.times.length - 1)) / (this.shownTime - this.times[0])) || 0;
     this.$(".rate").textContent = rate ? `${rate} fps · ${Math.round(prediction.milliseconds)} ms per frame` : "";
-    this.$(".hint").textContent = hintFor(prediction, tracked, time - this.lastHandTime);
+    this.$(".hint").textContent = hintFor(prediction, tracked, time - this.lastHandTime, this.data.labels);
     const total = totalOf(hands);
     this.history.push({ seconds, total, hands });
     this.game.update({ total, seconds });
@@ -404,8 +405,4 @@ class Live {
 // The number of raised fingers, or null where there is no hand.
 function totalOf(hands) {
   return hands.length ? hands.reduce((sum, { fingers }) => sum + fingers, 0) : null;
-}
-
-function sleep(milliseconds) {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

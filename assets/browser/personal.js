@@ -139,7 +139,7 @@ function hasDate({ date }) {
 }
 
 function hasFigures({ figures }) {
-  const names = ["hands", "right_before", "right_after", "empty", "alarms_before", "alarms_after"];
+  const names = ["hands", "correct_before", "correct_after", "empty", "alarms_before", "alarms_after"];
   return names.every((name) => Number.isInteger(figures?.[name]) && figures[name] >= 0) && typeof figures.helped === "boolean";
 }
 

@@ -304,7 +304,7 @@ class Teach {
     if (!prediction || !this.isCounting || this.prompt !== prompt) return;
     const { hands } = prediction;
     const missing = prompt.fingers !== undefined && !hands.length ? "No hand in view yet" : "";
-    this.$(".hint").textContent = hintFor(prediction, hands, 0) || missing;
+    this.$(".hint").textContent = hintFor(prediction, hands, 0, this.data.labels) || missing;
   }
 
   // One picture at a time, in turn.

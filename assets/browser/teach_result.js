@@ -11,10 +11,10 @@ export function resultHtml({ shots, isComplete }, result) {
   }
   const { figures } = result;
   const rows = [
-    ["Your hand", "correct", figures.right_before, figures.right_after, figures.hands],
+    ["Your hand", "correct", figures.correct_before, figures.correct_after, figures.hands],
     ["Your room", "without a hand", figures.empty - figures.alarms_before, figures.empty - figures.alarms_after, figures.empty],
   ].filter(([, , , , of]) => of);
-  const errors = ({ right_before, right_after, alarms_before, alarms_after, hands }) => [hands - right_before + alarms_before, hands - right_after + alarms_after];
+  const errors = ({ correct_before, correct_after, alarms_before, alarms_after, hands }) => [hands - correct_before + alarms_before, hands - correct_after + alarms_after];
   const [were, are] = errors(figures);
   const title = !figures.helped
     ? "It did not help: nothing is used"

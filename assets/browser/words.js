@@ -3,7 +3,6 @@
 export const DARK_LEVEL = 35; // mean of green, 0-255; in a darker room, hands drown in the camera's noise
 const EDGE_MARGIN = 0.01; // share of the frame's width or height
 const NO_HAND_HINT_MS = 5000;
-const MAX_HANDS = 4; // that the model detects
 
 // "left · 3 (98%) and right · 5 (97%)"; `hidden` hands have too little confidence.
 export function inWords(hands, hidden) {
@@ -14,10 +13,10 @@ export function inWords(hands, hidden) {
 }
 
 // What the visitor can do for better predictions, or "".
-export function hintFor({ brightness, width, height }, hands, withoutHandMs) {
+export function hintFor({ brightness, width, height }, hands, withoutHandMs, { max_hands: maxHands }) {
   if (brightness < DARK_LEVEL) return "It is too dark. Turn on a light, or face a window.";
   if (hands.some(({ box }) => isCutOff(box, width, height))) return "Your hand is cut off. Move it fully into view.";
-  if (hands.length >= MAX_HANDS) return "At most four hands are counted.";
+  if (hands.length >= maxHands) return `At most ${maxHands} hands are counted.`;
   if (withoutHandMs >= NO_HAND_HINT_MS)
     return "No hand seen for a while. Hold one up, about an arm's length from the camera.";
   return "";

@@ -132,8 +132,8 @@ def test_a_head_is_learned_that_predicts_otherwise(client, pictures):
     assert len(answer["before"]) == len(answer["after"]) == len(pictures)
     # The room comes first, which was right before.
     assert answer["before"][:3] == answer["after"][:3] == [True] * 3
-    assert sum(answer["before"][3:]) == head.figures.right_before
-    assert sum(answer["after"][3:]) == head.figures.right_after
+    assert sum(answer["before"][3:]) == head.figures.correct_before
+    assert sum(answer["after"][3:]) == head.figures.correct_after
     image = decode(SAMPLES / "3R_2.jpg")
     assert (shared_counter()(image).total, shared_counter()(image, head).total) == (3, 4)
 

@@ -271,7 +271,7 @@ def test_words_say_what_is_hidden_and_what_is_too_much(page):
         ))"""
     )
     expect(total(page)).to_have_text("4")
-    expect(page.locator(".hint")).to_have_text("At most four hands are counted.")
+    expect(page.locator(".hint")).to_have_text("At most 4 hands are counted.")
     page.evaluate("window.hands = () => [{ side: 'left', fingers: 1, box: [0, 100, 100, 300] }]")
     expect(page.locator(".hint")).to_have_text("Your hand is cut off. Move it fully into view.")
     page.evaluate("window.hands = () => []")

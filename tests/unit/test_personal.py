@@ -88,8 +88,8 @@ def head(recording) -> PersonalHead:
 def test_a_head_learns_another_way_to_count_from_three_pictures_a_class(counter, head):
     figures = head.figures
     assert (figures.hands, figures.empty) == (ROUNDS * len(CLASSES), 0)
-    assert figures.right_before < 0.2 * figures.hands
-    assert figures.right_after > 0.7 * figures.hands
+    assert figures.correct_before < 0.2 * figures.hands
+    assert figures.correct_after > 0.7 * figures.hands
     assert figures.helped
     new = [(label, counter(sample(label, number), head).hands) for label in CLASSES for number in (6, 9)]
     right = sum(encode(hands[0].fingers, hands[0].side) == another_count(label) for label, hands in new if hands)
@@ -108,15 +108,15 @@ def test_gradcam_follows_the_head(counter, head):
 def test_contradictory_labels_do_not_help(recording):
     """Each hand has its own count in the first round, and others in the next ones."""
     figures = fit(relabelled(recording, lambda place: shift(place.target, 2 * place.round - 1))).figures
-    assert 0 < figures.right_before <= 0.4 * figures.hands
-    assert figures.right_after < figures.right_before
+    assert 0 < figures.correct_before <= 0.4 * figures.hands
+    assert figures.correct_after < figures.correct_before
     assert not figures.helped
 
 
 def test_the_count_can_be_learned_without_the_side(counter, recording):
     sides_unknown = relabelled(recording, lambda place: SIDE_UNKNOWN + place.target % 6)
     head = fit(sides_unknown)
-    assert head.figures.right_after > 0.7 * head.figures.hands
+    assert head.figures.correct_after > 0.7 * head.figures.hands
     sides = [[hand.side for hand in counter(sample(label, 6), one).hands] for one in (None, head) for label in CLASSES]
     same = [before == after for before, after in zip(sides[:12], sides[12:], strict=True)]
     assert np.mean(same) > 0.7, "sides are those of the shipped model"
