@@ -27,7 +27,6 @@ SAMPLE_INTERVAL_S = 5
 CAMERA_FPS = 10  # two cores run both ways at once at this rate
 CYCLES = 100
 START_TIMEOUT_S = 60
-GARBAGE_S = 3  # the tab gives its memory back a moment later
 SETTLING_S = SESSION_EXPIRY_S + TIDY_S  # a session that was left keeps its event loop, and so two sockets
 
 
@@ -79,12 +78,6 @@ class Tab:
         self.process.wait()
 
 
-def free_garbage(page: Page) -> None:
-    """Collect a tab's garbage: a browser keeps what pages that are gone held until it needs the memory."""
-    page.context.new_cdp_session(page).send("HeapProfiler.collectGarbage")
-    page.wait_for_timeout(1000 * GARBAGE_S)
-
-
 def start_camera(page: Page) -> None:
     """Start the camera, and wait for its first prediction."""
     page.get_by_role("button", name="Start", exact=True).click()
@@ -113,7 +106,7 @@ def stream(playwright: Playwright, tabs: dict[str, Tab], address: str, seconds: 
 
 
 def cycle(playwright: Playwright, tab: Tab, address: str, way: str, cycles: int) -> dict:
-    """Start, stop and reload so many times, and return threads and sockets of the server, before and after."""
+    """Start, stop and reload so many times, and return what the server holds, before and after."""
     server, usage = server_process(address), []
     with tab.attach(playwright) as page:
         page.goto(f"{address}/?read={way}")
@@ -124,8 +117,7 @@ def cycle(playwright: Playwright, tab: Tab, address: str, way: str, cycles: int)
             page.get_by_role("button", name="Start", exact=True).wait_for()
             if number in (0, cycles):
                 time.sleep(SETTLING_S)
-                free_garbage(page)
-                usage.append(process_usage(server) | {"tab_mb": tab.mb()})
+                usage.append(process_usage(server))
         page.goto("about:blank")
     return dict(zip(("before", "after"), usage, strict=True))
 
@@ -155,7 +147,7 @@ def report(results: dict) -> str:
         for name, row in results["streams"].items()
     ]
     cycles = [
-        [name, *(f"{row['before'][key]} → {row['after'][key]}" for key in ("threads", "sockets", "mb", "tab_mb"))]
+        [name, *(f"{row['before'][key]} → {row['after'][key]}" for key in ("threads", "sockets", "mb"))]
         for name, row in results["cycles"].items()
     ]
     return "\n\n".join(
@@ -163,6 +155,6 @@ def report(results: dict) -> str:
             f"{results['machine']}\n\nA camera for {results['minutes']:g} minutes, second fifth → last fifth:",
             markdown_table(["Run on", "rate", "MB of the server", "MB of the tab"], streams),
             f"{CYCLES // 2} times started, stopped and reloaded, before → after:",
-            markdown_table(["Run on", "threads", "sockets", "MB of the server", "MB of the tab"], cycles),
+            markdown_table(["Run on", "threads", "sockets", "MB of the server"], cycles),
         )
     )

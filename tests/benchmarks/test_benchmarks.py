@@ -230,7 +230,7 @@ def test_soak_reports_what_an_attack_leaves():
 
 def test_streams_report_growth_and_what_cycles_leave():
     memory = {"server_mb": 270, "tab_mb": 90}
-    usage = {"threads": 9, "sockets": 8, "mb": 220, "tab_mb": 80}
+    usage = {"threads": 9, "sockets": 8, "mb": 220}
     results = {"machine": "m", "minutes": 5, "streams": {"Server": {"rate": "20 fps", "warm": memory, "late": memory}}}
     text = streams.report(results | {"cycles": {"Server": {"before": usage, "after": usage | {"sockets": 9}}}})
     assert "270 → 270" in text
