@@ -15,7 +15,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 
 import psutil
-from playwright.sync_api import Page, Playwright, sync_playwright
+from playwright.sync_api import BrowserType, Page, sync_playwright
 
 from benchmarks import ROOT, chromium, machine
 from benchmarks.app_server import camera_arguments, own_mb, run_app, server_mb, server_process, write_still_video
@@ -46,7 +46,7 @@ class Tab:
         self.process = psutil.Popen([chromium.find(), *arguments], stderr=DEVNULL)
 
     @contextmanager
-    def attach(self, playwright: Playwright) -> Generator[Page]:
+    def attach(self, browsers: BrowserType) -> Generator[Page]:
         """Attach a debugger to the tab, for as long as the context lasts.
 
         Raises:
@@ -57,7 +57,7 @@ class Tab:
             if time.monotonic() > deadline:
                 raise RuntimeError("Chromium did not start.")
             time.sleep(0.1)
-        browser = playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{port.read_text().split()[0]}")
+        browser = browsers.connect_over_cdp(f"http://127.0.0.1:{port.read_text().split()[0]}")
         page = browser.contexts[0].pages[0]
         page.set_default_timeout(300_000)
         yield page
@@ -84,11 +84,11 @@ def start_camera(page: Page) -> None:
     page.locator(".total b", has_text="3").wait_for()
 
 
-def stream(playwright: Playwright, tabs: dict[str, Tab], address: str, seconds: float) -> dict[str, dict]:
+def stream(browsers: BrowserType, tabs: dict[str, Tab], address: str, seconds: float) -> dict[str, dict]:
     """Stream both ways at once for so long, and return the medians of the server's memory and of each tab's."""
     server, samples, rows = server_process(address), {name: [] for name in tabs}, {}
     for name, tab in tabs.items():
-        with tab.attach(playwright) as page:
+        with tab.attach(browsers) as page:
             page.goto(f"{address}/?read={WAYS[name]}")
             start_camera(page)
     start = time.monotonic()
@@ -99,16 +99,16 @@ def stream(playwright: Playwright, tabs: dict[str, Tab], address: str, seconds: 
         time.sleep(SAMPLE_INTERVAL_S)
     for name, tab in tabs.items():
         medians = {one: median_of_fifth(samples[name], fifth, seconds) for one, fifth in FIFTHS.items()}
-        with tab.attach(playwright) as page:
+        with tab.attach(browsers) as page:
             rows[name] = {"rate": page.locator(".live").get_by_text("fps").first.text_content()} | medians
             page.goto("about:blank")
     return rows
 
 
-def cycle(playwright: Playwright, tab: Tab, address: str, way: str, cycles: int) -> dict:
+def cycle(browsers: BrowserType, tab: Tab, address: str, way: str, cycles: int) -> dict:
     """Start, stop and reload so many times, and return what the server holds, before and after."""
     server, usage = server_process(address), []
-    with tab.attach(playwright) as page:
+    with tab.attach(browsers) as page:
         page.goto(f"{address}/?read={way}")
         for number in range(cycles + 1):
             start_camera(page)
@@ -135,8 +135,8 @@ def run(minutes: float = 30) -> dict:
         tabs = {name: Tab(Path(folder, name), video) for name in WAYS}
         for tab in tabs.values():
             stack.callback(tab.close)
-        rows = stream(playwright, tabs, address, 60 * minutes)
-        cycles = {name: cycle(playwright, tab, address, WAYS[name], CYCLES // 2) for name, tab in tabs.items()}
+        rows = stream(playwright.chromium, tabs, address, 60 * minutes)
+        cycles = {name: cycle(playwright.chromium, tab, address, WAYS[name], CYCLES // 2) for name, tab in tabs.items()}
     return {"machine": machine(), "minutes": minutes, "streams": rows, "cycles": cycles}
 
 
