@@ -67,6 +67,7 @@ class DecodeProcess:
             self.kill()
 
         timer = Timer(self.wall_s, expire)
+        timer.daemon = True  # Ctrl-C may come before `try`: then nobody cancels it, and the end would wait for it
         timer.start()
         try:
             return self._exchange(data)
