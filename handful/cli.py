@@ -87,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def is_picture(file: Path, paths: Sequence[Path]) -> bool:
     """Return whether a file, or what it links to, is one of `paths` or has the name of a picture."""
     target = os.path.realpath(file)
-    return Path(target).suffix.lower() in SUFFIXES or (os.path.isfile(target) and target in map(os.path.realpath, paths))
+    return Path(target).suffix.lower() in SUFFIXES or (
+        os.path.isfile(target) and target in map(os.path.realpath, paths)
+    )
 
 
 def fail(message: str) -> int:

@@ -21,6 +21,7 @@ import psutil
 import pytest
 import uvicorn
 from starlette.requests import ClientDisconnect
+from starlette.websockets import WebSocketDisconnect
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
@@ -280,6 +281,10 @@ def test_a_connection_that_ends_in_a_body_is_one_line_and_frees_its_place(port, 
     assert [event for event in events if event != "stream started"] == ["refused"]
 
 
+WEBSOCKET = (
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
 CHUNKED = "Host: a\r\nTransfer-Encoding: chunked\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n"
 
 
@@ -309,6 +314,33 @@ def test_what_is_no_http_is_answered_once_and_one_line(port, capsys, caplog, hea
     [line] = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["event"], line["where"]) == ("refused", where)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize(
+    "frame", [b"\x81\x82\0\0\0\0\xff\xfe", b"\x81\x80\0\0\0\0", b"\x81\x81\0\0\0\0x", b"\x82\x81\0\0\0\0\xff"]
+)
+def test_a_message_that_is_none_of_a_page_is_one_line_at_most(port, capsys, caplog, frame):
+    """Text that is no UTF-8, empty text, text, and bytes."""
+    log.start()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"GET /_stcore/stream HTTP/1.1\r\nHost: a\r\n{WEBSOCKET}\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 101")
+        connection.sendall(frame)
+        time.sleep(0.3)  # for the answer, and for more lines than one
+    refusals = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert [line["kind"] for line in refusals] == ["no message of a page"] * (len(frame) > 6)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_pages_of_other_sites_are_refused_without_asking_anybody(client, monkeypatch):
+    asked = []
+    monkeypatch.setattr("requests.get", lambda url, **options: asked.append(url))
+    with (
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect("/_stcore/stream", headers={"Origin": "http://a"}),
+    ):
+        pass
+    assert not asked
 
 
 def requests_under_way() -> bool:

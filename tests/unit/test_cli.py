@@ -345,22 +345,17 @@ def test_ctrl_c_ends_quietly_and_every_line_has_its_row(folder):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("place", ["Timer.start", "DecodeProcess.close"])
-def test_ctrl_c_once_more_or_where_a_picture_begins_ends_at_once(folder, place):
-    """In the method that starts the clock of a picture, or in the one that tidies up after a Ctrl-C."""
+@pytest.mark.parametrize("again", [False, True], ids=["", "and again at the end"])
+def test_ctrl_c_as_the_clock_of_a_picture_starts_ends_at_once(folder, again):
     code = f"""
-import os, runpy, signal, sys
+import atexit, os, runpy, signal, sys
 from threading import Timer
-from handful.decode_process import DecodeProcess
-def interrupt(*arguments, method={place}):
-    result = method(*arguments)
+def interrupt(timer, start=Timer.start):
+    start(timer)
     os.kill(os.getpid(), signal.SIGINT)
-    return result
-def row(*arguments):
-    os.kill(os.getpid(), signal.SIGINT)
-{place} = interrupt
-if "{place}" == "DecodeProcess.close":
-    DecodeProcess.decode = row
+Timer.start = interrupt
+if {again}:
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
 sys.argv = ["handful", "hand.jpg"]
 runpy.run_module("handful", run_name="__main__")
 """
