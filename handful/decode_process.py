@@ -113,6 +113,8 @@ class DecodeProcess:
         assert isinstance(answers, BufferedReader)
         if not self.ready:
             if answers.readline() != b"ready\n":
+                if self.killed:
+                    raise EOFError
                 raise RuntimeError(f"The process that decodes pictures does not start: status {self.process.wait()}.")
             self.ready = True
         requests.write(len(data).to_bytes(8, "big"))

@@ -358,7 +358,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_the_server_stops_within_seconds_also_during_an_upload_and_leaves_no_process(tmp_path):
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT] * 2], ids=["SIGTERM", "Ctrl-C twice"])
+def test_the_server_stops_within_seconds_answers_all_pictures_and_leaves_no_process(tmp_path, signals):
     port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
     command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
@@ -372,14 +373,25 @@ def test_the_server_stops_within_seconds_also_during_an_upload_and_leaves_no_pro
                 time.sleep(0.1)
         decoders = psutil.Process(process.pid).children()
         assert len(decoders) > 1
-        with socket.create_connection(("127.0.0.1", port)) as slow:
-            head = "POST /api/predict HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n"
-            slow.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n--x".encode())
-            time.sleep(0.3)
-            process.send_signal(signal.SIGTERM)
+        for decoder in decoders:
+            decoder.suspend()  # as with a picture that takes too long
+        with (
+            socket.create_connection(("127.0.0.1", port)) as slow,
+            socket.create_connection(("127.0.0.1", port)) as other,
+        ):
+            slow.sendall(HALVES["API"])
+            form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%b\r\n--x--' % png()
+            other.sendall(HALVES["API"].replace(b"9999\r\n\r\n--x\r\n", b"%d\r\n\r\n%b" % (len(form), form)))
+            request_json(port, "/api/health")  # by then, both requests have begun
             start = time.monotonic()
+            for number in signals:
+                process.send_signal(number)
+                time.sleep(0.3)
             assert process.wait(30) == 0
             assert time.monotonic() - start < app.SHUTDOWN_S + 10  # of 60 that an upload may take
+            answer = other.recv(10_000).decode()
+        assert answer.startswith("HTTP/1.1 503")
+        assert "The server is stopping" in answer
     assert "Traceback" not in (tmp_path / "log").read_text()
     time.sleep(0.2)
     assert not [decoder for decoder in decoders if decoder.is_running()]
