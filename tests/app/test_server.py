@@ -467,6 +467,15 @@ def test_whatever_its_variables_name_the_server_starts_and_says_so_in_a_line(kin
     assert "Traceback" not in text
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="HOME")
+def test_the_server_starts_where_home_is_no_folder(tmp_path):
+    (tmp_path / "home").touch()
+    with run_app(tmp_path / "log", HOME=str(tmp_path / "home")):
+        pass
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 # In the background
 
 
