@@ -25,7 +25,14 @@ from web.api import api
 from web.browser_camera import browser_model, preload_tags
 from web.decoders import shared_pool
 from web.metrics import metrics_endpoint
-from web.middleware import EmbeddedCookies, PlainAcceptEncoding, PrecompressedStatic, SecurityHeaders, Utf8Forms
+from web.middleware import (
+    BinaryMessages,
+    EmbeddedCookies,
+    PlainAcceptEncoding,
+    PrecompressedStatic,
+    SecurityHeaders,
+    Utf8Forms,
+)
 from web.tidy import share_heaps, tidy
 from web.uploads import UploadLimit
 from web.widgets import DATA, is_readable_folder
@@ -33,6 +40,7 @@ from web.widgets import DATA, is_readable_folder
 ROOT = Path(__file__).parent
 HEAD_TIMEOUT_S = 10  # of a request: who sends half of its head must not stay connected
 SHUTDOWN_S = 3  # for requests that are processed when the server is told to stop
+LAST_ANSWERS_S = 0.2  # to tell the others so
 MOVED_PAGES = {"films": "videos", "record": "teach"}  # old address: new address
 
 
@@ -81,10 +89,12 @@ async def lifespan(app: st.App) -> AsyncGenerator[None]:
     share_heaps()
     streamlit_patches.share_upload_bytes()
     streamlit_patches.accept_extended_file_names()
+    streamlit_patches.ask_nobody_for_address()
     streamlit_patches.disable_nagle()
     streamlit_patches.limit_head(HEAD_TIMEOUT_S)
     streamlit_patches.refuse_once()
     streamlit_patches.limit_shutdown(SHUTDOWN_S)
+    streamlit_patches.obey_signals()
     # What the other pages wait for longest, while the first visitor is still on Live.
     Thread(target=import_module, args=("pandas",), daemon=True).start()
     if os.environ.get("HANDFUL_DATA") and not is_readable_folder(DATA):
@@ -96,8 +106,8 @@ async def lifespan(app: st.App) -> AsyncGenerator[None]:
     tidying = asyncio.create_task(tidy())
     yield
     tidying.cancel()
+    await asyncio.sleep(LAST_ANSWERS_S)
     decoders.close()
-    streamlit_patches.forget_signals()
 
 
 browser_files = Starlette(
@@ -118,6 +128,7 @@ routes = [
 middleware = [
     Middleware(Utf8Forms),
     Middleware(PlainAcceptEncoding),
+    Middleware(BinaryMessages),
     Middleware(EmbeddedCookies),
     Middleware(UploadLimit),
 ]

@@ -14,10 +14,16 @@ def main() -> int:
         from handful import cli
 
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, interrupt)
         return cli.main()
     except KeyboardInterrupt:
         return 130
+
+
+def interrupt(*_: object) -> None:
+    """Handle Ctrl-C: tidy up, unless it comes again."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

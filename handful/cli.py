@@ -7,6 +7,7 @@ import argparse
 import csv
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ COLUMNS = (
     *("file", "width", "height", "total", "fingers", "raised", "side", "confidence", "x0", "y0", "x1", "y1"),
     *(*CLASSES, "ms", "error"),
 )
+OVERLAY_NAME = re.compile(rf"({'|'.join(map(re.escape, SUFFIXES))})\.jpg$", re.IGNORECASE)
 PROGRESS_WIDTH = 30  # characters
 MIN_OVERLAY_SIDE = 640  # pixels: smaller pictures are enlarged, so that captions can be read
 CPU_S, WALL_S = 20.0, 60.0  # to decode one picture
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--personal", type=Path, metavar="FILE", help="predict with a personal head, saved by Teach")
     parser.add_argument("--overlays", type=Path, metavar="DIR", help="also write the pictures with hands drawn on them")
     args = parser.parse_args(argv)
-    if args.csv and args.csv.suffix.lower() in SUFFIXES:
+    if args.csv and is_picture(args.csv, args.paths):
         parser.error(f"--csv: {args.csv} is the name of a picture, which the table would replace")
     if sys.stdout is None:
         return fail("cannot write: stdout is closed")
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Overlays mirror the folders of the pictures, so that equal file names do not collide.
             folders = [path if os.path.isdir(path) else path.parent for path in args.paths]
             root = os.path.commonpath([os.path.abspath(folder) for folder in folders])
-            if root == os.path.abspath(args.overlays):
+            if os.path.realpath(root) == os.path.realpath(args.overlays):
                 parser.error(f"--overlays: {args.overlays} has the pictures themselves; choose another folder")
             args.overlays.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=args.overlays).close()
@@ -80,6 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # of stdout or the table: a full disk
         discard_stdout()
         return fail(f"cannot write: {error.strerror}")
+
+
+def is_picture(file: Path, paths: Sequence[Path]) -> bool:
+    """Return whether a file, or what it links to, is one of `paths` or has the name of a picture."""
+    target = os.path.realpath(file)
+    return Path(target).suffix.lower() in SUFFIXES or (
+        os.path.isfile(target) and target in map(os.path.realpath, paths)
+    )
 
 
 def fail(message: str) -> int:
@@ -165,16 +175,16 @@ def no_formula(path: str) -> str:
 def find_pictures(path: Path, overlays: Path | None = None) -> Iterator[tuple[Path, str]]:
     """Yield (path, error) for a path: itself, or the pictures in a folder, sorted; the error is "" if there is none.
 
-    The folder of overlays is left out, which may have those of a run before.
+    Overlays of a run before, in the folder of overlays, are left out: they are named as pictures, with .jpg added.
     """
     if not os.path.isdir(path):
         yield path, ""
         return
     denied: list[OSError] = []
     files = []
-    for folder, folders, names in os.walk(path, onerror=denied.append):
-        if overlays:
-            folders[:] = [name for name in folders if os.path.abspath(Path(folder, name)) != os.path.abspath(overlays)]
+    for folder, _, names in os.walk(path, onerror=denied.append):
+        if overlays and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(overlays)):
+            names = [name for name in names if not OVERLAY_NAME.search(name)]
         files += [Path(folder, name) for name in names]
     files = [file for file in files if file.suffix.lower() in SUFFIXES]
     # Broken links are reported as missing; pipes and devices are skipped: they may never end.

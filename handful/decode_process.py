@@ -67,6 +67,7 @@ class DecodeProcess:
             self.kill()
 
         timer = Timer(self.wall_s, expire)
+        timer.daemon = True  # Ctrl-C may come before `try`: then nobody cancels it, and the end would wait for it
         timer.start()
         try:
             return self._exchange(data)
@@ -112,6 +113,8 @@ class DecodeProcess:
         assert isinstance(answers, BufferedReader)
         if not self.ready:
             if answers.readline() != b"ready\n":
+                if self.killed:
+                    raise EOFError
                 raise RuntimeError(f"The process that decodes pictures does not start: status {self.process.wait()}.")
             self.ready = True
         requests.write(len(data).to_bytes(8, "big"))

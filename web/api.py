@@ -95,9 +95,11 @@ async def predict_in_turn(file: BinaryIO, client: str, request: Request, persona
             return await to_thread.run_sync(predict_decoded, process, file, "api", personal)
         finally:
             pool.release(client, process)
-    except (asyncio.CancelledError, BadImage, BadHead):
+    except (asyncio.CancelledError, BadImage, BadHead) as error:
         if watching.done():
             raise ClientDisconnect from None
+        if isinstance(error, asyncio.CancelledError):
+            raise HTTPException(503, "The server is stopping. Send the image again in a moment.") from None
         raise
     finally:
         watching.cancel()

@@ -9,6 +9,7 @@ import copy
 import gc
 import logging
 import re
+import signal
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
@@ -25,6 +26,8 @@ INTERNAL_CHANGED = (AttributeError, ImportError, LookupError, TypeError)
 # What a request raises whose client leaves, or which is ended as the server stops: no error.
 CLIENT_LEFT = (ConnectionError, ClientDisconnect, asyncio.CancelledError)
 INVALID_REQUEST = "Invalid HTTP request received."  # logged by `refuse_once`
+# Logged with a traceback where what comes through a WebSocket is no message of a page.
+INVALID_MESSAGES = ("Invalid UTF-8 sequence received from client.", "Error deserializing back message")
 EXTENDED_FILE_NAME = re.compile(rb";\s*filename\*=[\w-]*'[^']*'([^;\s]*)", re.IGNORECASE)  # RFC 5987
 
 P = ParamSpec("P")
@@ -127,6 +130,16 @@ def disable_nagle() -> None:
 
 
 @guarded
+def ask_nobody_for_address() -> None:
+    """Keep Streamlit from asking amazonaws.com for the server's address, for each page of another site that connects.
+
+    Without an answer, all visitors would wait for seconds meanwhile.
+    """
+    net_util: Any = import_module("streamlit.net_util")
+    net_util.get_external_ip = wraps(net_util.get_external_ip)(lambda: None)
+
+
+@guarded
 def limit_head(seconds: float) -> None:
     """Close connections on which the head of a request does not come in time: uvicorn waits for it for ever."""
     for server in _servers():
@@ -179,10 +192,19 @@ def limit_shutdown(seconds: int) -> None:
 
 
 @guarded
-def forget_signals() -> None:
-    """Make the process end with status 0: uvicorn would end it by the signal that it has obeyed."""
+def obey_signals() -> None:
+    """Make the process end in order and with status 0, also if it is told twice.
+
+    uvicorn would end it by the signal that it has obeyed, and at a second Ctrl-C skip the end of `lifespan`.
+    """
     for server in _servers():
-        server._captured_signals.clear()
+
+        def stop(*_: object, server: Any = server) -> None:
+            server.should_exit = True
+
+        for number in import_module("uvicorn.server").HANDLED_SIGNALS:
+            if signal.getsignal(number) == server.handle_exit:
+                signal.signal(number, stop)
 
 
 def _servers() -> list[Any]:
@@ -202,11 +224,14 @@ def redirect_logs(handler: logging.Handler) -> None:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, CLIENT_LEFT):
             LOG.info("client left", extra={"error": type(error).__name__})
+        elif record.msg in INVALID_MESSAGES:
+            LOG.info("refused", extra={"where": "server", "kind": "no message of a page"})
         elif record.levelno >= logging.WARNING and record.msg != INVALID_REQUEST:  # below, with visitors' addresses
             handler.handle(record)
         return False
 
     for name in ("uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).filters = [redirect]
-    # Streamlit names its loggers after their modules: where this one is gone, so is the logger.
-    logging.getLogger(import_module("streamlit.error_util").__name__).filters = [redirect]
+    # Streamlit names its loggers after their modules: where one is gone, so is the logger.
+    for module in ("streamlit.error_util", "streamlit.web.server.starlette.starlette_websocket"):
+        logging.getLogger(import_module(module).__name__).filters = [redirect]

@@ -21,6 +21,7 @@ import psutil
 import pytest
 import uvicorn
 from starlette.requests import ClientDisconnect
+from starlette.websockets import WebSocketDisconnect
 from streamlit import config
 from streamlit.testing.v1 import AppTest
 
@@ -280,6 +281,10 @@ def test_a_connection_that_ends_in_a_body_is_one_line_and_frees_its_place(port, 
     assert [event for event in events if event != "stream started"] == ["refused"]
 
 
+WEBSOCKET = (
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
 CHUNKED = "Host: a\r\nTransfer-Encoding: chunked\r\nContent-Type: multipart/form-data; boundary=x\r\n\r\n"
 
 
@@ -311,6 +316,33 @@ def test_what_is_no_http_is_answered_once_and_one_line(port, capsys, caplog, hea
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+@pytest.mark.parametrize(
+    "frame", [b"\x81\x82\0\0\0\0\xff\xfe", b"\x81\x80\0\0\0\0", b"\x81\x81\0\0\0\0x", b"\x82\x81\0\0\0\0\xff"]
+)
+def test_a_message_that_is_none_of_a_page_is_one_line_at_most(port, capsys, caplog, frame):
+    """Text that is no UTF-8, empty text, text, and bytes."""
+    log.start()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"GET /_stcore/stream HTTP/1.1\r\nHost: a\r\n{WEBSOCKET}\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 101")
+        connection.sendall(frame)
+        time.sleep(0.3)  # for the answer, and for more lines than one
+    refusals = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert [line["kind"] for line in refusals] == ["no message of a page"] * (len(frame) > 6)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_pages_of_other_sites_are_refused_without_asking_anybody(client, monkeypatch):
+    asked = []
+    monkeypatch.setattr("requests.get", lambda url, **options: asked.append(url))
+    with (
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect("/_stcore/stream", headers={"Origin": "http://a"}),
+    ):
+        pass
+    assert not asked
+
+
 def requests_under_way() -> bool:
     return bool(api.requests_by_client or teach.learners or any(stream.waiting for stream in live.streams.values()))
 
@@ -326,7 +358,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_the_server_stops_within_seconds_also_during_an_upload_and_leaves_no_process(tmp_path):
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT] * 2], ids=["SIGTERM", "Ctrl-C twice"])
+def test_the_server_stops_within_seconds_answers_all_pictures_and_leaves_no_process(tmp_path, signals):
     port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
     command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
@@ -340,14 +373,25 @@ def test_the_server_stops_within_seconds_also_during_an_upload_and_leaves_no_pro
                 time.sleep(0.1)
         decoders = psutil.Process(process.pid).children()
         assert len(decoders) > 1
-        with socket.create_connection(("127.0.0.1", port)) as slow:
-            head = "POST /api/predict HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n"
-            slow.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n--x".encode())
-            time.sleep(0.3)
-            process.send_signal(signal.SIGTERM)
+        for decoder in decoders:
+            decoder.suspend()  # as with a picture that takes too long
+        with (
+            socket.create_connection(("127.0.0.1", port)) as slow,
+            socket.create_connection(("127.0.0.1", port)) as other,
+        ):
+            slow.sendall(HALVES["API"])
+            form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n%b\r\n--x--' % png()
+            other.sendall(HALVES["API"].replace(b"9999\r\n\r\n--x\r\n", b"%d\r\n\r\n%b" % (len(form), form)))
+            request_json(port, "/api/health")  # by then, both requests have begun
             start = time.monotonic()
+            for number in signals:
+                process.send_signal(number)
+                time.sleep(0.3)
             assert process.wait(30) == 0
             assert time.monotonic() - start < app.SHUTDOWN_S + 10  # of 60 that an upload may take
+            answer = other.recv(10_000).decode()
+        assert answer.startswith("HTTP/1.1 503")
+        assert "The server is stopping" in answer
     assert "Traceback" not in (tmp_path / "log").read_text()
     time.sleep(0.2)
     assert not [decoder for decoder in decoders if decoder.is_running()]
@@ -421,6 +465,15 @@ def test_whatever_its_variables_name_the_server_starts_and_says_so_in_a_line(kin
         names -= {"HANDFUL_DATA" if kind == "folder" else "HANDFUL_SUMMARY"}
     assert sorted(warning.split()[0] for warning in warnings) == sorted(names)
     assert "Traceback" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="HOME")
+def test_the_server_starts_where_home_is_no_folder(tmp_path):
+    (tmp_path / "home").touch()
+    with run_app(tmp_path / "log", HOME=str(tmp_path / "home")):
+        pass
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 # In the background

@@ -21,6 +21,7 @@ from handful.images import decode
 
 HAND = Path(__file__).parents[2] / "assets/samples/5L_0.jpg"
 COMMAND = [sys.executable, "-m", "handful"]
+links = pytest.mark.skipif(os.name != "posix", reason="Windows lets few users make links")
 
 
 @pytest.fixture
@@ -192,9 +193,19 @@ def test_overlays_of_the_run_before_are_not_read(folder, capsys):
         assert len(lines(capsys.readouterr().out)) == 5
 
 
-def test_overlays_beside_their_pictures_are_a_usage_error(folder, capsys):
+def test_pictures_in_the_folder_of_overlays_are_read(folder, capsys):
+    for _ in range(2):
+        assert cli.main(["in", "--overlays", "in/b"]) == 0
+        assert len(lines(capsys.readouterr().out)) == 5
+    assert Path("in/b/b/two.webp.jpg").exists()
+
+
+@pytest.mark.parametrize("link", [False, pytest.param(True, marks=links)], ids=["", "by a link"])
+def test_overlays_beside_their_pictures_are_a_usage_error(folder, capsys, link):
+    if link:
+        os.symlink(folder / "in/a", "link", target_is_directory=True)
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["in/a", "--overlays", "in/../in/a"])
+        cli.main(["in/a", "--overlays", "link" if link else "in/../in/a"])
     assert "choose another folder" in capsys.readouterr().err
 
 
@@ -220,12 +231,22 @@ def test_output_that_cannot_be_written_is_reported_before_the_work(folder, optio
     assert target in printed.err
 
 
-def test_a_table_with_the_name_of_a_picture_is_a_usage_error(folder, capsys):
-    before = Path("hand.jpg").read_bytes()
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["in", "--csv", "hand.jpg"],
+        ["hand", "--csv", "hand"],
+        pytest.param(["in", "--csv", "link.csv"], marks=links),
+    ],
+)
+def test_a_table_in_place_of_a_picture_is_a_usage_error(folder, capsys, arguments):
+    shutil.copy(HAND, "hand")
+    if "link.csv" in arguments:
+        os.symlink("hand.jpg", "link.csv")
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["in", "--csv", "hand.jpg"])
+        cli.main(arguments)
     assert "the table would replace" in capsys.readouterr().err
-    assert Path("hand.jpg").read_bytes() == before
+    assert Path("hand.jpg").read_bytes() == Path("hand").read_bytes() == HAND.read_bytes()
 
 
 def test_an_unexpected_error_is_one_of_its_picture(folder, capsys, monkeypatch):
@@ -328,6 +349,25 @@ def test_ctrl_c_ends_quietly_and_every_line_has_its_row(folder):
     with open("table.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert 1 <= len(lines(out)) <= len(rows) <= len(lines(out)) + 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("again", [False, True], ids=["", "and again at the end"])
+def test_ctrl_c_as_the_clock_of_a_picture_starts_ends_at_once(folder, again):
+    code = f"""
+import atexit, os, runpy, signal, sys
+from threading import Timer
+def interrupt(timer, start=Timer.start):
+    start(timer)
+    os.kill(os.getpid(), signal.SIGINT)
+Timer.start = interrupt
+if {again}:
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv = ["handful", "hand.jpg"]
+runpy.run_module("handful", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

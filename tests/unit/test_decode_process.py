@@ -146,6 +146,15 @@ def test_a_process_that_ended_between_pictures_is_replaced(decoder, end):
     assert decoder.decode(HAND).shape == (256, 256, 3)
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows cannot stop a process")
+def test_a_process_that_is_ended_while_it_starts_is_replaced():
+    with DecodeProcess() as decoder:
+        os.kill(decoder.process.pid, signal.SIGSTOP)
+        Timer(0.2, decoder.kill).start()
+        assert "damaged" in refusal(decoder, HAND)
+        assert decoder.decode(HAND).shape == (256, 256, 3)
+
+
 def test_a_process_that_cannot_start_is_no_fault_of_the_picture(tmp_path, monkeypatch):
     (tmp_path / "worker.py").write_text("1 / 0")
     monkeypatch.setattr(decode_process, "WORKER", tmp_path / "worker.py")
