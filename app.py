@@ -12,6 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
+# Before numpy is loaded: on a busy machine, its threads wait for each other, and learning takes ten times the CPU time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import streamlit as st
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -24,15 +27,9 @@ from web import log, stats_log, streamlit_patches
 from web.api import api
 from web.browser_camera import browser_model, preload_tags
 from web.decoders import shared_pool
+from web.messages import MAX_BYTES, MAX_UNREAD_BYTES, PageMessages
 from web.metrics import metrics_endpoint
-from web.middleware import (
-    BinaryMessages,
-    EmbeddedCookies,
-    PlainAcceptEncoding,
-    PrecompressedStatic,
-    SecurityHeaders,
-    Utf8Forms,
-)
+from web.middleware import EmbeddedCookies, PlainAcceptEncoding, PrecompressedStatic, SecurityHeaders, Utf8Forms
 from web.tidy import share_heaps, tidy
 from web.uploads import UploadLimit
 from web.widgets import DATA, is_readable_folder
@@ -91,8 +88,11 @@ async def lifespan(app: st.App) -> AsyncGenerator[None]:
     streamlit_patches.accept_extended_file_names()
     streamlit_patches.ask_nobody_for_address()
     streamlit_patches.disable_nagle()
+    streamlit_patches.read_less_at_once()
     streamlit_patches.limit_head(HEAD_TIMEOUT_S)
     streamlit_patches.refuse_once()
+    streamlit_patches.limit_messages(MAX_BYTES, MAX_UNREAD_BYTES)
+    streamlit_patches.clear_forged_values()
     streamlit_patches.limit_shutdown(SHUTDOWN_S)
     streamlit_patches.obey_signals()
     # What the other pages wait for longest, while the first visitor is still on Live.
@@ -128,8 +128,8 @@ routes = [
 middleware = [
     Middleware(Utf8Forms),
     Middleware(PlainAcceptEncoding),
-    Middleware(BinaryMessages),
     Middleware(EmbeddedCookies),
     Middleware(UploadLimit),
+    Middleware(PageMessages),
 ]
 app = st.App(ROOT / "pages/navigation.py", routes=routes, lifespan=lifespan, middleware=middleware)

@@ -47,6 +47,13 @@ def jpeg_of_scans(scans: int = 200, side: int = SIDE) -> bytes:
     return data[:-2] + scans * last + data[-2:]
 
 
+def jpeg_of_hidden_scans(scans: int = 200, marker: bytes = b"\xff\xfe\0\4\xff\xd9") -> bytes:
+    """Return a JPEG of many scans that follow a comment, which has the marker of the end in it."""
+    data = jpeg_of_scans(scans)
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    return data[:second] + marker + data[second:]
+
+
 def padded_jpeg(padding: bytes) -> bytes:
     """Return a JPEG with bytes before its first segment."""
     data = encode(picture(), "JPEG")
@@ -148,6 +155,8 @@ REFUSED = {
     "BMP of run lengths": rle_bmp,
     "BMP of run lengths, 4 bits": lambda: rle_bmp(bits=4),
     "JPEG of many scans": jpeg_of_scans,
+    "JPEG of many scans after what looks like its end": jpeg_of_hidden_scans,
+    "JPEG of many scans after a marker without a length": lambda: jpeg_of_hidden_scans(marker=b"\xff\x01\xff\xff"),
     "JPEG padded with fill bytes": lambda: padded_jpeg(100_000 * b"\xff"),
     "JPEG padded with empty markers": lambda: padded_jpeg(50_000 * b"\xff\xd8"),
     "JPEG padded with comments": lambda: padded_jpeg(10_000 * b"\xff\xfe\0\2"),

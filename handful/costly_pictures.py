@@ -11,12 +11,13 @@ import struct
 from collections.abc import Iterator
 
 MAX_SCANS = 100  # of a JPEG; a progressive one has about ten
-MAX_SEGMENTS, MAX_JUNK_BYTES = 2000, 10_000  # before the first scan; each part of a profile or of metadata is a segment
+MAX_SEGMENTS = 2000  # each scan, and each part of a profile or of metadata, is a segment
+MAX_JUNK_BYTES = 10_000  # before the first scan
 MIN_CHUNK_BYTES = 256  # of a PNG with many, on average
 MAX_GIF_BLOCKS = 10_000  # before the first frame, 255 bytes each
 MAX_TILE_PIXELS = 4_000_000  # of a TIFF that is itself smaller
 MAX_TIFF_TAGS = 1000
-MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd8]")  # of a segment of a JPEG with a length
+MARKER = re.compile(rb"\xff[^\0\1\xff\xd0-\xd8]")  # of a segment of a JPEG with a length, or of its end
 # Tags of a TIFF
 WIDTH, HEIGHT, STRIPS, SAMPLES, TILE_WIDTH, TILE_HEIGHT, TILES = 256, 257, 273, 277, 322, 323, 324
 START_OF_SCAN, END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
@@ -40,31 +41,35 @@ def is_costly(data: bytes) -> bool:
 
 
 def is_costly_jpeg(data: bytes) -> bool:
-    """Return whether a JPEG has too many scans, or too many segments or too much junk before the first."""
-    start, end = first_scan(data), end_of_jpeg(data)
-    return start is None or data.count(START_OF_SCAN, start, end if end > 0 else len(data)) > MAX_SCANS
-
-
-def first_scan(data: bytes) -> int | None:
-    """Return where the first scan of a JPEG starts, or its end without one; None if too much comes before."""
-    position = junk = 0
-    for _ in range(MAX_SEGMENTS):
-        end = position + MAX_JUNK_BYTES
-        marker = MARKER.search(data, position, end)
-        if not marker:
-            return len(data) if end >= len(data) else None
-        junk += marker.start() - position
-        if junk > MAX_JUNK_BYTES:
-            return None
-        if marker[0] == START_OF_SCAN:
-            return marker.start()
-        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-    return None
+    """Return whether a JPEG has too many scans or segments, or too much junk before its first scan."""
+    return walk_jpeg(data) is None
 
 
 def end_of_jpeg(data: bytes) -> int:
-    """Return where a JPEG ends, which other data may follow, or -1 if its end is missing."""
-    return data.find(END_OF_JPEG, first_scan(data) or 0)
+    """Return where a JPEG that is not costly ends, which other data may follow, or -1 if its end is missing."""
+    end = walk_jpeg(data)
+    return -1 if end is None else end
+
+
+def walk_jpeg(data: bytes) -> int | None:
+    """Return where a JPEG ends, or -1 if its end is missing; None if it is costly.
+
+    It goes from segment to segment, as a decoder does: bytes inside of one may look like any marker.
+    """
+    position = junk = scans = 0
+    for _ in range(MAX_SEGMENTS):
+        end = len(data) if scans else position + MAX_JUNK_BYTES  # a scan's head is followed by its pixels
+        marker = MARKER.search(data, position, end)
+        if not marker:
+            return -1 if end >= len(data) else None
+        if marker[0] == END_OF_JPEG:
+            return marker.start()
+        junk += 0 if scans else marker.start() - position
+        scans += marker[0] == START_OF_SCAN
+        if junk > MAX_JUNK_BYTES or scans > MAX_SCANS:
+            return None
+        position = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return None
 
 
 def is_costly_png(data: bytes) -> bool:

@@ -76,7 +76,8 @@ def select_picture(pictures: dict[str, tuple[UploadedFile, Prediction]]) -> str:
         selection_mode="single-row-required",
         key="table",
     ).selection
-    return list(pictures)[min(selection.rows[0], len(pictures) - 1)]  # the list may have become shorter
+    # The list may have become shorter; and a forged row is none of it.
+    return next((file for row, file in enumerate(pictures) if [row] == selection.rows[:1]), list(pictures)[-1])
 
 
 def show_downloads(files: list[UploadedFile], results: dict[str, Result], row: DeltaGenerator) -> None:

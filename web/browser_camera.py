@@ -115,7 +115,7 @@ def settings_of_address(parameters: Mapping[str, str]) -> dict:
         "read": read if read in READ else None,
         "mirror": parameters.get("mirror") != "false",
         "look": parameters.get("look") == "true",
-        "sure": min(int(sure), 95) if sure.isascii() and sure.isdigit() else 0,
+        "sure": min(int(sure[:9]), 95) if sure.isascii() and sure.isdigit() else 0,
         "camera": parameters.get("camera"),
     }
 
@@ -127,9 +127,9 @@ def update_address(key: str) -> None:
         return
     defaults = settings_of_address({})
     changed = {name: settings.get(name) for name in defaults if settings.get(name) not in (None, defaults[name])}
-    st.query_params.from_dict(
-        {name: str(value).lower() if name != "camera" else value for name, value in changed.items()}
-    )
+    texts = {name: str(value).lower() if name != "camera" else str(value) for name, value in changed.items()}
+    # What is forged may have no encoding.
+    st.query_params.from_dict({name: text for name, text in texts.items() if text.isprintable()})
 
 
 def record_report(key: str) -> None:

@@ -1,6 +1,7 @@
 """Recognize MP4 and MOV files that declare far more samples than a video of their size has.
 
-FFmpeg keeps an index of all samples, about 75 bytes each: a file of 1.7 KB that declares 20 million takes 1.5 GB.
+FFmpeg keeps an index of all samples, about 75 bytes each: a file of 1.7 KB that declares 20 million takes 1.5 GB. Each
+edit, of 12 bytes, repeats them all.
 
 >>> is_costly_video(open("assets/counting.mp4", "rb"))
 False
@@ -14,9 +15,10 @@ from typing import BinaryIO
 MAX_SAMPLES = 2_000_000  # of all tracks: nine hours at 60 frames a second
 MAX_BOXES = 100_000  # a fragment, of a second or more, has about ten
 MAX_DEPTH = 10
-PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf"}
+PARENTS = {b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf"}
 # Where in a box its number of samples is. The others have runs of samples, each with a count and a duration or offset.
 COUNTS, RUNS = {b"stsz": 8, b"stz2": 8, b"trun": 4}, {b"stts", b"ctts"}
+USUAL_EDITS = 2  # of a track: a pause before its start, and all of it
 
 DATA_HANDLERS = {b"url ", b"alis", b"rsrc"}  # of MOV: where the data of a track are, whatever its kind
 
@@ -42,6 +44,8 @@ def _is_costly(file: BinaryIO, start: int) -> bool:
             tracks.append(Track())
         elif kind == b"hdlr":
             tracks[-1].handlers.add(file.read(12)[8:])
+        elif kind == b"elst":
+            tracks[-1].edits += int.from_bytes(file.read(8)[4:], "big")
         elif kind in COUNTS:
             tracks[-1].samples += int.from_bytes(file.read(COUNTS[kind] + 4)[COUNTS[kind] :], "big")
         elif kind in RUNS:
@@ -49,7 +53,8 @@ def _is_costly(file: BinaryIO, start: int) -> bool:
             runs = list(struct.iter_unpack(">II", runs[: len(runs) // 8 * 8]))
             tracks[-1].samples += sum(count for count, _ in runs) if kind == b"ctts" else 0
             tracks[-1].ticks |= kind == b"stts" and (len(runs) != 1 or runs[0][1] != 1)
-    return sum(track.samples for track in tracks if not track.is_uncompressed_sound()) > MAX_SAMPLES
+    indexed = (track for track in tracks if not track.is_uncompressed_sound())
+    return sum(track.samples * max(1, track.edits - USUAL_EDITS + 1) for track in indexed) > MAX_SAMPLES
 
 
 @dataclass
@@ -58,11 +63,13 @@ class Track:
 
     Attributes:
         samples: their number, and that of offsets between decoding and display.
+        edits: the parts of its samples that are shown one after the other.
         handlers: the kinds of media that it names.
         ticks: a sample lasts longer than one tick of its clock.
     """
 
     samples: int = 0
+    edits: int = 0
     handlers: set[bytes] = field(default_factory=set)
     ticks: bool = False
 

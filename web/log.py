@@ -1,6 +1,6 @@
 """The server's log: one JSON object per line, on stderr. It holds no images, no file names and no addresses.
 
-Unhandled errors are logged with their traceback. Streamlit's own warnings stay plain text.
+Unhandled errors are logged with their traceback.
 
 >>> start()
 >>> LOG.info("predicted", extra={"milliseconds": 4.2, "hands": 1})

@@ -76,25 +76,6 @@ class PlainAcceptEncoding:
         await self.app(scope, receive, send)
 
 
-class BinaryMessages:
-    """Take text that comes through a WebSocket as bytes, as which it is no message of a page.
-
-    Streamlit expects nothing but bytes, and fails with an unhandled error.
-    """
-
-    def __init__(self, app: ASGIApp):
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def receive_bytes() -> Message:
-            message = await receive()
-            if message["type"] == "websocket.receive" and message.get("bytes") is None:
-                message["bytes"] = message["text"].encode()
-            return message
-
-        await self.app(scope, receive_bytes if scope["type"] == "websocket" else receive, send)
-
-
 class EmbeddedCookies:
     """Make uploads work where another site embeds the app in an iframe, as huggingface.co does with a Space.
 

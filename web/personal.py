@@ -44,11 +44,14 @@ def show_title(title: str) -> Received:
 
 def receive() -> None:
     """Take the head that the browser gives: {"id": …, "text": JSON of a `PersonalHead`}, both "" for none."""
-    given = st.session_state[KEY]["head"]
-    head, problem = None, ""
-    if given["text"]:
-        try:
-            head = shared_counter().check(PersonalHead.from_json(given["text"].encode()))
-        except BadHead as error:
-            problem = str(error)
-    st.session_state["personal"] = Received(given["id"], head, problem)
+    match st.session_state[KEY]["head"]:
+        case {"id": str() as identifier, "text": str() as text}:
+            head, problem = None, ""
+            try:
+                if text:
+                    head = shared_counter().check(PersonalHead.from_json(text.encode(errors="replace")))
+            except BadHead as error:
+                problem = str(error)
+            st.session_state["personal"] = Received(identifier, head, problem)
+        case _:  # forged
+            pass

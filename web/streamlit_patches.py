@@ -26,8 +26,7 @@ INTERNAL_CHANGED = (AttributeError, ImportError, LookupError, TypeError)
 # What a request raises whose client leaves, or which is ended as the server stops: no error.
 CLIENT_LEFT = (ConnectionError, ClientDisconnect, asyncio.CancelledError)
 INVALID_REQUEST = "Invalid HTTP request received."  # logged by `refuse_once`
-# Logged with a traceback where what comes through a WebSocket is no message of a page.
-INVALID_MESSAGES = ("Invalid UTF-8 sequence received from client.", "Error deserializing back message")
+INVALID_TEXT = "Invalid UTF-8 sequence received from client."  # through a WebSocket; logged with a traceback
 EXTENDED_FILE_NAME = re.compile(rb";\s*filename\*=[\w-]*'[^']*'([^;\s]*)", re.IGNORECASE)  # RFC 5987
 
 P = ParamSpec("P")
@@ -117,6 +116,15 @@ def accept_extended_file_names() -> None:
 
 
 @guarded
+def read_less_at_once() -> None:
+    """Read 32 KB of a connection at once, not 256: in tiny chunks, these take a third of a second, and all wait."""
+    transport: Any = import_module("asyncio.selector_events")._SelectorSocketTransport
+    if not isinstance(transport.max_size, int):
+        raise TypeError("max_size")
+    transport.max_size = 2**15
+
+
+@guarded
 def disable_nagle() -> None:
     """Set TCP_NODELAY on the listening socket, which those that it accepts inherit.
 
@@ -185,6 +193,54 @@ def refuse_once() -> None:
 
 
 @guarded
+def limit_messages(max_bytes: int, max_unread: int) -> None:
+    """End WebSockets on which a larger message comes, or of which more than `max_unread` bytes wait to be sent.
+
+    Streamlit allows 200 MB for a message, and uvicorn any number of answers to pings that the client never reads.
+    """
+    for server in _servers():
+        kind: Any = server.config.ws_protocol_class
+
+        class Protocol(kind):
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                if self.transport.get_write_buffer_size() > max_unread:
+                    self.transport.abort()
+
+        server.config.ws_protocol_class, server.config.ws_max_size = Protocol, max_bytes
+
+
+@guarded
+def clear_forged_values() -> None:
+    """Take the value of a widget that is of another type, or cannot be read, as none.
+
+    No browser sends such a value, and each would be logged with a traceback.
+    """
+    module: Any = import_module("streamlit.runtime.state.session_state")
+    get_value = getattr(module.WStates.__getitem__, "__wrapped__", module.WStates.__getitem__)
+
+    @wraps(get_value)
+    def get_checked(states: Any, key: str) -> Any:
+        state, kind = None, None
+        try:
+            state, expected = states.states.get(key), states.widget_metadata.get(key)
+            kind = state.value.WhichOneof("value") if isinstance(state, module.Serialized) else None
+            if kind and expected and kind != expected.value_type:
+                state.value.ClearField(kind)
+        except INTERNAL_CHANGED as error:
+            warn_once("clear_forged_values", error)
+        try:
+            return get_value(states, key)
+        except (AttributeError, IndexError, RecursionError, TypeError, ValueError):  # such as JSON that is none
+            if not (state and kind):
+                raise
+            state.value.ClearField(kind)
+            return get_value(states, key)
+
+    module.WStates.__getitem__ = get_checked
+
+
+@guarded
 def limit_shutdown(seconds: int) -> None:
     """End requests that take longer when the server is told to stop: uvicorn would wait for the slowest upload."""
     for server in _servers():
@@ -215,23 +271,39 @@ def _servers() -> list[Any]:
 
 @guarded
 def redirect_logs(handler: logging.Handler) -> None:
-    """Send what Streamlit and uvicorn log of unhandled errors to a handler, and nothing else.
+    """Send the warnings and errors of Streamlit and uvicorn to a handler, and nothing else.
 
-    By filters, which Streamlit leaves alone: it sets handlers and levels anew whenever its config.toml changes.
+    Only of unhandled errors with the traceback. By filters, which Streamlit leaves alone: it sets handlers and levels
+    anew whenever its config.toml changes.
     """
 
     def redirect(record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, CLIENT_LEFT):
             LOG.info("client left", extra={"error": type(error).__name__})
-        elif record.msg in INVALID_MESSAGES:
-            LOG.info("refused", extra={"where": "server", "kind": "no message of a page"})
+        elif record.msg == INVALID_TEXT:
+            LOG.info("refused", extra={"where": "server", "kind": "no page message"})
         elif record.levelno >= logging.WARNING and record.msg != INVALID_REQUEST:  # below, with visitors' addresses
             handler.handle(record)
         return False
 
+    def redirect_line(record: logging.LogRecord) -> bool:
+        if record.exc_info:
+            record.error, record.exc_info = repr(record.exc_info[1]), None
+        return redirect(record)
+
     for name in ("uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).filters = [redirect]
-    # Streamlit names its loggers after their modules: where one is gone, so is the logger.
-    for module in ("streamlit.error_util", "streamlit.web.server.starlette.starlette_websocket"):
-        logging.getLogger(import_module(module).__name__).filters = [redirect]
+    loggers: Any = import_module("streamlit.logger")
+    set_up = getattr(loggers.setup_formatter, "__wrapped__", loggers.setup_formatter)
+    # Streamlit names its loggers after their modules: where this one is gone, so is the logger.
+    unhandled = import_module("streamlit.error_util").__name__
+
+    @wraps(set_up)
+    def set_up_redirected(logger: logging.Logger) -> None:
+        set_up(logger)
+        if logger.name.startswith("streamlit"):
+            logger.filters = [redirect if logger.name == unhandled else redirect_line]
+
+    loggers.setup_formatter = set_up_redirected  # for those to come
+    loggers.update_formatter()

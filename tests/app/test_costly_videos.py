@@ -22,7 +22,10 @@ def track(handler: bytes, *tables: bytes) -> bytes:
 
 SIZES = box(b"stsz", bytes(4), struct.pack(">II", 1, MANY))
 ONE_TICK, TWO_TICKS = (box(b"stts", struct.pack(">IIII", 0, 1, MANY, ticks)) for ticks in (1, 2))
+SIZES_OF_A_MINUTE = box(b"stsz", bytes(4), struct.pack(">II", 1, 1800))
+EDITS = box(b"edts", box(b"elst", bytes(4), struct.pack(">I", 2000), bytes(12) * 2000))
 COSTLY = {
+    "edits that repeat it": box(b"moov", box(b"trak", EDITS, box(b"minf", box(b"stbl", SIZES_OF_A_MINUTE)))),
     "samples of a constant size": track(b"vide", TWO_TICKS, SIZES),
     "sound of more than one tick": track(b"soun", TWO_TICKS, SIZES),
     "video of one tick": track(b"vide", ONE_TICK, SIZES),
