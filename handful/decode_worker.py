@@ -30,9 +30,7 @@ MEMORY_BYTES, MEMORY_BYTES_PER_PIXEL = 250_000_000, 24
 def main(cpu_s: float) -> None:
     """Answer requests until stdin ends."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    if sys.platform == "linux":
-        # Where memory runs out, the kernel ends this process, not the server.
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    spare_server()
     answers.write(b"ready\n")
     answers.flush()
     while header := requests.read(8):
@@ -51,6 +49,12 @@ def main(cpu_s: float) -> None:
         answers.flush()
         data = image = pixels = None  # which may be large, until the next one comes
         free_memory()
+
+
+def spare_server() -> None:
+    """Where memory runs out, have the kernel end this process, not the one that started it."""
+    if sys.platform == "linux":
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def free_memory() -> None:
