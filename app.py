@@ -30,7 +30,7 @@ from web.decoders import shared_pool
 from web.messages import MAX_BYTES, MAX_UNREAD_BYTES, PageMessages
 from web.metrics import metrics_endpoint
 from web.middleware import EmbeddedCookies, PlainAcceptEncoding, PrecompressedStatic, SecurityHeaders, Utf8Forms
-from web.tidy import share_heaps, tidy
+from web.tidy import tidy
 from web.uploads import UploadLimit
 from web.widgets import DATA, is_readable_folder
 
@@ -83,7 +83,6 @@ def counting_video(request: Request) -> FileResponse:
 async def lifespan(app: st.App) -> AsyncGenerator[None]:
     """Load the model before the first visitor comes, and tidy up until the server stops."""
     log.start()
-    share_heaps()
     streamlit_patches.share_upload_bytes()
     streamlit_patches.accept_extended_file_names()
     streamlit_patches.ask_nobody_for_address()

@@ -10,7 +10,6 @@ from web.log import LOG
 from web.streamlit_patches import expire_sessions
 
 INTERVAL_S = 60
-M_ARENA_MAX, MOST_HEAPS = -8, 2  # a parameter of mallopt(3), and its value
 
 
 async def tidy() -> None:
@@ -31,22 +30,8 @@ def collect_garbage() -> None:
         gc.collect()
 
 
-def share_heaps() -> None:
-    """Make threads share two heaps of glibc's.
-
-    By default there are eight a core, and each keeps what its fragments hold.
-    """
-    if libc := glibc():
-        libc.mallopt(M_ARENA_MAX, MOST_HEAPS)
-
-
 def trim_heap() -> None:
     """Return free memory inside glibc's heaps to the system: large images leave hundreds of megabytes there."""
-    if libc := glibc():
-        libc.malloc_trim(0)
-
-
-def glibc() -> ctypes.CDLL | None:
-    """Return the C library, if it is glibc."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    return libc if hasattr(libc, "malloc_trim") else None
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)

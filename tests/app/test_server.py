@@ -554,42 +554,6 @@ with TestClient(app.app):
 
 
 @pytest.mark.skipif(tidy.glibc() is None, reason="needs glibc")
-def test_threads_share_heaps(tmp_path):
-    run_python(f"""
-import ctypes, re
-from pathlib import Path
-from threading import Barrier, Thread
-from starlette.testclient import TestClient
-import app
-from web import tidy
-
-libc = tidy.glibc()
-libc.malloc.restype = libc.fopen.restype = ctypes.c_void_p
-file = {str(tmp_path / "heaps.xml")!r}.encode()
-
-def heaps():
-    out = ctypes.c_void_p(libc.fopen(file, b"w"))
-    libc.malloc_info(0, out)
-    libc.fclose(out)
-    return Path(file.decode()).read_text().count("<heap nr=")
-
-all_have_allocated = Barrier(40)
-
-def allocate():
-    libc.malloc(1000)
-    all_have_allocated.wait()
-
-with TestClient(app.app):
-    before = heaps()
-    threads = [Thread(target=allocate) for _ in range(40)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert heaps() <= max(before, tidy.MOST_HEAPS), (before, heaps())
-""")
-
-
 def test_a_failing_tidy_step_is_logged_and_does_not_stop_the_others(monkeypatch, capsys):
     log.start()
     calls = []
