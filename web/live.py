@@ -6,6 +6,7 @@ Neither is stored or logged: with each request, all is new.
 import asyncio
 import io
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 import cv2
@@ -21,6 +22,7 @@ from handful.costly_pictures import is_costly_jpeg
 from handful.images import SLOW, BadImage
 from handful.personal import FITTED, HEADS, BadHead, PersonalHead, parse_weights
 from web import inference, metrics
+from web.clients import client_address
 from web.cpu import available_cores
 from web.log import LOG
 
@@ -37,6 +39,7 @@ UNREADABLE = "This is not a JPEG that can be read."
 class Stream:
     """A camera whose frames come; times are on the clock of `time.monotonic`."""
 
+    client: str
     started: float = field(default_factory=time.monotonic)
     last_frame: float = 0.0
     frames: int = 0
@@ -67,7 +70,7 @@ async def live(request: Request) -> JSONResponse:
     content_type = "application/octet-stream" if model else "image/jpeg"
     if request.headers.get("content-type") != content_type:
         raise HTTPException(415, f"Send a frame as {content_type}.")
-    stream = enter(request.query_params.get("stream", "")[:32])
+    stream = enter(request.query_params.get("stream", "")[:32], client_address(request))
     try:
         async with asyncio.timeout(UPLOAD_TIMEOUT_S):
             body = await read_body(request)
@@ -78,7 +81,7 @@ async def live(request: Request) -> JSONResponse:
     return JSONResponse(answer)
 
 
-def enter(name: str) -> Stream:
+def enter(name: str, client: str) -> Stream:
     """Return the stream of that name for one more frame.
 
     Raises:
@@ -86,14 +89,24 @@ def enter(name: str) -> Stream:
     """
     forget_ended()
     stream = streams.get(name)
+    if not stream and len(streams) >= MAX_STREAMS:
+        make_room(client)
     if stream.waiting if stream else len(streams) >= MAX_STREAMS:
         raise HTTPException(503, "The server is at capacity.", {"Retry-After": str(RETRY_AFTER_S)})
     if not stream:
-        stream = streams[name] = Stream()
+        stream = streams[name] = Stream(client)
         LOG.info("stream started", extra={"streams": len(streams)})
     stream.last_frame, stream.waiting = time.monotonic(), True
     stream.frames += 1
     return stream
+
+
+def make_room(client: str) -> None:
+    """End the newest stream of the client who has the most, if it has others, and more than this client will have."""
+    counts = Counter(stream.client for stream in streams.values())
+    greediest, most = counts.most_common(1)[0]
+    if most - 1 > counts[client]:
+        end([name for name, stream in streams.items() if stream.client == greediest][-1])
 
 
 def forget_ended() -> None:
@@ -101,10 +114,14 @@ def forget_ended() -> None:
     now = time.monotonic()
     for name, stream in list(streams.items()):
         if now - stream.last_frame >= metrics.ACTIVE_S and not stream.waiting:
-            del streams[name]
-            seconds = round(stream.last_frame - stream.started, 1)
-            extra = {"seconds": seconds, "frames": stream.frames, "streams": len(streams)}
-            LOG.info("stream ended", extra=extra)
+            end(name)
+
+
+def end(name: str) -> None:
+    """Forget a stream."""
+    stream = streams.pop(name)
+    seconds = round(stream.last_frame - stream.started, 1)
+    LOG.info("stream ended", extra={"seconds": seconds, "frames": stream.frames, "streams": len(streams)})
 
 
 async def read_body(request: Request, max_bytes: int = MAX_BYTES) -> bytes:

@@ -36,7 +36,7 @@ async def teach(request: Request) -> JSONResponse:
     """
     if request.headers.get("content-type") != "image/jpeg":
         raise HTTPException(415, "Send a picture as image/jpeg.")
-    stream = live.enter(request.query_params.get("stream", "")[:32])
+    stream = live.enter(request.query_params.get("stream", "")[:32], client_address(request))
     try:
         async with asyncio.timeout(live.UPLOAD_TIMEOUT_S):
             body = await live.read_body(request)

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 import streamlit as st
+from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.hostile import jpeg_of_scans
@@ -320,6 +321,15 @@ def test_a_full_server_refuses_new_cameras_and_goes_on_with_the_others(client, m
     live.streams["a"].last_frame -= 3
     assert "handful_streams 1.0" in client.get("/metrics").text
     assert [post(client, stream=name).status_code for name in "ca"] == [200, 503]
+
+
+def test_a_client_with_many_cameras_makes_room_for_others(client, monkeypatch):
+    monkeypatch.setattr(live, "MAX_STREAMS", 3)
+    other = TestClient(client.app, client=("203.0.113.5", 50000))
+    assert [post(client, stream=name).status_code for name in "abc"] == [200] * 3
+    assert post(other, stream="x").status_code == 200  # in the place of the newest one
+    assert [post(client, stream=name).status_code for name in "abc"] == [200, 200, 503]
+    assert [post(other, stream=name).status_code for name in "xy"] == [200, 503]  # not in that of equals
 
 
 def test_a_slow_upload_does_not_hold_its_place(monkeypatch):
