@@ -1,9 +1,9 @@
 """Decode the pictures or the sound of an untrusted video in a process that can be stopped.
 
 >>> with open("assets/counting.mp4", "rb") as file:
-...     header, *frames = decode(file, "video")
->>> header["width"], len(frames)
-(640, 120)
+...     header, *frames = decode(file, "video", max_pixels=10_000_000, max_side=1280)
+>>> header[0]["width"], len(frames)
+(480, 120)
 """
 
 import json
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from threading import Timer
@@ -54,11 +55,14 @@ def decode(
         stderr=subprocess.DEVNULL,  # FFmpeg writes there what it finds odd
         env=os.environ | ENVIRONMENT,
     ) as process:
+        assert process.stdin
         try:
             while item := _receive(process, source):
                 yield item
         finally:
             process.kill()
+            with suppress(OSError):  # of bytes that it does not take any more
+                process.stdin.close()
 
 
 def _receive(process: subprocess.Popen[bytes], source: BinaryIO) -> tuple[dict[str, Any], np.ndarray] | None:

@@ -1,6 +1,7 @@
 """Teach without a browser: the page, pictures sent to the server, and what is learned from their features."""
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -89,7 +90,8 @@ def test_bad_pictures_are_refused_with_a_message_and_counted(client, body, conte
 
 
 def test_pictures_have_the_limits_of_frames(client, monkeypatch):
-    monkeypatch.setattr(live, "MAX_STREAMS", 0)
+    monkeypatch.setattr(live, "MAX_STREAMS", 1)
+    live.streams["a camera"] = live.Stream("a client", last_frame=math.inf)
     response = post_picture(client)
     assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
 
