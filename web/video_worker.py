@@ -23,7 +23,8 @@ from handful.decode_worker import limit_cpu_time, limit_memory, spare_server  # 
 # The only containers that untrusted bytes may reach, in FFmpeg's names: MP4 and MOV; WebM and MKV. Others are playlists
 # that name further files, or network streams.
 CONTAINERS = {"format_whitelist": "mov,matroska"}
-HELD_FRAMES = 3  # whose pixels count for the limit of memory: a codec refers to some, at half of the bytes
+HELD_FRAMES = 5  # whose pixels count for the limit of memory: a codec refers to up to 16, of fewer bytes
+THREADS = 2  # each holds frames; to predict them takes longer than to decode them
 SOUND_RATE = 48_000
 NO_DATA = np.empty(0, np.uint8)
 Item = tuple[dict[str, Any], np.ndarray]
@@ -91,7 +92,7 @@ def pictures(file: av.container.InputContainer, limits: dict[str, str], max_side
     header |= {"duration": file.duration / av.time_base if file.duration else None, "video_duration": pictures_s}
     yield header, NO_DATA
     stream.codec_context.options = limits
-    stream.thread_type = "AUTO"
+    stream.thread_type, stream.codec_context.thread_count = "AUTO", THREADS
     for frame in file.decode(stream):
         image = to_upright_rgb(frame, max_side)
         duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
