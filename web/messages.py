@@ -13,7 +13,7 @@ from web.log import LOG
 
 MAX_BYTES = 2_000_000  # of a message; the state of a page with a thousand uploads has a fifth
 MAX_UNREAD_BYTES = 10_000_000  # more than the largest message to a page
-MAX_WIDGETS, MAX_FILE_NAMES = 1000, 1000  # in a message
+MAX_WIDGETS, MAX_FILE_NAMES = 1000, 5000  # in a message; a name for each picture that is dropped at once
 MAX_MESSAGES, INTERVAL_S = 60, 3  # so many in so many seconds; a page sends a few a second
 # What pages need. The others are for developers: they run git, or clear the caches of all visitors.
 KINDS = {"rerun_script", "stop_script", "app_heartbeat", "file_urls_request", "backend_operation_request"}
