@@ -54,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--csv: {args.csv} is the name of a picture, which the table would replace")
     if sys.stdout is None:
         return fail("cannot write: stdout is closed")
+    try:
+        counter = shared_counter()
+        personal = counter.check(PersonalHead.load(args.personal)) if args.personal else None
+    except (BadModel, BadHead) as error:
+        return fail(str(error))
     root = ""
     # Fail before the work, not after it, if the output cannot be written.
     try:
@@ -71,11 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"cannot write: {error}")
     try:
         with table, DecodeProcess(CPU_S, WALL_S) as decoder:
-            personal = PersonalHead.load(args.personal) if args.personal else None
             rows = csv.DictWriter(table, COLUMNS, extrasaction="ignore")
             return run(args.paths, decoder, rows, args.overlays, root, personal)
-    except (BadModel, BadHead) as error:
-        return fail(str(error))
     except BrokenPipeError:
         discard_stdout()
         return 141
@@ -140,8 +142,6 @@ def run(
             result["error"] = str(bad_image)
         except OSError as os_error:
             result["error"] = f"The overlay cannot be written: {os_error}"
-        except (BadModel, BadHead):
-            raise
         except Exception as unexpected:  # which must not end the other pictures
             result["error"] = f"This picture cannot be processed ({type(unexpected).__name__}). Save it again as JPEG."
         failed |= "error" in result

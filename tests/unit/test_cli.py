@@ -408,3 +408,13 @@ def test_progress_bar_on_a_terminal(folder):
     assert shown.decode().split("\r")[1:3] == [f"[{'#' * 6}{'.' * 24}] 1/5", f"[{'#' * 12}{'.' * 18}] 2/5"]
     assert shown.decode().rstrip().endswith(f"[{'#' * 30}] 5/5")
     assert len(lines(Path("lines.txt").read_text())) == 5
+
+
+def test_a_head_that_cannot_be_used_costs_no_table(tmp_path):
+    head, table = tmp_path / "head.json", tmp_path / "table.csv"
+    head.write_text("nonsense")
+    table.write_text("of the last run")
+    command = [sys.executable, "-m", "handful", HAND, "--csv", table, "--personal", head]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert (run.returncode, len(run.stderr.splitlines())) == (1, 1)
+    assert table.read_text() == "of the last run"
