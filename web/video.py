@@ -24,7 +24,6 @@ MAX_SIDE = 1280  # pixels, of the output and of the model's input: hands are det
 MAX_PIXELS = 10_000_000  # of a frame: a little more than 4K
 MAX_OUTPUT_BYTES = 500_000_000  # the output is in memory, and may be larger than the input
 CUT_OFF = "The rest of the file is damaged or missing."
-SOUND_RATE = 48_000
 MISSING_S = 0.5  # of the end, from which on a video is incomplete: less is rounding
 UNKNOWN_FRAME_S = 0.04  # duration of a frame without a timestamp
 video_slots = Semaphore(available_cores())  # videos at once, of all visitors: each takes a whole core
@@ -58,18 +57,19 @@ class Sound:
         except DecodeError:
             self.is_lost = True
         if self.next:
-            self.encoder = out.add_stream("aac", rate=SOUND_RATE, layout=self.next.layout.name)
+            self.encoder = out.add_stream("aac", rate=self.next.sample_rate, layout=self.next.layout.name)
 
     def decode(self, source: BinaryIO) -> Generator[av.AudioFrame]:
         """Decode the frames from `start` on, whose times grow."""
         previous = -1
         with closing(decode(source, "audio", max_pixels=MAX_PIXELS, max_side=MAX_SIDE)) as frames:
             for header, samples in frames:
-                pts = round((header["time"] - self.start) * SOUND_RATE)
+                rate = header["rate"]
+                pts = round((header["time"] - self.start) * rate)
                 if pts > previous:
                     frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=header["layout"])
-                    frame.pts, frame.sample_rate, frame.time_base = pts, SOUND_RATE, Fraction(1, SOUND_RATE)
-                    previous, self.end = pts, (pts + frame.samples) / SOUND_RATE
+                    frame.pts, frame.sample_rate, frame.time_base = pts, rate, Fraction(1, rate)
+                    previous, self.end = pts, (pts + frame.samples) / rate
                     yield frame
 
     def write(self, seconds: float) -> None:

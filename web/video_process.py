@@ -41,7 +41,7 @@ def decode(
 
     Yields:
         Of "video", what the file says of it, with no data. Then of each frame, its "time" in seconds, and its data:
-        uint8 (H, W, 3) RGB, or float32 (channels, samples) at 48 kHz. See `video_worker` for the rest.
+        uint8 (H, W, 3) RGB, or float32 (channels, samples). See `video_worker` for the rest.
 
     Raises:
         DecodeError: the file is damaged, or takes too much time or memory, from here on.

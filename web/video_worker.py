@@ -118,7 +118,7 @@ def sounds(file: av.container.InputContainer) -> Generator[Item]:
         if frame.pts is None:
             continue
         for part in resampler.resample(frame):
-            yield {"time": part.time, "layout": layout}, np.ascontiguousarray(part.to_ndarray())
+            yield {"time": part.time, "rate": SOUND_RATE, "layout": layout}, np.ascontiguousarray(part.to_ndarray())
 
 
 if __name__ == "__main__":
