@@ -1,8 +1,10 @@
 """Workarounds of Streamlit's internals: what they do, and that the app goes on where an internal has changed."""
 
+import asyncio
 import io
 import json
 import logging
+import socket
 import sys
 from collections.abc import Callable
 from copy import deepcopy
@@ -63,6 +65,28 @@ def test_an_upload_with_other_attributes_is_copied_in_full(warnings):
         copy = deepcopy(file)
         assert (copy.getvalue(), copy.name) == (bytes(1000), "hand.mp4")
     assert "_file_urls" in warnings()["share_upload_bytes"]
+
+
+def test_a_connection_is_read_in_small_parts(client):
+    """In chunks of one byte, more at once would take so long that all wait."""
+    parts: list[int] = []
+
+    class Server(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            parts.append(len(data))
+
+    async def run() -> None:
+        ours, theirs = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(Server, theirs)
+        sending = asyncio.to_thread(ours.sendall, bytes(1_000_000))
+        await asyncio.wait_for(sending, 10)
+        while sum(parts) < 1_000_000:
+            await asyncio.sleep(0.01)
+        transport.close()
+        ours.close()
+
+    asyncio.run(run())
+    assert max(parts) == 2**15
 
 
 def test_without_streamlits_upload_class_the_app_starts(client, warnings, monkeypatch):

@@ -269,6 +269,7 @@ def test_untrusted_bytes_are_decoded_in_processes_that_end_with_the_video(tmp_pa
         files = Path(f"/proc/{processes[0].pid}/maps").read_text()
         assert "libavcodec" in files
         assert "onnxruntime" not in files
+        assert all(0 < one.rlimit(psutil.RLIMIT_AS)[0] < 3e9 for one in processes)  # -1 is no limit
     frames.close()
     assert not any(one.is_running() for one in processes)
 
