@@ -105,8 +105,9 @@ def cpu_seconds(process: psutil.Process) -> float:
     """Return the CPU time of a server and its decoders so far."""
     total = 0.0
     for one in (process, *process.children()):
-        times = one.cpu_times()
-        total += times.user + times.system
+        with suppress(psutil.NoSuchProcess):  # ended meanwhile
+            times = one.cpu_times()
+            total += times.user + times.system
     return total
 
 

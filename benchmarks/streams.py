@@ -64,7 +64,7 @@ class Tab:
         browser.close()  # leaves Chromium running
 
     def mb(self) -> int:
-        """Return what is resident of the tab, beside the libraries that all of Chromium's processes share."""
+        """Return what is resident of the tab and of renderers that Chromium keeps ready, beside shared libraries."""
         total = 0
         for process in self.process.children(recursive=True):
             with suppress(psutil.NoSuchProcess):  # ended meanwhile
