@@ -37,7 +37,7 @@ from web.widgets import DATA, is_readable_folder
 ROOT = Path(__file__).parent
 HEAD_TIMEOUT_S = 10  # of a request: who sends half of its head must not stay connected
 SHUTDOWN_S = 3  # for requests that are processed when the server is told to stop
-LAST_ANSWERS_S = 0.2  # to tell the others so
+LAST_ANSWERS_S = 0.2  # to answer the others with 503
 MOVED_PAGES = {"films": "videos", "record": "teach"}  # old address: new address
 
 
